@@ -1,0 +1,62 @@
+import type { Redis } from 'ioredis';
+import type { Pool } from 'mysql2/promise';
+
+/** A number of a lesson. With a bound it is checked by `npm run verify`; without one it is a figure for context. */
+export interface Claim {
+  /** Unique in its lesson; names it in the prose: `<!-- measured:get-vs-select -->`. */
+  readonly name: string;
+  /** What was compared with what: "Redis GET against primary-key SELECT, p50". */
+  readonly says: string;
+  readonly value: number;
+  /** `×`, `%`, `ms`, `µs`, `bytes`, `ops/s`, … A claim with a bound is a ratio or a share taken in one run. */
+  readonly unit: string;
+  readonly atLeast?: number;
+  readonly atMost?: number;
+}
+
+export interface Series {
+  readonly name: string;
+  readonly points: readonly (readonly [x: number, y: number])[];
+}
+
+export interface Plot {
+  /** File name without ending; the SVG goes to `chapters/<chapter>/images/<lab>-<name>.svg`. */
+  readonly name: string;
+  /** One sentence: the title and the alternative text. */
+  readonly title: string;
+  readonly x: { readonly label: string; readonly scale: 'linear' | 'log' };
+  readonly y: { readonly label: string; readonly scale: 'linear' | 'log' };
+  readonly series: readonly Series[];
+}
+
+export interface Measurement {
+  readonly claims: readonly Claim[];
+  readonly plots?: readonly Plot[];
+}
+
+export interface MeasureStack {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly redisUrl: string;
+  readonly mysqlUrl: string;
+  /** Loads the large data set: 10k products, 50k reviews, 200k events. */
+  loadShop(): Promise<void>;
+}
+
+export interface Measure {
+  /** Opened only when asked for. */
+  readonly needs?: 'stack';
+  /** @param quick about a second in all, for `npm run verify`; bounds must hold in both modes */
+  run(context: { quick: boolean; stack: () => MeasureStack }): Promise<Measurement>;
+}
+
+/** The default export of a `measure.ts`. */
+export const defineMeasure = (measure: Measure): Measure => measure;
+
+/** The value below which a share `p` (0…1) of the samples lies, by nearest rank. */
+export function percentile(samples: readonly number[], p: number): number {
+  const sorted = Float64Array.from(samples).sort();
+  return sorted[Math.max(0, Math.ceil(p * sorted.length) - 1)] ?? Number.NaN;
+}
+
+export const median = (samples: readonly number[]): number => percentile(samples, 0.5);

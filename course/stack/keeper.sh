@@ -1,0 +1,42 @@
+#!/bin/sh
+# Keeps one server for the process that started it, and removes every trace of both.
+#
+#   keeper.sh FOLDER SEED COMMAND [ARGUMENT...]
+#
+# FOLDER is made here, filled from the folder SEED ("" for none) and from $KEEPER_CONFIG, and removed
+# at the end. The end comes when the server exits, or when standard input closes: the parent's death,
+# even by SIGKILL, closes it. Nobody but the parent's pipe has to be told.
+folder=$1
+seed=$2
+shift 2
+
+trap '' INT HUP TERM
+umask 077
+
+log=$(
+  mkdir "$folder" 2>&1 &&
+    printf '%s' "$KEEPER_CONFIG" 2>&1 >"$folder/config" &&
+    { [ -z "$seed" ] || cp -R "$seed" "$folder/data" 2>&1; }
+)
+if [ $? -ne 0 ]; then
+  rm -rf "$folder"
+  printf '%s\n' "$log" >&2
+  exit 1
+fi
+
+# A background job's own standard input is /dev/null: the parent's pipe stays at hand as 3.
+exec 3<&0
+"$@" </dev/null >"$folder/log" 2>&1 3<&- &
+server=$!
+
+{
+  read -r _ <&3
+  # The data is thrown away, so there is nothing that a gentle shutdown would save.
+  kill -KILL "$server"
+} 2>/dev/null &
+
+wait "$server" 2>/dev/null
+log=$(tail -n 20 "$folder/log" 2>/dev/null)
+rm -rf "$folder"
+[ -z "$KEEPER_FINALLY" ] || sh -c "$KEEPER_FINALLY"
+printf '%s\n' "$log" >&2

@@ -1,0 +1,15 @@
+import { defineConfig } from 'vitest/config';
+import { type Subject, subjectResolver } from './course/runner/subject.ts';
+
+// A bare `npx vitest run labs/...` tests the learner's file; COURSE_SUBJECT=solution or mistakes/NAME chooses another.
+const subject = (process.env.COURSE_SUBJECT ?? 'attempt') as Subject;
+
+export default defineConfig({
+  plugins: [subjectResolver(() => subject)],
+  test: {
+    include: ['labs/**/*.test.ts'],
+    pool: 'threads',
+    maxWorkers: 1,
+    globalSetup: './course/runner/global-setup.ts',
+  },
+});
