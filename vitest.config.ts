@@ -7,7 +7,7 @@ const subject = (process.env.COURSE_SUBJECT ?? 'attempt') as Subject;
 export default defineConfig({
   plugins: [subjectResolver(() => subject)],
   test: {
-    include: ['labs/**/*.test.ts'],
+    include: ['labs/**/*.test.ts', 'tests/**/*.test.ts'],
     pool: 'threads',
     maxWorkers: 1,
     globalSetup: './course/runner/global-setup.ts',

@@ -1,6 +1,7 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import mysql, { type Pool, type PoolOptions } from 'mysql2/promise';
 import { afterAll, beforeAll, beforeEach, inject } from 'vitest';
+import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../stack/ours';
 import { createTables, fillTables, type TableName } from './data/small';
 
 /** What reached the servers while something ran, as the servers count it. */
@@ -27,8 +28,6 @@ export interface LabStack {
   work(action: () => Promise<unknown>): Promise<Work>;
 }
 
-const SCHEMA = 'caching_deep_dive';
-const MARK = 'caching-deep-dive:ours';
 const LOCK_WAIT_S = 60;
 
 /**
@@ -78,10 +77,12 @@ async function open(tables: readonly TableName[]) {
   const pools: Pool[] = [];
 
   const admin = await mysql.createConnection({ uri: server.mysql, multipleStatements: true });
-  await takeTurn(admin);
-  await admin.query(
-    `DROP SCHEMA IF EXISTS ${SCHEMA}; CREATE SCHEMA ${SCHEMA} CHARACTER SET utf8mb4; USE ${SCHEMA}`,
-  );
+  if (!(await takeTurn(admin, LOCK_WAIT_S))) {
+    throw new Error(
+      `another run of the course has been using this MySQL for ${LOCK_WAIT_S} s: end it, or wait`,
+    );
+  }
+  await freshSchema(admin, SCHEMA);
   await createTables(admin, tables);
 
   const connectRedis = (options: RedisOptions = {}, url = urls.redis) => {
@@ -122,7 +123,7 @@ async function open(tables: readonly TableName[]) {
     async close() {
       for (const client of clients) client.disconnect();
       await Promise.all(pools.map((pool) => pool.end()));
-      await admin.query(`DROP SCHEMA IF EXISTS ${SCHEMA}`);
+      await dropSchema(admin, SCHEMA);
       await admin.end();
     },
   };
@@ -135,21 +136,8 @@ function stackOfThisWorker() {
   return stack;
 }
 
-/** Test files share a server one after the other, also across runs: what a file counts is its own. */
-async function takeTurn(admin: mysql.Connection): Promise<void> {
-  const [rows] = await admin.query<mysql.RowDataPacket[]>('SELECT GET_LOCK(?, ?) AS got', [
-    SCHEMA,
-    LOCK_WAIT_S,
-  ]);
-  if (rows[0]?.got !== 1) {
-    throw new Error(
-      `another run of the course has been using this MySQL for ${LOCK_WAIT_S} s: end it, or wait`,
-    );
-  }
-}
-
 async function emptyRedis(redis: Redis): Promise<void> {
-  await redis.multi().flushdb().set(MARK, '1').exec();
+  await redis.multi().flushdb().set(REDIS_MARK, '1').exec();
 }
 
 /** Handshakes and our own bookkeeping. */

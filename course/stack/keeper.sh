@@ -1,11 +1,11 @@
 #!/bin/sh
-# Keeps one server for the process that started it, and removes every trace of both.
+# Keeps one command, mostly a server, for the process that started it, and removes every trace of both.
 #
 #   keeper.sh FOLDER SEED COMMAND [ARGUMENT...]
 #
 # FOLDER is made here, filled from the folder SEED ("" for none) and from $KEEPER_CONFIG, and removed
-# at the end. The end comes when the server exits, or when standard input closes: the parent's death,
-# even by SIGKILL, closes it. Nobody but the parent's pipe has to be told.
+# at the end. The end comes when the command exits, or when standard input closes: the parent's death,
+# even by SIGKILL, closes it. Nobody but the parent's pipe has to be told. $KEEPER_FINALLY is run last.
 folder=$1
 seed=$2
 shift 2
@@ -34,9 +34,13 @@ server=$!
   # The data is thrown away, so there is nothing that a gentle shutdown would save.
   kill -KILL "$server"
 } 2>/dev/null &
+watcher=$!
 
 wait "$server" 2>/dev/null
+# A server that ended by itself leaves the watcher, which would later kill whoever has its number then.
+kill -KILL "$watcher" 2>/dev/null
 log=$(tail -n 20 "$folder/log" 2>/dev/null)
-rm -rf "$folder"
+# A child of the command may still have been writing.
+rm -rf "$folder" 2>/dev/null || { sleep 1; rm -rf "$folder"; }
 [ -z "$KEEPER_FINALLY" ] || sh -c "$KEEPER_FINALLY"
 printf '%s\n' "$log" >&2

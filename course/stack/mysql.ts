@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { existsSync, mkdirSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
-import { findBinary, type Server, StackError, startServer } from './server';
+import { keep } from './keeper';
+import { explain, findBinary, type Server, StackError, startServer } from './server';
 
 const run = promisify(execFile);
 const CACHE = join(import.meta.dirname, '../../node_modules/.cache/caching-deep-dive');
@@ -47,40 +47,61 @@ export async function startMysql(): Promise<Server & { url: string }> {
   return { ...server, url: `mysql://course:${password}@127.0.0.1:${server.port}` };
 }
 
-/** Making a data folder takes seconds, copying one takes milliseconds: it is made once for each server version. */
-async function preparedData(binary: string): Promise<string> {
-  const version =
-    (await run(binary, ['--no-defaults', '--version'])).stdout.match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown';
-  const ready = join(CACHE, `${basename(binary)}-${version}`);
-  if (existsSync(ready)) return ready;
-
-  const fresh = await mkdtemp(join(tmpdir(), 'caching-deep-dive-'));
-  const copy = `${ready}.${process.pid}`;
-  try {
-    await initialise(binary, join(fresh, 'data'));
-    await mkdir(dirname(ready), { recursive: true });
-    await cp(join(fresh, 'data'), copy, { recursive: true });
-    await rename(copy, ready);
-  } catch (error) {
-    // Another run may have put it there first; then its folder is as good as ours.
-    if (!existsSync(ready)) {
-      throw new StackError(`${basename(binary)} could not prepare a data folder:\n${lastLines(error)}`);
-    }
-  } finally {
-    await Promise.all([fresh, copy].map((folder) => rm(folder, { recursive: true, force: true })));
-  }
-  return ready;
+/** Where the data folder of the installed server is kept: one for each server version and user. */
+export async function preparedFolder(binary: string): Promise<string> {
+  const version = await run(binary, ['--no-defaults', '--version']).then(
+    ({ stdout }) => stdout.match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown',
+    (error) => {
+      throw new StackError(
+        `${binary} does not run: ${error.message}\nInstall it again, or see: npm run doctor`,
+      );
+    },
+  );
+  return join(CACHE, `${basename(binary)}-${version}-${userInfo().uid}`);
 }
 
-async function initialise(binary: string, data: string): Promise<void> {
+/** Making a data folder takes seconds, copying one takes milliseconds: it is made once. */
+async function preparedData(binary: string): Promise<string> {
+  const name = basename(binary);
+  const ready = await preparedFolder(binary);
+  if (existsSync(ready)) return ready;
+
+  mkdirSync(CACHE, { recursive: true });
+  const copy = `${ready}.${process.pid}`;
+  const work = keep({
+    command: (folder) => [
+      'sh',
+      '-c',
+      PREPARE,
+      'prepare',
+      `${folder}/data`,
+      copy,
+      ready,
+      process.execPath,
+      ...initialise(binary, `${folder}/data`),
+    ],
+    afterwards: 'rm -rf "$UNFINISHED"',
+    env: { UNFINISHED: copy },
+  });
+  await work.end();
+  // Another run may have put it there first; then its folder is as good as ours.
+  if (existsSync(ready)) return ready;
+  throw new StackError(`${name} could not prepare a data folder:\n${explain(work.lastWords())}`);
+}
+
+/** rename(2) fails where mv(1) would move into a folder that another run has put there meanwhile. */
+const PREPARE = `data=$1 copy=$2 ready=$3 node=$4; shift 4
+"$@" && cp -R "$data" "$copy" && "$node" -e 'fs.renameSync(...process.argv.slice(1))' "$copy" "$ready"`;
+
+function initialise(binary: string, data: string): readonly string[] {
   if (basename(binary) === 'mysqld') {
-    await run(binary, ['--no-defaults', '--initialize-insecure', ...asRoot(), `--datadir=${data}`, LOG_SIZE]);
-    return;
+    return [binary, '--no-defaults', '--initialize-insecure', ...asRoot(), `--datadir=${data}`, LOG_SIZE];
   }
   const install = findBinary('mariadb-install-db');
   if (!install)
     throw new StackError('mariadb-install-db is missing beside mariadbd: install mariadb-server-core again');
-  await run(install, [
+  return [
+    install,
     '--no-defaults',
     ...asRoot(),
     `--datadir=${data}`,
@@ -88,13 +109,8 @@ async function initialise(binary: string, data: string): Promise<void> {
     `--auth-root-socket-user=${userInfo().username}`,
     '--skip-test-db',
     LOG_SIZE,
-  ]);
+  ];
 }
 
 /** Both servers refuse to run as root unless they are told that it is meant. */
 const asRoot = () => (process.getuid?.() === 0 ? ['--user=root'] : []);
-
-function lastLines(error: unknown): string {
-  const text = error instanceof Error && 'stderr' in error ? `${error.stderr}` : String(error);
-  return text.trim().split('\n').slice(-6).join('\n');
-}

@@ -1,27 +1,67 @@
-import { givenStack } from './given';
-import { mysqlBinary, startMysql } from './mysql';
-import { redisBinary, startRedis } from './redis';
+import { composeStack, dockerWorks } from './compose';
+import { type Install, installServers } from './install';
+import { startMysql } from './mysql';
+import { missingServers } from './packages';
+import { startRedis } from './redis';
 import { StackError } from './server';
+import type { Stack } from './types';
 
-/** What every part of the course knows of the servers: where they are. */
-export interface StackUrls {
-  readonly redis: string;
-  readonly mysql: string;
+export type { Stack, StackUrls } from './types';
+
+export interface OpenOptions {
+  readonly install?: Install;
+  /** Told in one line what takes long. */
+  say?(line: string): void;
 }
 
-export interface Stack extends StackUrls {
-  /** How it was come by: `given`, `private` or `compose`. */
-  readonly kind: 'given' | 'private' | 'compose';
-  close(): Promise<void>;
+/**
+ * Opens a stack in the first way that works here: the learner's URLs, private servers, Docker, an installation.
+ * COURSE_STACK chooses one. @throws {StackError} that says what is missing and how to mend it.
+ */
+export async function openStack({ install = 'ask', say = toStderr }: OpenOptions = {}): Promise<Stack> {
+  const installed = async () => {
+    await installServers(install, say);
+    return privateStack();
+  };
+  switch (process.env.COURSE_STACK ?? '') {
+    case '':
+      return (
+        (await givenStack()) ??
+        (await privateStackIfHere()) ??
+        (await composeStackIfHere(say)) ??
+        (await installed())
+      );
+    case 'given': {
+      const given = await givenStack();
+      if (given) return given;
+      throw new StackError('COURSE_STACK=given, and REDIS_URL and MYSQL_URL are not set. Set both.');
+    }
+    case 'private':
+      return (await privateStackIfHere()) ?? (await installed());
+    case 'compose': {
+      const containers = await composeStackIfHere(say);
+      if (containers) return containers;
+      throw new StackError(
+        'COURSE_STACK=compose, and no Docker engine with docker compose answers. Start Docker, or unset COURSE_STACK.',
+      );
+    }
+    default:
+      throw new StackError(
+        `COURSE_STACK=${process.env.COURSE_STACK} is not a way to a stack. Use given, private or compose, or unset it.`,
+      );
+  }
 }
 
-/** Opens a stack in the first way that works here. @throws {StackError} that says what is missing and how to mend it. */
-export async function openStack(): Promise<Stack> {
-  const given = await givenStack(process.env);
-  if (given) return given;
-  if (redisBinary() && mysqlBinary()) return privateStack();
-  throw new StackError('redis-server or mariadbd is missing: npm run doctor');
+/** ioredis and mysql2 take longer to load than the servers to start: only those load them who connect. */
+async function givenStack(): Promise<Stack | undefined> {
+  if (!process.env.REDIS_URL && !process.env.MYSQL_URL) return undefined;
+  return (await import('./given')).givenStack(process.env);
 }
+
+const privateStackIfHere = async () => (missingServers().length === 0 ? privateStack() : undefined);
+
+const composeStackIfHere = async (say: (line: string) => void) =>
+  (await dockerWorks()) ? composeStack(say) : undefined;
 
 async function privateStack(): Promise<Stack> {
   const [redis, mysql] = await Promise.allSettled([startRedis(), startMysql()]);
@@ -34,4 +74,8 @@ async function privateStack(): Promise<Stack> {
   }
   await close();
   throw redis.status === 'rejected' ? redis.reason : mysql.status === 'rejected' ? mysql.reason : undefined;
+}
+
+function toStderr(line: string): void {
+  process.stderr.write(`${line}\n`);
 }

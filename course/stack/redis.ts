@@ -27,5 +27,5 @@ export async function startRedis(settings: RedisSettings = {}): Promise<Server &
         .join(''),
     command: (folder) => [binary, `${folder}/config`],
   });
-  return { ...server, url: `redis://:${password}@127.0.0.1:${server.port}` };
+  return { ...server, url: `redis://default:${password}@127.0.0.1:${server.port}` };
 }

@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { keep } from './keeper';
 
 /** A server of our own on a free loopback port. It dies with this process, however this process dies. */
 export interface Server {
@@ -29,7 +28,6 @@ export class StackError extends Error {
   override name = 'StackError';
 }
 
-const KEEPER = join(import.meta.dirname, 'keeper.sh');
 const READY = /ready (for|to accept) connections/i;
 const READY_WITHIN_MS = 20_000;
 const PORT_TAKEN = /address already in use|bind on tcp\/ip port/i;
@@ -47,51 +45,26 @@ export async function startServer(plan: ServerPlan): Promise<Server> {
 }
 
 async function launch(plan: ServerPlan, port: number): Promise<Server> {
-  const folder = join(tmpdir(), `caching-deep-dive-${randomBytes(6).toString('hex')}`);
-  const keeper = spawn('sh', [KEEPER, folder, plan.seed ?? '', ...plan.command(folder, port)], {
-    // A session of its own: Ctrl-C reaches this process and not the keeper, which then cleans up.
-    detached: true,
-    stdio: ['pipe', 'ignore', 'pipe'],
-    env: { ...process.env, KEEPER_CONFIG: plan.config(folder, port) },
+  const server = keep({
+    seed: plan.seed,
+    config: (folder) => plan.config(folder, port),
+    command: (folder) => plan.command(folder, port),
   });
-  let lastWords = '';
-  keeper.stderr.on('data', (chunk) => {
-    lastWords += chunk;
-  });
-  const gone = new Promise<void>((resolve) => keeper.once('close', () => resolve()));
-  letGo(keeper);
-
   const deadline = Date.now() + READY_WITHIN_MS;
-  while (!READY.test(readLog(folder))) {
-    if (keeper.exitCode !== null) {
-      await gone;
-      throw new StackError(`${plan.name} did not start:\n${explain(lastWords)}`);
+  while (!READY.test(readLog(server.folder))) {
+    if (server.hasEnded()) {
+      throw new StackError(`${plan.name} did not start:\n${explain(server.lastWords())}`);
     }
     if (Date.now() > deadline) {
-      keeper.stdin.end();
+      const log = readLog(server.folder);
+      await server.close();
       throw new StackError(
-        `${plan.name} was not ready after ${READY_WITHIN_MS / 1000} s:\n${readLog(folder)}`,
+        `${plan.name} was not ready after ${READY_WITHIN_MS / 1000} s. Try again on a less busy machine. Its log:\n${log}`,
       );
     }
     await sleep(4);
   }
-  return {
-    port,
-    pid: keeper.pid ?? 0,
-    close() {
-      keeper.stdin.end();
-      return gone;
-    },
-  };
-}
-
-/** A keeper must never keep its parent alive. */
-function letGo(keeper: ChildProcess): void {
-  keeper.unref();
-  for (const stream of [keeper.stdin, keeper.stderr]) {
-    stream?.on('error', () => {});
-    if (stream && 'unref' in stream && typeof stream.unref === 'function') stream.unref();
-  }
+  return { port, pid: server.pid, close: server.close };
 }
 
 function readLog(folder: string): string {
@@ -102,12 +75,29 @@ function readLog(folder: string): string {
   }
 }
 
-function explain(lastWords: string): string {
-  const advice = /no space left/i.test(lastWords)
-    ? `\nThe disk that holds ${tmpdir()} is full: free some space, or set TMPDIR to a folder with 200 MB free.`
-    : '';
-  return lastWords.trim() + advice;
+/** The server's words, and what to do about the failures that are the machine's. */
+export function explain(lastWords: string): string {
+  const found = ADVICE.find(([pattern]) => pattern.test(lastWords));
+  return found ? `${lastWords}\n${found[1]()}` : `${lastWords}\nSee what this machine has: npm run doctor`;
 }
+
+const ADVICE: readonly (readonly [RegExp, () => string])[] = [
+  [
+    /no space left|disk (is )?full|errno: 28/i,
+    () =>
+      `The disk that holds ${tmpdir()} is full: free some space, or set TMPDIR to a folder with 200 MB free.`,
+  ],
+  [
+    /^(mkdir|cp|sh): .*(permission denied|no such file|read-only|not a directory)/im,
+    () => `${tmpdir()} cannot be written: set TMPDIR to a folder of yours with 200 MB free.`,
+  ],
+  [
+    /permission denied|errno: 13|operation not permitted/i,
+    () =>
+      "The server may not use the folder. Ubuntu's AppArmor confines its mysqld to /var/lib/mysql: install MariaDB " +
+      'instead (sudo apt-get install mariadb-server), use Docker, or set REDIS_URL and MYSQL_URL.',
+  ],
+];
 
 async function freePort(): Promise<number> {
   const probe = createServer();
@@ -127,6 +117,7 @@ export function findBinary(...names: string[]): string | undefined {
     ...(process.env.PATH ?? '').split(delimiter),
     '/usr/sbin',
     '/usr/local/sbin',
+    '/usr/libexec',
     '/opt/homebrew/bin',
     '/usr/local/bin',
     '/opt/homebrew/opt/mariadb/bin',

@@ -1,0 +1,92 @@
+import mysql from 'mysql2/promise';
+import { loadShop } from '../kit/data/large';
+import { connectMysql } from '../stack/connect';
+import { openStack } from '../stack/open';
+import { dropSchema, foreignSchema, freshSchema, ownerOf, SHOP_SCHEMA } from '../stack/ours';
+import { findBinary, StackError } from '../stack/server';
+import type { Stack } from '../stack/types';
+
+/** Keeps the stack up until Ctrl-C, with the shop's large data set in it, and tells how to connect. */
+export async function stack(args: readonly string[]): Promise<number> {
+  const ended = untilToldToEnd();
+  const servers = await openStack({ install: args.includes('--yes') ? 'yes' : 'ask' });
+  try {
+    process.stdout.write('Loading the shop: products, orders, reviews and events …\n');
+    await fillShop(servers);
+    process.stdout.write(howToConnect(servers));
+    await ended;
+  } finally {
+    if (servers.kind === 'given') await emptyShop(servers);
+    await servers.close();
+  }
+  process.stdout.write('\nThe stack has ended.\n');
+  return 0;
+}
+
+/** Resolves at Ctrl-C, SIGTERM, or when the terminal is closed. */
+function untilToldToEnd(): Promise<void> {
+  return new Promise((resolve) => {
+    // A waiting promise alone does not keep Node alive.
+    const awake = setInterval(() => {}, 2 ** 30);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+      process.once(signal, () => {
+        clearInterval(awake);
+        resolve();
+      });
+    }
+  });
+}
+
+async function fillShop(servers: Stack): Promise<void> {
+  const admin = await connectMysql(servers.mysql);
+  try {
+    const owner = await ownerOf(admin, SHOP_SCHEMA);
+    if (owner === 'someone') throw new StackError(foreignSchema(SHOP_SCHEMA));
+    if (owner === 'nobody') await freshSchema(admin, SHOP_SCHEMA);
+  } finally {
+    await admin.end();
+  }
+  const shop = mysql.createPool({ uri: shopUrl(servers).href });
+  try {
+    await loadShop(shop);
+  } finally {
+    await shop.end();
+  }
+}
+
+async function emptyShop(servers: Stack): Promise<void> {
+  const admin = await connectMysql(servers.mysql);
+  await dropSchema(admin, SHOP_SCHEMA);
+  await admin.end();
+}
+
+function shopUrl(servers: Stack): URL {
+  const url = new URL(servers.mysql);
+  url.pathname = SHOP_SCHEMA;
+  return url;
+}
+
+function howToConnect(servers: Stack): string {
+  const { hostname, port, username, password } = shopUrl(servers);
+  const client = findBinary('mariadb', 'mysql')?.replace(/.*\//, '') ?? 'mysql';
+  const secret = password ? ` --password=${decodeURIComponent(password)}` : '';
+  const redis = new URL(servers.redis);
+  // A learner's keys in database 0 stay out of the way of the tests, which empty theirs.
+  if (servers.kind !== 'given') redis.pathname = '/1';
+  const toExplore = new URL(servers.redis);
+  // redis-cli sends an empty user name where the URL has none.
+  if (toExplore.password && !toExplore.username) toExplore.username = 'default';
+  return `
+Redis and MySQL are up until you press Ctrl-C here. To look around, in another terminal:
+
+  redis-cli --no-auth-warning -u ${toExplore.href}
+  ${client} --host=${hostname} --port=${port || 3306} --user=${decodeURIComponent(username)}${secret} ${SHOP_SCHEMA}
+
+For npm start and npm test there to use these servers:
+
+  export REDIS_URL=${redis.href}
+  export MYSQL_URL=${servers.mysql}
+
+The tests empty Redis database ${redis.pathname.slice(1) || 0} and the schema caching_deep_dive, and touch nothing else.
+`;
+}

@@ -1,0 +1,239 @@
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { onTestFinished } from 'vitest';
+import { type FrameReader, frameReader } from './frames';
+
+/** Holds one query or command on the wire, before the server has seen it. */
+export interface Gate {
+  /** Resolves when the query or command is held; rejects when none has come within 4 s. */
+  readonly arrived: Promise<void>;
+  /** Lets it go on to the server; lets the next one pass if none has come yet. */
+  release(): void;
+}
+
+/** A loopback TCP proxy before a real server, and what can go wrong between the two. */
+export interface Wire {
+  /** The server's URL with the proxy's address. */
+  readonly url: string;
+  /** Nobody listens: open connections end, new ones are refused. */
+  refuse(): Promise<void>;
+  /** Ends the open connections once; new ones work. */
+  cut(): void;
+  /** Each answer takes this much longer (ms). */
+  delay(ms: number): void;
+  /** Connections stay open and nothing moves; `heal` delivers what was held. */
+  stall(): void;
+  /** Connections stay open and every byte is lost; `heal` ends them. */
+  blackHole(): void;
+  heal(): Promise<void>;
+  /** The next request whose text matches waits at a gate: `wire.hold(/^SET user:1 /)`, `wire.hold(/FROM users/i)`. */
+  hold(pattern: RegExp): Gate;
+  close(): Promise<void>;
+}
+
+type Fault = 'none' | 'stall' | 'blackHole';
+
+const ARRIVES_WITHIN_MS = 4000;
+
+/** A wire to the server at `url` (`redis:` or `mysql:`). Closed when the test ends. */
+export async function openWire(url: string): Promise<Wire> {
+  const target = new URL(url);
+  const links = new Set<Link>();
+  const gates: HeldGate[] = [];
+  const state: WireState = { fault: 'none', delayMs: 0, gates };
+
+  const server = createServer((client) => {
+    const link = new Link(client, target, state);
+    links.add(link);
+    client.once('close', () => links.delete(link));
+  });
+  const port = await listen(server, 0);
+  const proxied = new URL(url);
+  proxied.host = `127.0.0.1:${port}`;
+
+  const cut = () => {
+    for (const link of links) link.end();
+    links.clear();
+  };
+  const refuse = async () => {
+    if (!server.listening) return;
+    const closed = new Promise((resolve) => server.close(resolve));
+    cut();
+    await closed;
+  };
+  const wire: Wire = {
+    url: proxied.href,
+    refuse,
+    cut,
+    delay(ms) {
+      state.delayMs = ms;
+    },
+    stall() {
+      state.fault = 'stall';
+    },
+    blackHole() {
+      state.fault = 'blackHole';
+    },
+    async heal() {
+      const lost = state.fault === 'blackHole';
+      state.fault = 'none';
+      state.delayMs = 0;
+      if (lost) cut();
+      for (const link of links) link.resume();
+      if (!server.listening) await listen(server, port);
+    },
+    hold(pattern) {
+      const gate = new HeldGate(pattern);
+      gates.push(gate);
+      return gate;
+    },
+    async close() {
+      for (const gate of gates) gate.release();
+      await refuse();
+    },
+  };
+  onTestFinished(() => wire.close());
+  return wire;
+}
+
+interface WireState {
+  fault: Fault;
+  delayMs: number;
+  readonly gates: readonly HeldGate[];
+}
+
+/** One proxied connection. */
+class Link {
+  readonly #client: Socket;
+  readonly #server: Socket;
+  readonly #reader: FrameReader;
+  readonly #state: WireState;
+  /** Each direction is a queue: what is held holds what comes behind it. */
+  #toServer = Promise.resolve();
+  #toClient = Promise.resolve();
+  #resumed = signal();
+
+  constructor(client: Socket, target: URL, state: WireState) {
+    this.#client = client;
+    this.#state = state;
+    this.#reader = frameReader(target.protocol);
+    this.#server = connect({
+      host: target.hostname,
+      port: Number(target.port || defaultPort(target)),
+      noDelay: true,
+    });
+    client.setNoDelay(true);
+    for (const socket of [client, this.#server]) {
+      socket.on('error', () => {});
+      socket.once('close', () => this.end());
+    }
+    client.on('data', (chunk) => {
+      for (const frame of this.#reader.read(chunk)) {
+        const gate = state.gates.find((each) => each.takes(frame.text));
+        this.#toServer = this.#toServer.then(async () => {
+          await gate?.pass();
+          await this.#deliver(this.#server, frame.bytes);
+        });
+      }
+    });
+    this.#server.on('data', (chunk) => {
+      this.#reader.answered?.(chunk);
+      const due = Date.now() + state.delayMs;
+      this.#toClient = this.#toClient.then(async () => {
+        const wait = due - Date.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        await this.#deliver(client, chunk);
+      });
+    });
+  }
+
+  async #deliver(to: Socket, bytes: Buffer): Promise<void> {
+    while (this.#state.fault === 'stall') await this.#resumed.promise;
+    if (this.#state.fault === 'blackHole' || to.destroyed) return;
+    to.write(bytes);
+  }
+
+  resume(): void {
+    this.#resumed.fire();
+    this.#resumed = signal();
+  }
+
+  end(): void {
+    this.#client.destroy();
+    this.#server.destroy();
+    this.resume();
+  }
+}
+
+class HeldGate implements Gate {
+  readonly arrived: Promise<void>;
+  readonly #pattern: RegExp;
+  readonly #arrival = signal();
+  readonly #opening = signal();
+  #open = false;
+
+  constructor(pattern: RegExp) {
+    this.#pattern = pattern;
+    this.arrived = Promise.race([this.#arrival.promise, this.#late()]);
+    this.arrived.catch(() => {});
+  }
+
+  /** A gate holds one request: the first that matches. */
+  takes(text: string): boolean {
+    if (this.#open || this.#arrival.fired || !this.#pattern.test(text)) return false;
+    this.#arrival.fire();
+    return true;
+  }
+
+  pass(): Promise<void> {
+    return this.#opening.promise;
+  }
+
+  release(): void {
+    this.#open = true;
+    this.#opening.fire();
+  }
+
+  async #late(): Promise<void> {
+    const expired = await Promise.race([
+      this.#arrival.promise,
+      this.#opening.promise,
+      timeout(ARRIVES_WITHIN_MS),
+    ]);
+    if (expired === 'timeout')
+      throw new Error(`nothing that matches ${this.#pattern} was sent to the server`);
+  }
+}
+
+function signal() {
+  let fire = () => {};
+  const promise = new Promise<void>((resolve) => {
+    fire = resolve;
+  });
+  const it = {
+    promise,
+    fired: false,
+    fire() {
+      it.fired = true;
+      fire();
+    },
+  };
+  return it;
+}
+
+const timeout = (ms: number) =>
+  new Promise<'timeout'>((resolve) => {
+    setTimeout(() => resolve('timeout'), ms).unref();
+  });
+
+function listen(server: Server, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => {
+      const address = server.address();
+      if (address === null || typeof address === 'string') reject(new Error('the proxy has no port'));
+      else resolve(address.port);
+    });
+  });
+}
+
+const defaultPort = (url: URL) => (url.protocol.startsWith('redis') ? 6379 : 3306);

@@ -1,0 +1,211 @@
+import { expect, test } from 'vitest';
+import { fakeClock } from '#kit/clock';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import {
+  ABSENT_TTL_MS,
+  createProfileCache,
+  InvalidIdError,
+  PROFILE_TTL_MS,
+  type ProfileCache,
+  profileKey,
+  WINDOW,
+} from './hit-or-miss';
+
+const stack = useStack('users');
+
+const ADA = { id: 1, email: 'ada@example.org', name: 'Ada Lindqvist', locale: 'sv-SE' };
+const NOBODY = 99;
+
+function openCache(db = stack.db) {
+  const clock = fakeClock();
+  const cache = createProfileCache({ redis: stack.redis, db, now: clock.now });
+  return { cache, clock };
+}
+
+type Clock = ReturnType<typeof fakeClock>;
+
+/** A lookup that takes exactly `ms` on the cache's clock: nothing can answer before the event loop turns. */
+function lookUp(cache: ProfileCache, clock: Clock, id: number, ms: number) {
+  const answer = cache.get(id);
+  clock.advance(ms);
+  return answer;
+}
+
+test('a profile and an absence are both cached, the absence for less time', async () => {
+  const { cache } = openCache();
+  const answers: unknown[] = [];
+  const work = await stack.work(async () => {
+    for (const id of [1, 1, 1, NOBODY, NOBODY, NOBODY]) answers.push(await cache.get(id));
+  });
+
+  expect(answers, 'get must give the same answer from MySQL and from Redis').toEqual([
+    ...[ADA, ADA, ADA],
+    ...[null, null, null],
+  ]);
+  expect(
+    work.sql('select'),
+    'one query for user 1 and one for the user who does not exist: both answers had to come from Redis after that',
+  ).toBe(2);
+  const profileTtl = await stack.redis.pttl(profileKey(1));
+  expect(profileTtl, 'a profile must expire after PROFILE_TTL_MS, not before and not never').toSatisfy(
+    (ms: number) => ms > PROFILE_TTL_MS - 60_000 && ms <= PROFILE_TTL_MS,
+  );
+  const absentTtl = await stack.redis.pttl(profileKey(NOBODY));
+  expect(absentTtl, 'an absence must expire after ABSENT_TTL_MS, long before a profile').toSatisfy(
+    (ms: number) => ms > 0 && ms <= ABSENT_TTL_MS,
+  );
+});
+
+test('hit, negative and miss are counted apart', async () => {
+  const { cache } = openCache();
+  for (const id of [1, 1, 1, 1, 2, NOBODY, NOBODY, NOBODY]) await cache.get(id);
+
+  const { hit, negative, miss, error, all } = cache.stats();
+  expect(miss.count, 'users 1, 2 and 99 were each asked of MySQL once: three misses').toBe(3);
+  expect(hit.count, 'user 1 came from Redis three times: three hits').toBe(3);
+  expect(
+    negative.count,
+    'twice Redis knew that user 99 does not exist: no query was made, so these are no misses, and there was no profile, so they are no hits',
+  ).toBe(2);
+  expect(error.count, 'nothing failed').toBe(0);
+  expect(all.count, 'every lookup counts once in `all`').toBe(8);
+});
+
+test('a failed load rejects, counts as an error and is not cached', async () => {
+  const { cache, clock } = openCache();
+  await stack.db.query('RENAME TABLE users TO users_gone');
+  let failure: unknown;
+  try {
+    failure = await lookUp(cache, clock, 1, 30).catch((error: unknown) => error);
+  } finally {
+    await stack.db.query('RENAME TABLE users_gone TO users');
+  }
+
+  expect(
+    failure,
+    'the query failed, and get must say so with the error of MySQL: an answer of null would be a lie',
+  ).toMatchObject({ code: 'ER_NO_SUCH_TABLE' });
+  expect(
+    await stack.redis.exists(profileKey(1)),
+    'a failure says nothing about the user: nothing may be stored',
+  ).toBe(0);
+  expect(
+    cache.stats(),
+    'a failed lookup is an error, with its latency, and neither a hit nor a miss',
+  ).toMatchObject({
+    hit: { count: 0 },
+    negative: { count: 0 },
+    miss: { count: 0 },
+    error: { count: 1, p50Ms: 30, p99Ms: 30 },
+  });
+  expect(await cache.get(1), 'when MySQL is back, the next lookup must find the user').toEqual(ADA);
+});
+
+test('an id that is not a positive integer reaches neither server', async () => {
+  const { cache } = openCache();
+  // What a type cannot keep out: a value from a URL or from JSON.
+  const fromOutside: unknown[] = ['1 OR 1=1', '1abc', 0, -1, 1.5, Number.NaN, 2 ** 53];
+  const work = await stack.work(async () => {
+    for (const id of fromOutside) {
+      const answer = await Promise.resolve()
+        .then(() => cache.get(id as number))
+        .catch((error: unknown) => error);
+      expect(answer, `get(${JSON.stringify(id)}) must reject with InvalidIdError`).toBeInstanceOf(
+        InvalidIdError,
+      );
+    }
+  });
+
+  expect(work.sql(), 'an invalid id must be refused before any SQL is sent').toBe(0);
+  expect(work.redis(), 'an invalid id must be refused before it becomes a key in Redis').toBe(0);
+  expect(cache.stats().all.count, 'an invalid id is no lookup').toBe(0);
+});
+
+test('p50 and p99 are nearest ranks, of each outcome and of all lookups', async () => {
+  const { cache, clock } = openCache();
+  await lookUp(cache, clock, 1, 200);
+  for (const ms of [10, 2, 9, 1, 3, 8, 4, 7, 5, 6]) await lookUp(cache, clock, 1, ms);
+
+  const { hit, negative, miss, all } = cache.stats();
+  expect(
+    hit,
+    'ten hits took 1 to 10 ms: the nearest rank of 50 % is the 5th smallest, and of 99 % the 10th, compared as numbers',
+  ).toEqual({ count: 10, p50Ms: 5, p99Ms: 10 });
+  expect(miss, 'one miss took 200 ms from the call to the answer: it is its own p50 and p99').toEqual({
+    count: 1,
+    p50Ms: 200,
+    p99Ms: 200,
+  });
+  expect(negative, 'where nothing was timed there is no percentile').toEqual({
+    count: 0,
+    p50Ms: undefined,
+    p99Ms: undefined,
+  });
+  expect(
+    all,
+    'eleven lookups took 1 to 10 and 200 ms: `all` must rank these eleven, the miss among them, not combine the percentiles of the outcomes',
+  ).toEqual({ count: 11, p50Ms: 6, p99Ms: 200 });
+});
+
+test('percentiles are those of the last 1000 lookups, however many there were', async () => {
+  const { cache, clock } = openCache();
+  await lookUp(cache, clock, 1, 400);
+  const hits = async (ms: number) => {
+    const answers = Array.from({ length: WINDOW }, () => cache.get(1));
+    clock.advance(ms);
+    await Promise.all(answers);
+  };
+  await hits(50);
+  await hits(3);
+
+  const { hit, miss, all } = cache.stats();
+  expect(
+    hit,
+    `the last ${WINDOW} hits took 3 ms: those before them must be forgotten, and stay counted`,
+  ).toEqual({
+    count: 2 * WINDOW,
+    p50Ms: 3,
+    p99Ms: 3,
+  });
+  expect(miss.p99Ms, 'each outcome keeps its own last lookups: hits must not push out the only miss').toBe(
+    400,
+  );
+  expect(
+    all,
+    `the last ${WINDOW} lookups of all were hits of 3 ms: older ones must be forgotten here too`,
+  ).toEqual({
+    count: 2 * WINDOW + 1,
+    p50Ms: 3,
+    p99Ms: 3,
+  });
+});
+
+test('the time saved is counted against the bare loads, and can be below zero', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const throughRedisAndMySql = async (redisMs: number, mysqlMs: number, hits: number) => {
+    const { cache, clock } = openCache(stack.connectDb({ connectionLimit: 1 }, wire.url));
+    const before = cache.stats().savedMs;
+    await stack.redis.del(profileKey(1));
+    const gate = wire.hold(/FROM\s+`?users/i);
+    const miss = lookUp(cache, clock, 1, redisMs);
+    await gate.arrived;
+    clock.advance(mysqlMs);
+    gate.release();
+    await miss;
+    for (let i = 0; i < hits; i++) await lookUp(cache, clock, 1, redisMs);
+    return { before, after: cache.stats().savedMs };
+  };
+
+  const dear = await throughRedisAndMySql(2, 80, 1);
+  expect(dear.before, 'before the first load there is nothing to compare with: 0').toBe(0);
+  expect(
+    dear.after,
+    'two loads of 80 ms would have taken 160 ms; one miss (2 + 80 ms) and one hit (2 ms) took 84: 76 ms saved at a hit rate of 50 %',
+  ).toBeCloseTo(76);
+  const cheap = await throughRedisAndMySql(2, 1, 9);
+  expect(
+    cheap.after,
+    'ten loads of 1 ms would have taken 10 ms; one miss (2 + 1 ms) and nine hits (2 ms each) took 21: 11 ms lost at a hit rate of 90 %',
+  ).toBeCloseTo(-11);
+});

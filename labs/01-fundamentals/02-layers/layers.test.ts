@@ -1,0 +1,282 @@
+import { expect, test } from 'vitest';
+import { fakeClock } from '#kit/clock';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import {
+  createLookup,
+  type Entry,
+  type Layer,
+  LayerTimeoutError,
+  mapLayer,
+  predict,
+  productSource,
+  redisLayer,
+  type Source,
+} from './layers';
+
+const stack = useStack('products');
+
+const T0 = 1_700_000_000_000;
+const MUG = 'Enamel mug, 350 ml';
+
+test('the first layer that holds the key answers: those above are filled, those below are left alone', async () => {
+  const map = new Map<string, Entry>();
+  const below = recorder('below');
+  const redis = redisLayer({ redis: stack.redis, timeoutMs: 2000 });
+  const lookup = createLookup([mapLayer(map), redis, below], mysql());
+
+  const cold = await lookup('product:1');
+  await cold?.filled;
+  expect(cold?.layer, 'the caches are empty: MySQL has to answer').toBe('mysql');
+  expect(cold?.value, "the value is the source's, unchanged").toContain(MUG);
+  expect(await stack.redis.get('product:1'), 'Redis missed and is above MySQL: fill it').toBe(cold?.value);
+  expect(map.get('product:1')?.value, 'the Map missed too: fill every layer above').toBe(cold?.value);
+
+  map.clear();
+  const work = await stack.work(async () => {
+    const warm = await lookup('product:1');
+    await warm?.filled;
+    expect(warm?.layer, 'Redis holds the key and is the first that does').toBe('redis');
+  });
+  expect(map.get('product:1')?.value, 'the Map is above Redis and missed: fill it from Redis').toBe(
+    cold?.value,
+  );
+  expect(work.redis('set', 'psetex', 'setex'), 'Redis already has the entry: do not write it back').toBe(0);
+  expect(work.sql('select'), 'Redis answered: MySQL must not be asked').toBe(0);
+  expect(below.asked, 'Redis answered: the layers below it must not be asked').toHaveLength(1);
+  expect(below.given, 'only layers above the one that answered are filled').toHaveLength(1);
+});
+
+test('a filled layer never outlives the one it was filled from', async () => {
+  const clock = fakeClock(T0);
+  const map = new Map<string, Entry>();
+  const redis = redisLayer({ redis: stack.redis, timeoutMs: 2000, now: clock.now });
+  const slow: Source = {
+    name: 'slow',
+    timeoutMs: 2000,
+    async get(key) {
+      const entry = { value: `${key} of the source`, expiresAt: clock.now() + 60_000 };
+      clock.advance(45_000);
+      return entry;
+    },
+  };
+  const lookup = createLookup([mapLayer(map), redis], slow, { now: clock.now });
+
+  await (await lookup('a'))?.filled;
+  const left = await stack.redis.pttl('a');
+  expect(left, 'the copy in Redis must expire by itself').toBeGreaterThan(0);
+  expect(left, 'the entry had 15 s left when Redis was filled: set PX from what remains').toBeLessThanOrEqual(
+    15_000,
+  );
+
+  await stack.redis.set('b', 'b of Redis', 'PX', 50_000);
+  await (await lookup('b'))?.filled;
+  const copy = map.get('b')?.expiresAt ?? 0;
+  expect(copy, 'Redis holds b for 50 s more: the copy in the Map is alive').toBeGreaterThan(clock.now());
+  expect(copy, 'Redis drops b in 50 s: its copy in the Map must be gone by then').toBeLessThanOrEqual(
+    clock.now() + 50_000,
+  );
+  clock.advance(50_001);
+  expect((await lookup('b'))?.layer, 'an entry past its deadline is a miss').not.toBe('map');
+
+  await stack.redis.set('c', 'c without a time to live');
+  const endless = await lookup('c');
+  expect(endless?.layer, 'a key without a deadline must not be copied: count it as a miss').toBe('slow');
+});
+
+test('a value is copied with its own time left', async () => {
+  const clock = fakeClock(T0);
+  const wire = await openWire(stack.redisUrl);
+  const redis = redisLayer({ redis: stack.connectRedis({}, wire.url), timeoutMs: 4000, now: clock.now });
+  await stack.redis.set('k', 'old', 'PX', 5_000);
+
+  const gate = wire.hold(/^(PTTL|PEXPIRETIME|TTL|EXPIRETIME) /i);
+  const reading = redis.get('k');
+  await Promise.race([gate.arrived, reading]);
+  await stack.redis.set('k', 'new', 'PX', 60_000);
+  gate.release();
+
+  const entry = await reading;
+  const itsOwn = entry?.value === 'old' ? 5_000 : 60_000;
+  expect(
+    (entry?.expiresAt ?? 0) - clock.now(),
+    "a SET came between GET and PTTL, and the old value got the new one's time: read both in one step",
+  ).toBeLessThanOrEqual(itsOwn);
+});
+
+test('a layer that fails is passed over', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const client = stack.connectRedis(
+    { lazyConnect: true, enableOfflineQueue: false, retryStrategy: () => null },
+    wire.url,
+  );
+  const redis = spied(redisLayer({ redis: client, timeoutMs: 1000 }));
+  const map = new Map<string, Entry>();
+  const failures: string[] = [];
+  const lookup = createLookup([mapLayer(map), redis], mysql(), {
+    onFailure: (layer) => failures.push(layer),
+  });
+  await client.connect();
+  await wire.refuse();
+
+  const found = await soon(lookup('product:1').catch((error: Error) => error.message));
+  expect(found, 'Redis is down and MySQL is not: the read must not fail').toMatchObject({ layer: 'mysql' });
+  await (await lookup('product:2'))?.filled;
+  expect(map.get('product:2')?.value, 'the healthy layer is filled all the same').toContain('board');
+  expect(failures, 'a failure that nobody hears of is never repaired: report it').toContain('redis');
+  expect(redis.sets, 'Redis has just failed: a fill would only wait for it again').toBe(0);
+});
+
+test('a layer that hangs is passed over when its time is up', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const client = stack.connectRedis({ lazyConnect: true }, wire.url);
+  const redis = spied(redisLayer({ redis: client, timeoutMs: 20 }));
+  const failures: unknown[] = [];
+  const lookup = createLookup([redis], mysql(), { onFailure: (_, error) => failures.push(error) });
+  await client.connect();
+  wire.blackHole();
+
+  const found = await soon(lookup('product:1').catch((error: Error) => error.message));
+  expect(found, 'Redis does not answer and never will: stop waiting after its timeoutMs').toMatchObject({
+    layer: 'mysql',
+  });
+  expect(failures[0], 'a late layer is reported as such').toBeInstanceOf(LayerTimeoutError);
+  expect(redis.sets, 'Redis has just hung: a fill would only wait for it again').toBe(0);
+});
+
+test('a fill is not waited for, and its failure stays its own', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = redisLayer({ redis: stack.connectRedis({}, wire.url), timeoutMs: 10_000 });
+  const full: Layer = { ...recorder('full'), set: () => Promise.reject(new Error('OOM')) };
+  const stuck: Layer = { ...recorder('stuck'), timeoutMs: 20, set: () => new Promise(() => {}) };
+  const failures: string[] = [];
+  const lookup = createLookup([full, stuck, redis], mysql(), {
+    onFailure: (layer) => failures.push(layer),
+  });
+
+  const gate = wire.hold(/^(SET|PSETEX) product:1 /i);
+  const found = await soon(lookup('product:1'));
+  expect(found, 'the value is known: do not let the reader wait for the fills').toMatchObject({
+    layer: 'mysql',
+  });
+  if (typeof found !== 'object') return;
+  await gate.arrived;
+  expect(await stack.redis.exists('product:1'), 'the SET is still held on the wire').toBe(0);
+  gate.release();
+
+  const ended = await soon(found.filled.then(() => 'ended', String));
+  expect(ended, 'filled resolves whatever becomes of the fills, each within its timeoutMs').toBe('ended');
+  expect(await stack.redis.exists('product:1'), 'filled resolves after the last fill, not before').toBe(1);
+  expect(failures.sort(), 'fills that failed are reported too').toEqual(['full', 'stuck']);
+});
+
+test('the source has the last word: its failure is an error, its absence is not', async () => {
+  const cache = recorder('cache');
+  const refused = new Error('connect ECONNREFUSED');
+  const answers: Record<string, () => Promise<Entry | undefined>> = {
+    dead: () => Promise.reject(refused),
+    late: () => new Promise(() => {}),
+    absent: async () => undefined,
+    brief: async () => ({ value: 'read slowly', expiresAt: T0 - 1 }),
+  };
+  const source: Source = { name: 'source', timeoutMs: 20, get: async (key) => answers[key]?.() };
+  const lookup = createLookup([cache], source, { now: () => T0 });
+  const ask = (key: string) => soon(lookup(key).catch((error: unknown) => error));
+
+  expect(await ask('dead'), 'undefined would be a lie: nobody knows. Throw the error of the source').toBe(
+    refused,
+  );
+  expect(await ask('late'), 'a source that hangs ends in a LayerTimeoutError').toBeInstanceOf(
+    LayerTimeoutError,
+  );
+  expect(await ask('absent'), 'the source answered that there is no such key: undefined').toBeUndefined();
+  expect(cache.given, 'nothing was found, so there is nothing to fill with').toEqual([]);
+  expect(await ask('brief'), "the source's entry is the truth even past its deadline").toMatchObject({
+    value: 'read slowly',
+  });
+});
+
+test('a miss pays for every layer that it went through', () => {
+  const { effectiveMs } = predict([
+    { name: 'map', hitRate: 0.5, latencyMs: 1 },
+    { name: 'redis', hitRate: 0.5, latencyMs: 10 },
+    { name: 'mysql', hitRate: 1, latencyMs: 100 },
+  ]);
+  expect(effectiveMs, 'all pay 1 ms, half of them 10 ms more, a quarter of them 100 ms more').toBeCloseTo(
+    31,
+    9,
+  );
+
+  const useless = predict([
+    { name: 'useless', hitRate: 0, latencyMs: 5 },
+    { name: 'mysql', hitRate: 1, latencyMs: 100 },
+  ]);
+  expect(useless.effectiveMs, 'a layer that never hits still costs its lookup').toBeCloseTo(105, 9);
+});
+
+test('a rate is a share of what reaches the layer, and the funnel sums to 1', () => {
+  const { funnel, absent } = predict([
+    { name: 'browser', hitRate: 0.4, latencyMs: 0 },
+    { name: 'cdn', hitRate: 0.9, latencyMs: 30 },
+    { name: 'redis', hitRate: 0.8, latencyMs: 3 },
+    { name: 'mysql', hitRate: 0.75, latencyMs: 125 },
+  ]);
+  const served = funnel.map((share) => Number(share.served.toFixed(9)));
+  const reached = funnel.map((share) => Number(share.reached.toFixed(9)));
+  expect(reached, 'a layer is reached by what the layers above it missed').toEqual([1, 0.6, 0.06, 0.012]);
+  expect(served, '90 % of the 60 % that reach the CDN are 54 % of the requests').toEqual([
+    0.4, 0.54, 0.048, 0.009,
+  ]);
+  const sum = served.reduce((total, share) => total + share, absent);
+  expect(sum, 'each request is answered once, or by nobody').toBeCloseTo(1, 9);
+  expect(absent, 'what the last layer does not have is nowhere').toBeCloseTo(0.003, 9);
+
+  const wrong = (hitRate: number, latencyMs: number) => () => predict([{ name: 'cdn', hitRate, latencyMs }]);
+  expect(wrong(90, 1), 'a rate of 90 is a percentage: refuse it').toThrow(RangeError);
+  expect(wrong(Number.NaN, 1), '0 hits of 0 lookups is not a rate: refuse NaN').toThrow(RangeError);
+  expect(wrong(0.9, -1), 'a latency below 0 is a mistake of the caller').toThrow(RangeError);
+});
+
+const mysql = () => productSource({ db: stack.db, ttlMs: 60_000, timeoutMs: 2000 });
+
+/** A cache that holds nothing and writes down what it is asked and given. */
+function recorder(name: string) {
+  const asked: string[] = [];
+  const given: Entry[] = [];
+  return {
+    name,
+    timeoutMs: 2000,
+    asked,
+    given,
+    async get(key: string) {
+      asked.push(key);
+      return undefined;
+    },
+    async set(_key: string, entry: Entry) {
+      given.push(entry);
+    },
+  };
+}
+
+/** The same layer, counting the fills. */
+function spied(layer: Layer) {
+  const spy = {
+    name: layer.name,
+    timeoutMs: layer.timeoutMs,
+    sets: 0,
+    get: (key: string) => layer.get(key),
+    set(key: string, entry: Entry) {
+      spy.sets++;
+      return layer.set(key, entry);
+    },
+  };
+  return spy;
+}
+
+/** What a promise comes to, or a text to compare with when it comes to nothing. */
+function soon<T>(promise: Promise<T>): Promise<T | 'still waiting'> {
+  return Promise.race([
+    promise,
+    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), 1500).unref()),
+  ]);
+}

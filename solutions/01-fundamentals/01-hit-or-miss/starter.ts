@@ -1,0 +1,86 @@
+import type { Redis } from 'ioredis';
+import type { Pool } from 'mysql2/promise';
+
+/** How long a profile is served from Redis (ms). */
+export const PROFILE_TTL_MS = 10 * 60_000;
+
+/** How long "there is no such user" is served from Redis (ms): short, because a sign-up ends it. */
+export const ABSENT_TTL_MS = 30_000;
+
+/** Percentiles are taken over this many of the latest latencies: what bounds the memory of the statistics. */
+export const WINDOW = 1000;
+
+/** The Redis key of a profile, and of the absence of one. */
+export const profileKey = (id: number): string => `profile:${id}`;
+
+/** One row of the table `users`, without its date: lesson 1.3 is about values that JSON does not keep. */
+export interface Profile {
+  readonly id: number;
+  readonly email: string;
+  readonly name: string;
+  readonly locale: string;
+}
+
+/**
+ * How a lookup ended:
+ * - `hit`: Redis had the profile;
+ * - `negative`: Redis had the knowledge that there is no such user;
+ * - `miss`: Redis had nothing, and MySQL answered, with a row or with none;
+ * - `error`: Redis or MySQL failed, and so did the lookup.
+ */
+export type Outcome = 'hit' | 'negative' | 'miss' | 'error';
+
+export interface Latency {
+  /** Lookups since the cache was created. */
+  readonly count: number;
+  /** Median of the last {@link WINDOW} of them, by nearest rank (ms); undefined while there is none. */
+  readonly p50Ms: number | undefined;
+  /** 99th percentile of the same lookups, by nearest rank (ms); undefined while there is none. */
+  readonly p99Ms: number | undefined;
+}
+
+export interface Stats extends Readonly<Record<Outcome, Latency>> {
+  /** Every lookup, whatever its outcome: the percentiles of the last {@link WINDOW} lookups. */
+  readonly all: Latency;
+  /**
+   * What the cache has saved since it was created (ms): the time that the hits, negatives and misses would have
+   * taken straight from MySQL, at the mean time of the loads so far, minus the time they did take. Errors are left
+   * out on both sides. Below zero the cache costs more time than it saves. 0 before the first load.
+   */
+  readonly savedMs: number;
+}
+
+export interface ProfileCache {
+  /**
+   * The profile, or null when there is no such user. One query on a miss, none when Redis knows the answer.
+   * When the query fails, rejects with its error and leaves nothing in Redis. A failing Redis fails the lookup too:
+   * a cache that may be lost is lesson 2.1.
+   * @param id rejects with {@link InvalidIdError} unless a positive safe integer; nothing is sent or counted then
+   */
+  get(id: number): Promise<Profile | null>;
+  stats(): Stats;
+}
+
+export interface ProfileCacheOptions {
+  readonly redis: Redis;
+  readonly db: Pool;
+  /** Milliseconds from any origin; it must never step back. */
+  readonly now?: () => number;
+}
+
+export class InvalidIdError extends TypeError {
+  override readonly name = 'InvalidIdError';
+
+  constructor(id: unknown) {
+    super(`a user id is a positive integer, not ${JSON.stringify(id)}`);
+  }
+}
+
+/** User profiles from Redis, else from MySQL, with a record of how each lookup ended and how long it took. */
+export function createProfileCache({
+  redis,
+  db,
+  now = () => performance.now(),
+}: ProfileCacheOptions): ProfileCache {
+  throw new Error('not implemented');
+}

@@ -1,0 +1,121 @@
+import { Redis } from 'ioredis';
+import mysql from 'mysql2/promise';
+import { expect, onTestFinished, test } from 'vitest';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+
+const stack = useStack('users');
+
+function client(url: string) {
+  const redis = new Redis(url, {
+    retryStrategy: () => 10,
+    commandTimeout: 100,
+    maxRetriesPerRequest: 1,
+    autoResendUnfulfilledCommands: false,
+  });
+  redis.on('error', () => {});
+  onTestFinished(() => redis.disconnect());
+  return redis;
+}
+
+test('work is counted at the servers', async () => {
+  const work = await stack.work(async () => {
+    await stack.redis.get('a');
+    await stack.redis.mget('a', 'b');
+    await stack.db.execute('SELECT id FROM users WHERE id = ?', [1]);
+    await stack.db.query('SELECT 1');
+  });
+  expect([work.redis(), work.redis('get'), work.redis('get', 'mget'), work.redis('set')]).toEqual([
+    2, 1, 2, 0,
+  ]);
+  expect([work.sql(), work.sql('select'), work.sql('insert')]).toEqual([2, 2, 0]);
+});
+
+test('a refused wire refuses, and heals', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = client(wire.url);
+  expect(await redis.set('a', '1')).toBe('OK');
+  await wire.refuse();
+  await expect(redis.get('a')).rejects.toThrow();
+  await wire.heal();
+  await expect.poll(() => redis.get('a').catch(() => 'down')).toBe('1');
+});
+
+test('a cut wire ends what was open and takes new connections', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const connection = await mysql.createConnection(wire.url);
+  connection.on('error', () => {});
+  await connection.query('SELECT 1');
+  wire.cut();
+  await expect(connection.query('SELECT 1')).rejects.toThrow();
+  const next = await mysql.createConnection(wire.url);
+  await next.query('SELECT 1');
+  await next.end();
+});
+
+test('a stalled wire delivers when healed', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = client(wire.url);
+  await redis.set('a', '1');
+  wire.stall();
+  await expect(redis.incr('a')).rejects.toThrow('timed out');
+  expect(await stack.redis.get('a')).toBe('1');
+  await wire.heal();
+  await expect.poll(() => stack.redis.get('a')).toBe('2');
+});
+
+test('a black hole loses what was sent', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = client(wire.url);
+  await redis.set('a', '1');
+  wire.blackHole();
+  await expect(redis.incr('a')).rejects.toThrow('timed out');
+  await wire.heal();
+  await expect.poll(() => redis.get('a').catch(() => 'down')).toBe('1');
+});
+
+test('a delay keeps the order of answers', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = client(wire.url);
+  await redis.ping();
+  wire.delay(20);
+  const answers: string[] = [];
+  await Promise.all(['a', 'b', 'c'].map((word) => redis.echo(word).then((answer) => answers.push(answer))));
+  expect(answers).toEqual(['a', 'b', 'c']);
+});
+
+test('a gate holds one command before the server sees it', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = client(wire.url);
+  const gate = wire.hold(/^set b /i);
+  const before = redis.set('a', '1');
+  const held = redis.set('b', '1');
+  await gate.arrived;
+  await before;
+  expect(await stack.redis.mget('a', 'b')).toEqual(['1', null]);
+  gate.release();
+  await held;
+  expect(await stack.redis.get('b')).toBe('1');
+});
+
+test.each(['query', 'execute'] as const)(
+  'a gate holds one SQL %s, prepared before or not',
+  async (method) => {
+    const wire = await openWire(stack.mysqlUrl);
+    const connection = await mysql.createConnection(wire.url);
+    onTestFinished(() => connection.destroy());
+    const rename = () =>
+      connection[method]('UPDATE users SET name = ? WHERE id = 1', [String(Math.random())]);
+    await rename();
+    const nameNow = async () =>
+      JSON.stringify((await stack.db.query('SELECT name FROM users WHERE id = 1'))[0]);
+    const before = await nameNow();
+    const gate = wire.hold(/UPDATE users/);
+    const held = rename();
+    await gate.arrived;
+    expect(await nameNow()).toBe(before);
+    gate.release();
+    await held;
+    expect(await nameNow()).not.toBe(before);
+  },
+);
