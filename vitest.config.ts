@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { type Subject, subjectResolver } from './course/runner/subject.ts';
+import { testOptions } from './course/runner/vitest-options.ts';
 
 // A bare `npx vitest run labs/...` tests the learner's file; COURSE_SUBJECT=solution or mistakes/NAME chooses another.
 const subject = (process.env.COURSE_SUBJECT ?? 'attempt') as Subject;
@@ -7,8 +8,8 @@ const subject = (process.env.COURSE_SUBJECT ?? 'attempt') as Subject;
 export default defineConfig({
   plugins: [subjectResolver(() => subject)],
   test: {
+    ...testOptions,
     include: ['labs/**/*.test.ts', 'tests/**/*.test.ts'],
-    pool: 'threads',
     maxWorkers: 1,
     globalSetup: './course/runner/global-setup.ts',
   },

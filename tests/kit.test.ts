@@ -104,8 +104,10 @@ test.each(['query', 'execute'] as const)(
     const wire = await openWire(stack.mysqlUrl);
     const connection = await mysql.createConnection(wire.url);
     onTestFinished(() => connection.destroy());
+    const sql = 'UPDATE users SET name = ? WHERE id = 1';
+    const values = () => [String(Math.random())];
     const rename = () =>
-      connection[method]('UPDATE users SET name = ? WHERE id = 1', [String(Math.random())]);
+      method === 'query' ? connection.query(sql, values()) : connection.execute(sql, values());
     await rename();
     const nameNow = async () =>
       JSON.stringify((await stack.db.query('SELECT name FROM users WHERE id = 1'))[0]);

@@ -32,6 +32,8 @@ export interface Plot {
 export interface Measurement {
   readonly claims: readonly Claim[];
   readonly plots?: readonly Plot[];
+  /** Servers that the measure started itself, with their versions: "Redis 7.0.15". Those of `stack` are known. */
+  readonly servers?: readonly string[];
 }
 
 export interface MeasureStack {

@@ -4,6 +4,7 @@ import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
 import { dockerWorks } from '../stack/compose';
+import { installServers } from '../stack/install';
 import { mysqlBinary, preparedFolder } from '../stack/mysql';
 import { openStack } from '../stack/open';
 import { missingServers, type Part, planFor } from '../stack/packages';
@@ -23,8 +24,14 @@ interface Finding {
 const NODE = [20, 19] as const;
 const DISK_MB = 300;
 
-/** Lists what this machine has for the course, and what to do about the rest. 0 when a stack can be opened, else 2. */
-export async function doctor(_args: readonly string[]): Promise<number> {
+/**
+ * Lists what this machine has for the course, and what to do about the rest. 0 when a stack can be opened, else 2.
+ * With `--install`, installs missing servers first.
+ */
+export async function doctor(args: readonly string[]): Promise<number> {
+  if (args.includes('--install') && missingServers().length > 0) {
+    await installServers('yes', (progress) => process.stdout.write(`${progress}\n`));
+  }
   const docker = await dockerWorks();
   const lists = await Promise.all([
     node(),

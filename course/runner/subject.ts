@@ -1,7 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { applyPatch } from 'diff';
 import type { Plugin } from 'vite';
+import { applyMistake } from '../mistake.ts';
 
 /** What a lab's tests are run against: `attempt` (the learner's file), `solution`, or `mistakes/NAME`. */
 export type Subject = 'attempt' | 'starter' | 'solution' | `mistakes/${string}`;
@@ -30,16 +29,7 @@ export function subjectResolver(choose: (labFolder: string) => Subject): Plugin 
     load(id) {
       const [file, subject] = id.split('?');
       if (!file || !subject?.startsWith('mistakes/')) return;
-      return withMistake(file, subject);
+      return applyMistake(file, join(dirname(file), `${subject}.diff`));
     },
   };
-}
-
-function withMistake(solution: string, mistake: string): string {
-  const path = join(dirname(solution), `${mistake}.diff`);
-  const diff = readFileSync(path, 'utf8');
-  const patch = diff.slice(diff.search(/^--- /m));
-  const patched = applyPatch(readFileSync(solution, 'utf8'), patch);
-  if (patched === false) throw new Error(`${path} does not apply to ${solution}`);
-  return patched;
 }

@@ -48,12 +48,12 @@ if [ ! -e "$policy" ]; then
 fi
 trap 'exit 130' INT HUP TERM
 
-choose "$@" || { update && choose "$@"; } || {
+choose "$@" || { update; choose "$@"; } || {
   echo "No package source on this machine offers one of: $*"
   exit 1
 }
 # A package list from yesterday names files that are gone today.
-install || { update && choose "$@" && install; } || exit 1
+install || { update; choose "$@" && install; } || exit 1
 
 for name in $chosen; do
   case $name in

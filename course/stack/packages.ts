@@ -43,7 +43,10 @@ const BY_HAND: readonly (readonly [tool: string, install: string, names: Readonl
 /** The way to install `parts` here. */
 export function planFor(parts: readonly Part[]): Plan {
   if (findBinary('apt-get')) {
-    const packages = parts.flatMap((part) => APT[part]);
+    // MySQL's client brings my_print_defaults too, and is not to make way for MariaDB's.
+    const packages = parts
+      .flatMap((part) => APT[part])
+      .filter((choice) => !choice.startsWith('mariadb-client') || !findBinary('my_print_defaults'));
     const first = packages.map((choice) => choice.split(' ')[0]).join(' ');
     const sudo = isRoot() ? '' : 'sudo ';
     return { by: 'apt', packages, command: `${sudo}apt-get install --no-install-recommends ${first}` };

@@ -143,7 +143,7 @@ export function createCodec<T>({ version }: { version: number }): Codec<T> {
       if (!written) return { kind: 'corrupt' };
       if (Number(written[1]) !== version) return { kind: 'other-version' };
       try {
-        const [value] = JSON.parse(text.slice(written[0].length), fromJson) as [T];
+        const [value] = fromJson(JSON.parse(text.slice(written[0].length))) as [T];
         return { kind: 'value', value };
       } catch {
         return { kind: 'corrupt' };
@@ -177,11 +177,19 @@ function toJson(this: Record<string, unknown>, field: string): unknown {
   throw new UnsupportedValueError(field, value);
 }
 
-function fromJson(_field: string, json: unknown): unknown {
-  if (typeof json !== 'string' || !json.startsWith('~')) return json;
-  const text = json.slice(2);
-  if (json[1] === 'd') return new Date(Number(text));
-  return json[1] === 'n' ? BigInt(text) : json.slice(1);
+/** Puts back what toJson took apart. In place: a reviver does the same and makes the parse several times as slow. */
+function fromJson(json: unknown): unknown {
+  if (typeof json === 'string') return json.startsWith('~') ? fromMarked(json) : json;
+  if (typeof json === 'object' && json !== null) {
+    const fields = json as Record<string, unknown>;
+    for (const field in fields) fields[field] = fromJson(fields[field]);
+  }
+  return json;
+}
+
+function fromMarked(text: string): unknown {
+  if (text[1] === 'd') return new Date(Number(text.slice(2)));
+  return text[1] === 'n' ? BigInt(text.slice(2)) : text.slice(1);
 }
 
 const isPlain = (value: object): boolean => {

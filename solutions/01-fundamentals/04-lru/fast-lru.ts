@@ -1,8 +1,8 @@
 import type { LruOptions } from './lru';
 
-/** How far from its home bucket an entry may stand. What does not fit goes to the Map. */
-const REACH = 32;
 const ABSENT = -1;
+/** So many keys of one hash stand in the table; what comes after them goes to the Map. */
+const ALIKE = 4;
 
 /**
  * `Lru`, laid out for the processor: an entry is a slot number, and what belongs to slot 5 stands at index 5 of a few
@@ -23,8 +23,8 @@ export class FastLru<K, V> {
   readonly #hashes: Int32Array;
   /** Hash at 2 × bucket, slot + 1 at 2 × bucket + 1; 0 is an empty bucket. At most half of it is used. */
   readonly #table: Int32Array;
-  /** Keys that are no strings, and strings that found no bucket within reach. */
-  readonly #others = new Map<unknown, number>();
+  /** Slots of the keys that are no strings, and of strings that hash like too many others. Made when needed. */
+  #others: Map<unknown, number> | undefined;
   // #endregion
   readonly #mask: number;
   /** Nobody outside can choose keys that share a bucket. */
@@ -116,8 +116,7 @@ export class FastLru<K, V> {
     this.#items[2 * slot] = key;
     this.#items[2 * slot + 1] = value;
     this.#append(slot);
-    if (typeof key !== 'string') this.#others.set(key, slot);
-    else this.#insert(key, slot, hash);
+    this.#insert(key, slot, hash);
   }
 
   // #region links
@@ -159,38 +158,37 @@ export class FastLru<K, V> {
     if (typeof key === 'string') {
       const table = this.#table;
       const mask = this.#mask;
-      let at = (hash << 1) & mask;
-      for (let distance = 0; distance < REACH; distance++) {
+      for (let at = (hash << 1) & mask; ; at = (at + 2) & mask) {
         const mark = table[at + 1] as number;
         if (mark === 0) break;
         if (table[at] === hash && this.#items[2 * mark - 2] === key) return mark - 1;
-        at = (at + 2) & mask;
       }
     }
-    return this.#others.size === 0 ? ABSENT : (this.#others.get(key) ?? ABSENT);
+    return this.#others === undefined ? ABSENT : (this.#others.get(key) ?? ABSENT);
   }
   // #endregion
 
-  #insert(key: string, slot: number, hash: number): void {
+  #insert(key: K, slot: number, hash: number): void {
     this.#hashes[slot] = hash;
-    if (this.#place(slot, hash)) return;
-    if (this.#wholeKeys) this.#others.set(key, slot);
-    else this.#readWholeKeys();
+    if (typeof key === 'string' && this.#place(slot, hash)) return;
+    if (typeof key === 'string' && !this.#wholeKeys) {
+      this.#readWholeKeys();
+    } else {
+      this.#others ??= new Map();
+      this.#others.set(key, slot);
+    }
   }
 
   #place(slot: number, hash: number): boolean {
     const table = this.#table;
     const mask = this.#mask;
     let at = (hash << 1) & mask;
-    for (let distance = 0; distance < REACH; distance++) {
-      if (table[at + 1] === 0) {
-        table[at] = hash;
-        table[at + 1] = slot + 1;
-        return true;
-      }
-      at = (at + 2) & mask;
+    for (let alike = 0; table[at + 1] !== 0; at = (at + 2) & mask) {
+      if (table[at] === hash && ++alike === ALIKE) return false;
     }
-    return false;
+    table[at] = hash;
+    table[at + 1] = slot + 1;
+    return true;
   }
 
   /** Once in a cache's life: the ends of its keys were too much alike. */
@@ -198,27 +196,18 @@ export class FastLru<K, V> {
     this.#wholeKeys = true;
     this.#table.fill(0);
     for (let slot = this.#links[2 * this.#capacity] as number; slot !== this.#capacity; ) {
-      const key = this.#items[2 * slot];
+      const key = this.#items[2 * slot] as K;
       if (typeof key === 'string') this.#insert(key, slot, this.#hash(key));
       slot = this.#links[2 * slot] as number;
     }
   }
 
   #forget(key: K, slot: number): void {
-    if (typeof key !== 'string') {
-      this.#others.delete(key);
-      return;
-    }
+    if (this.#others?.delete(key)) return;
     const mask = this.#mask;
     let at = ((this.#hashes[slot] as number) << 1) & mask;
-    for (let distance = 0; distance < REACH; distance++) {
-      if (this.#table[at + 1] === slot + 1) {
-        this.#empty(at);
-        return;
-      }
-      at = (at + 2) & mask;
-    }
-    this.#others.delete(key);
+    while (this.#table[at + 1] !== slot + 1) at = (at + 2) & mask;
+    this.#empty(at);
   }
 
   // #region empty
@@ -240,27 +229,34 @@ export class FastLru<K, V> {
   }
   // #endregion
 
-  // #region hash
-  /** Of the length and the last seven characters, or, once these did not tell the keys apart, of all of them. */
   #hash(key: string): number {
-    const end = key.length;
-    let hash = this.#seed ^ end;
-    if (end >= 7 && !this.#wholeKeys) {
-      // Seven products that do not wait for one another.
-      hash +=
-        Math.imul(key.charCodeAt(end - 1), 0x2c1b3c6d) +
-        Math.imul(key.charCodeAt(end - 2), 0x297a2d39) +
-        Math.imul(key.charCodeAt(end - 3), 0x1b56c4e9) +
-        Math.imul(key.charCodeAt(end - 4), 0x5bd1e995) +
-        Math.imul(key.charCodeAt(end - 5), 0x2545f491) +
-        Math.imul(key.charCodeAt(end - 6), 0x7feb352d) +
-        Math.imul(key.charCodeAt(end - 7), 0x31848bab);
-    } else {
-      for (let i = 0; i < end; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
-    }
-    hash ^= hash >>> 15;
-    hash = Math.imul(hash, 0x2c1b3c6d);
-    return hash ^ (hash >>> 13);
+    return this.#wholeKeys || key.length < 7 ? wholeHash(key, this.#seed) : tailHash(key, this.#seed);
   }
-  // #endregion
 }
+
+// #region hash
+/** Of the length and the last seven characters: seven products that do not wait for one another. */
+function tailHash(key: string, seed: number): number {
+  const end = key.length;
+  return mix(
+    (seed + end) ^
+      (Math.imul(key.charCodeAt(end - 1), 0x2c1b3c6d) + Math.imul(key.charCodeAt(end - 2), 0x297a2d39)) ^
+      (Math.imul(key.charCodeAt(end - 3), 0x1b56c4e9) + Math.imul(key.charCodeAt(end - 4), 0x5bd1e995)) ^
+      (Math.imul(key.charCodeAt(end - 5), 0x2545f491) + Math.imul(key.charCodeAt(end - 6), 0x7feb352d)) ^
+      Math.imul(key.charCodeAt(end - 7), 0x31848bab),
+  );
+}
+
+/** FNV-1a over all characters. */
+function wholeHash(key: string, seed: number): number {
+  let hash = seed;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  return mix(hash);
+}
+
+/** The table uses the low bits: let every bit count there. */
+function mix(hash: number): number {
+  const folded = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  return folded ^ (folded >>> 13);
+}
+// #endregion

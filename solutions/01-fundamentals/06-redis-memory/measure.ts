@@ -172,9 +172,9 @@ async function hashCurve(redis: Redis, quick: boolean): Promise<{ step: Claim; p
   const limit = 128;
   await redis.config('SET', 'hash-max-listpack-entries', limit);
   const points: [number, number][] = [];
-  const step = quick ? 16 : 4;
+  const stride = quick ? 16 : 4;
   const stops = new Set([limit + 1]);
-  for (let fields = step; fields <= 2 * limit; fields += step) stops.add(fields);
+  for (let fields = stride; fields <= 2 * limit; fields += stride) stops.add(fields);
   let filled = 0;
   for (const fields of [...stops].sort((a, b) => a - b)) {
     const pipeline = redis.pipeline();
@@ -230,10 +230,10 @@ function stateLost(policy: string, quick: boolean): Promise<number> {
         state.call('RESTORE', `${kind}:${n}`, 0, dump, 'REPLACE', 'IDLETIME', 3600);
     }
     await state.exec();
-    const pages = quick ? 5000 : 40_000;
+    const pages = quick ? 1500 : 10_000;
     for (let n = 0; n < pages; ) {
       const batch = redis.pipeline();
-      for (const end = n + 100; n < end; n++) batch.set(`page:${n}`, PAGE, 'PX', TTL_MS);
+      for (const end = n + 50; n < end; n++) batch.set(`page:${n}`, PAGE.repeat(4), 'PX', TTL_MS);
       await batch.exec();
     }
     const left = [...(await redis.keys('session:*')), ...(await redis.keys('limit:*'))];

@@ -1,0 +1,75 @@
+import { type Lab, shown } from '../catalog';
+import type { Claim } from './claims';
+import { bound, figure, holds, isBounded } from './figures';
+import { type MeasuredRecord, readRecord } from './record';
+import { type Mode, type Outcome, runMeasures } from './run';
+import { extraTargets, hasMeasure, type Target, targetOf } from './targets';
+
+export interface ClaimCheck {
+  /** As seen now. */
+  readonly claim: Claim;
+  /** The value in measured.json, which the lesson shows. */
+  readonly recorded?: number;
+  readonly holds: boolean;
+}
+
+export interface LabCheck {
+  readonly target: Target;
+  readonly seconds: number;
+  readonly claims: readonly ClaimCheck[];
+  /** What is wrong, each with its file and its remedy; empty when all is well. */
+  readonly problems: readonly string[];
+}
+
+/** Measures the claims of the labs that make any, and of the extra measures. */
+export async function checkClaims(labs: readonly Lab[], mode: Mode): Promise<LabCheck[]> {
+  const targets = [...labs.map(targetOf), ...extraTargets()].filter(hasMeasure);
+  const checks: LabCheck[] = [];
+  for await (const outcome of runMeasures(targets, mode)) checks.push(checkOutcome(outcome));
+  return checks;
+}
+
+/** Sets what was seen against the bounds, and against what has been recorded. */
+export function checkOutcome(
+  { target, seconds, result }: Outcome,
+  record = readRecord(target.record),
+): LabCheck {
+  if (result instanceof Error) return { target, seconds, claims: [], problems: [result.message] };
+  const claims = result.claims.map((claim) => ({
+    claim,
+    recorded: record?.claims.find(({ name }) => name === claim.name)?.value,
+    holds: holds(claim),
+  }));
+  const broken = claims.filter((check) => !check.holds).map(({ claim }) => boundMessage(target, claim));
+  return { target, seconds, claims, problems: [...broken, ...drift(target, result, record)] };
+}
+
+function boundMessage({ id, measure }: Target, claim: Claim): string {
+  return (
+    `${shown(measure)}: claim ${claim.name} is ${figure(claim.value, claim.unit)} and must be ${bound(claim)} ` +
+    `("${claim.says}"). Repeat it alone: npm run measure -- ${id}. If it fails again, mend the solution, ` +
+    'or correct the bound and what the lesson says about it.'
+  );
+}
+
+/** The lesson's numbers come from the record: it must be of the claims that the measure makes today. */
+function drift({ id, record: path, lesson }: Target, now: MeasuredRecord, then?: MeasuredRecord): string[] {
+  if (!lesson) return [];
+  const remedy = `Run npm run measure -- ${id} --write.`;
+  if (!then) return [`${shown(path)} is missing. ${remedy}`];
+  const terms = ({ says, unit, atLeast, atMost }: Claim) => JSON.stringify([says, unit, atLeast, atMost]);
+  const recorded = new Map(then.claims.map((claim) => [claim.name, claim]));
+  const seen = new Set(now.claims.map(({ name }) => name));
+  return [
+    ...now.claims.flatMap((claim) => {
+      const old = recorded.get(claim.name);
+      if (!old) return [`${shown(path)} does not hold claim ${claim.name}. ${remedy}`];
+      return terms(old) === terms(claim)
+        ? []
+        : [`${shown(path)} holds other words or another bound for claim ${claim.name}. ${remedy}`];
+    }),
+    ...then.claims
+      .filter((claim) => isBounded(claim) && !seen.has(claim.name))
+      .map((claim) => `${shown(path)} holds claim ${claim.name}, which the measure does not make. ${remedy}`),
+  ];
+}

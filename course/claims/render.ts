@@ -1,0 +1,65 @@
+import { bound, figure } from './figures';
+import { drawPlot } from './plot';
+import type { MeasuredRecord } from './record';
+
+const MARKER = /<!-- measured:(.+?) -->([\s\S]*?)<!-- \/measured -->/g;
+/** What may stand before a block: nothing, a list item or a quotation. */
+const LINE_START = /^(\s|[-*+>]|\d+[.)])*$/;
+
+/** The lesson with the record's table, plots and figures between its markers. @throws where a marker names nothing. */
+export function render(lesson: string, record: MeasuredRecord, labId: string): string {
+  return lesson.replace(MARKER, (found: string, name: string, between: string, at: number) => {
+    const refuse = (what: string) => {
+      const line = lesson.slice(0, at).split('\n').length;
+      return new Error(`lesson ${labId}, line ${line}: <!-- measured:${name} --> ${what}`);
+    };
+    if (between.includes('<!-- measured:')) throw refuse('is not closed. End it with <!-- /measured -->.');
+    const open = found.slice(0, found.indexOf('-->') + '-->'.length);
+    const filled = (text: string) => `${open}${text}<!-- /measured -->`;
+
+    if (name === 'table') return filled(`\n\n${table(record, labId)}\n\n`);
+    if (name.startsWith('plot ')) {
+      const plot = record.plots.find((candidate) => `plot ${candidate.name}` === name);
+      if (!plot) throw refuse(unknown('plot', record.plots, labId));
+      return filled(`\n\n![${escapeAlt(plot.title)}](images/${fileName(labId, plot.name)})\n\n`);
+    }
+    const claim = record.claims.find((candidate) => candidate.name === name);
+    if (!claim) throw refuse(unknown('claim', record.claims, labId));
+    const before = lesson.slice(lesson.lastIndexOf('\n', at - 1) + 1, at);
+    if (LINE_START.test(before)) {
+      throw refuse('begins its line, which makes the whole line raw HTML in Markdown. Put a word before it.');
+    }
+    return filled(figure(claim.value, claim.unit));
+  });
+}
+
+/** The record's plots: file name in the chapter's `images` folder, and SVG. */
+export const plots = (record: MeasuredRecord, labId: string): [file: string, svg: string][] =>
+  record.plots.map((plot) => [fileName(labId, plot.name), drawPlot(plot)]);
+
+const fileName = (labId: string, plot: string) => `${labId}-${plot}.svg`;
+
+function table({ claims, date, node, servers, cpu }: MeasuredRecord, labId: string): string {
+  const rows = claims.map((claim) => {
+    return `| ${escapeCell(claim.says)} | ${figure(claim.value, claim.unit)} | ${bound(claim)} |`;
+  });
+  const machine = [`${cpu.count} × ${cpu.model}`, `Node ${node}`, ...servers].join(', ');
+  return [
+    '| Compared | Here | Bound |',
+    '| --- | ---: | --- |',
+    ...rows,
+    '',
+    `Measured on ${machine}, on ${date}. Again on yours: \`npm run measure -- ${labId}\`.`,
+  ].join('\n');
+}
+
+const escapeCell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
+const escapeAlt = (text: string) => text.replace(/[[\]\\]/g, '\\$&').replaceAll('<', '&lt;');
+
+function unknown(kind: string, known: readonly { readonly name: string }[], labId: string): string {
+  const names = known.map(({ name }) => name).join(', ') || 'none';
+  return (
+    `names no ${kind} of measure.ts. Its ${kind}s: ${names}. Correct the marker; ` +
+    `if measure.ts has changed, run npm run measure -- ${labId} --write`
+  );
+}

@@ -1,0 +1,37 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Lab, ROOT } from '../catalog';
+
+/** Something with a measure: a lab, or a file of `course/claims/extra`. */
+export interface Target {
+  readonly id: string;
+  /** `1.4 LRU` */
+  readonly title: string;
+  /** Absolute paths. */
+  readonly measure: string;
+  readonly record: string;
+  /** Where the record is shown; none for an extra measure. */
+  readonly lesson?: string;
+}
+
+export const targetOf = ({ id, number, title, files }: Lab): Target => ({
+  id,
+  title: `${number} ${title}`,
+  measure: files.measure,
+  record: join(dirname(files.measure), 'measured.json'),
+  lesson: files.lesson,
+});
+
+export const hasMeasure = ({ measure }: Target): boolean => existsSync(measure);
+
+/** `course/claims/extra/runner.ts` is measured as `runner`, and belongs to no lesson. */
+export function extraTargets(folder = join(ROOT, 'course/claims/extra')): Target[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.ts'))
+    .sort()
+    .map((file) => {
+      const id = file.slice(0, -'.ts'.length);
+      return { id, title: id, measure: join(folder, file), record: join(folder, `${id}.measured.json`) };
+    });
+}

@@ -1,0 +1,15 @@
+// Plain old JavaScript: it must at least parse on a Node that is too old for the course.
+var version = process.versions.node.split('.').map(Number);
+if (version[0] < 20 || (version[0] === 20 && version[1] < 19)) {
+  console.error('The course needs Node 20.19 or newer; this is ' + process.versions.node + '.');
+  console.error('Install a current Node (for example: nvm install 22), then run the command again.');
+  process.exit(2);
+}
+try {
+  require.resolve('tsx/cjs');
+} catch (_missing) {
+  console.error('The packages of the course are not installed. Run: npm ci');
+  process.exit(2);
+}
+require('tsx/cjs');
+require('./main.ts').main(process.argv.slice(2));

@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createTwoFilesPatch } from 'diff';
+import { chapters, type Lab, labs, mistakesOf, shown } from '../catalog';
+import { helpFor, hintSections } from '../lesson';
+import { readMistake } from '../mistake';
+import { countHint, currentLab, failingTest, isPassed } from '../progress';
+import { Refusal } from '../refusal';
+import { name } from '../report';
+import { bold, cyan, dim, green, red, wrap } from '../terminal';
+import { choose } from './test';
+
+/** `npm run hint`: the next hint for the test that failed last. */
+export function hint(names: readonly string[]): number {
+  console.log(hintFor(one(names)));
+  return 0;
+}
+
+export function hintFor(lab: Lab): string {
+  const failing = failingTest(lab) || [...hintSections(lab).keys()][0];
+  if (failing === undefined) return `${name(lab)} has no hints.`;
+  const { read, hints } = helpFor(lab, failing);
+  if (hints.length === 0) return `There is no hint for "${failing}". Read ${shown(lab.files.lesson)}.`;
+  const seen = countHint(lab, failing, hints.length);
+  const lines = hints.slice(0, seen).map((text, index) => wrap(`${index + 1}. ${text}`, '  '));
+  const more =
+    seen < hints.length
+      ? `${hints.length - seen} more: ${cyan('npm run hint')}`
+      : `that was the last; ${cyan(`npm run solution -- ${lab.id}`)} shows one way`;
+  return [
+    bold(name(lab)),
+    failing,
+    '',
+    ...lines,
+    '',
+    ...(read ? [`${dim('Read')}  ${read}`] : []),
+    dim(more),
+  ].join('\n');
+}
+
+/** `npm run solution`: the learner's file against the solution. */
+export function solution(names: readonly string[]): number {
+  console.log(solutionFor(one(names)));
+  return 0;
+}
+
+export function solutionFor(lab: Lab): string {
+  const mine = readFileSync(lab.files.starter, 'utf8');
+  const theirs = readFileSync(lab.files.solution, 'utf8');
+  if (mine === theirs) return `${shown(lab.files.starter)} equals the solution.`;
+  return paint(createTwoFilesPatch(shown(lab.files.starter), shown(lab.files.solution), mine, theirs));
+}
+
+/** `npm run list`: every lab with its state. */
+export function list(): number {
+  console.log(overview());
+  return 0;
+}
+
+export function overview(): string {
+  const all = labs();
+  const current = currentLab(all);
+  const state = (lab: Lab) => (isPassed(lab) ? green('✓') : lab === current ? cyan('›') : dim('·'));
+  return chapters()
+    .map(({ id, number }) => {
+      const own = all.filter(({ chapter }) => chapter === id);
+      const passed = own.filter(isPassed).length;
+      const heading = `${bold(`${number} ${id}`)}  ${dim(own.length > 0 ? `${passed} of ${own.length}` : 'not written yet')}`;
+      return [
+        heading,
+        ...own.map((lab) => `  ${state(lab)} ${lab.number} ${lab.title.padEnd(28)} ${dim(lab.id)}`),
+      ].join('\n');
+    })
+    .join('\n');
+}
+
+/** `npm run mistakes`: what people get wrong in a lab that the learner has passed. */
+export function mistakes(names: readonly string[]): number {
+  const lab = one(names, (labs) => labs.filter(isPassed).at(-1));
+  if (!isPassed(lab)) {
+    throw new Refusal(
+      `${name(lab)} is not passed yet: its mistakes would give the solution away.\nPass it first: npm test -- ${lab.id}`,
+    );
+  }
+  const stories = mistakesOf(lab).map((mistake) => {
+    const { title, why, rejectedBy, patch } = readMistake(join(lab.files.mistakes, `${mistake}.diff`));
+    return [bold(title), wrap(why), dim(`rejected by: ${rejectedBy}`), '', paint(patch)].join('\n');
+  });
+  console.log(stories.join('\n'));
+  return 0;
+}
+
+/** Commands about one lab take one name, or mean the current lab (or what `otherwise` picks). */
+function one(
+  names: readonly string[],
+  otherwise: (all: readonly Lab[]) => Lab | undefined = currentLab,
+): Lab {
+  const lab = names.length > 0 ? choose(names)[0] : (otherwise(labs()) ?? labs()[0]);
+  if (!lab) throw new Refusal('There is no lab here. Is this a complete copy of the course?');
+  return lab;
+}
+
+const paint = (patch: string): string =>
+  patch
+    .split('\n')
+    .map((row) => (row.startsWith('+') ? green(row) : row.startsWith('-') ? red(row) : row))
+    .join('\n');

@@ -1,0 +1,43 @@
+import { find, type Lab, labs, nearest } from '../catalog';
+import { currentLab } from '../progress';
+import { Refusal } from '../refusal';
+import { line, screen } from '../report';
+import { openSession } from '../session';
+import { onEnd } from '../signals';
+
+/** `npm test`: the current lab once, or those that are named. @returns the exit code */
+export async function test(names: readonly string[]): Promise<number> {
+  const chosen = choose(names);
+  const session = openSession();
+  onEnd(() => session.close());
+  try {
+    const answers = await session.run(chosen);
+    const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
+    if (answers.length > 1)
+      console.log(`${answers.map(({ lab, verdict }) => line(lab, verdict)).join('\n')}\n`);
+    const shown = red[0] ?? answers.at(-1);
+    if (shown) console.log(screen(shown.lab, shown.verdict, shown.typeErrors));
+    return red.length > 0 ? 1 : 0;
+  } finally {
+    await session.close();
+  }
+}
+
+/** The labs that `names` mean; with no name the current one, or all when everything is passed. */
+export function choose(names: readonly string[]): Lab[] {
+  const all = labs();
+  if (names.length === 0) {
+    const current = currentLab(all);
+    return current ? [current] : all;
+  }
+  const { found, unknown } = find(names, all);
+  if (unknown.length > 0) throw new Refusal(unknownName(unknown[0] ?? '', all));
+  return found;
+}
+
+export function unknownName(name: string, all: readonly Lab[]): string {
+  const known = [...new Set(all.flatMap((lab) => [lab.id, lab.number, lab.chapter]))];
+  const near = nearest(name, known);
+  const meant = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
+  return `No lab is called "${name}".${meant}\nAll labs: npm run list`;
+}

@@ -1,0 +1,34 @@
+import { styleText } from 'node:util';
+
+/** Colour only where somebody looks at it, and wants it. */
+const coloured = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
+
+type Style = Parameters<typeof styleText>[0];
+const style = (name: Style) => (text: string) => (coloured ? styleText(name, text) : text);
+
+export const bold = style('bold');
+export const dim = style('dim');
+export const red = style('red');
+export const green = style('green');
+export const yellow = style('yellow');
+export const cyan = style('cyan');
+
+/** Columns to fill: the terminal's, but never so many that a line gets hard to read. */
+export const width = (): number => Math.min(process.stdout.columns ?? 80, 100);
+
+/** Breaks `text` at spaces so that no line, its indent included, is wider than the terminal. */
+export function wrap(text: string, indent = ''): string {
+  const room = Math.max(20, width() - indent.length);
+  const lines = text.split('\n').flatMap((line) => {
+    const wrapped: string[] = [];
+    let rest = line;
+    while (rest.length > room) {
+      const space = rest.lastIndexOf(' ', room);
+      const cut = space > 0 ? space : room;
+      wrapped.push(rest.slice(0, cut));
+      rest = rest.slice(cut).trimStart();
+    }
+    return [...wrapped, rest];
+  });
+  return lines.map((line) => indent + line).join('\n');
+}
