@@ -1,7 +1,7 @@
 // Plain old JavaScript: it must at least parse on a Node that is too old for the course.
 var version = process.versions.node.split('.').map(Number);
 if (version[0] < 20 || (version[0] === 20 && version[1] < 19)) {
-  console.error('The course needs Node 20.19 or newer; this is ' + process.versions.node + '.');
+  console.error('The course needs Node 20.19 or newer, and this is %s.', process.versions.node);
   console.error('Install a current Node (for example: nvm install 22), then run the command again.');
   process.exit(2);
 }

@@ -62,3 +62,10 @@ export function percentile(samples: readonly number[], p: number): number {
 }
 
 export const median = (samples: readonly number[]): number => percentile(samples, 0.5);
+
+/** "Redis 7.0.15": for the `servers` of a measurement that started its own. */
+export async function redisVersion(redis: Redis): Promise<string> {
+  const info = await redis.info('server');
+  const valkey = /^valkey_version:(\S+)/m.exec(info)?.[1];
+  return valkey ? `Valkey ${valkey}` : `Redis ${/^redis_version:(\S+)/m.exec(info)?.[1]}`;
+}

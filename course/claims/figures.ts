@@ -13,12 +13,13 @@ export function figure(value: number, unit: string): string {
 
 type Bounded = Pick<Claim, 'unit' | 'atLeast' | 'atMost'>;
 
-/** "at least 1.5×"; empty without a bound. */
+/** "at least 1.5×", "2 % to 5 %", "exactly 0 %"; empty without a bound. */
 export function bound({ unit, atLeast, atMost }: Bounded): string {
-  const parts: string[] = [];
-  if (atLeast !== undefined) parts.push(`at least ${figure(atLeast, unit)}`);
-  if (atMost !== undefined) parts.push(`at most ${figure(atMost, unit)}`);
-  return parts.join(', ');
+  if (atLeast === undefined) return atMost === undefined ? '' : `at most ${figure(atMost, unit)}`;
+  if (atMost === undefined) return `at least ${figure(atLeast, unit)}`;
+  return atLeast === atMost
+    ? `exactly ${figure(atLeast, unit)}`
+    : `${figure(atLeast, unit)} to ${figure(atMost, unit)}`;
 }
 
 export const isBounded = ({ atLeast, atMost }: Bounded): boolean =>

@@ -35,7 +35,7 @@ const INK = { mid: '#7a828b', light: '#3d444d', dark: '#c6cdd5' } as const;
 
 /** The plot as an SVG of its own, with a transparent ground. The same plot always gives the same text. */
 export function drawPlot(plot: Plot): string {
-  const title = wrap(plot.title, 84);
+  const title = wrap(plot.title, 74);
   const labels = plot.series.length > 1 ? plot.series.map(({ name }) => wrap(name, LABEL_CHARACTERS)) : [];
   const widest = Math.max(0, ...labels.flat().map((text) => textWidth(text, FONT)));
   const top = 24 + title.length * 20 + 18;

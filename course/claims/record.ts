@@ -20,7 +20,7 @@ export function recordOf(measurement: Measurement, servers: readonly string[]): 
     date: new Date().toISOString().slice(0, 10),
     node: process.versions.node,
     servers: [...new Set([...servers, ...(measurement.servers ?? [])])],
-    cpu: { model: cpus()[0]?.model.trim() || 'unknown processor', count: availableParallelism() },
+    cpu: { model: processor(), count: availableParallelism() },
     claims: measurement.claims.map((claim) => ({ ...claim, value: rounded(claim.value, 6) })),
     plots: (measurement.plots ?? []).map((plot) => ({
       ...plot,
@@ -54,5 +54,11 @@ export function serialise({ claims, plots, ...machine }: MeasuredRecord): string
 
 const lines = (items: readonly unknown[], indent: string): string =>
   items.map((item) => indent + JSON.stringify(item)).join(',\n');
+
+/** "Intel Xeon Processor": without the marks of trade. */
+const processor = () =>
+  cpus()[0]
+    ?.model.replace(/\((R|TM)\)/gi, '')
+    .trim() || 'unknown processor';
 
 const rounded = (value: number, digits: number): number => Number(value.toPrecision(digits));

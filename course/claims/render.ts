@@ -41,7 +41,7 @@ const fileName = (labId: string, plot: string) => `${labId}-${plot}.svg`;
 
 function table({ claims, date, node, servers, cpu }: MeasuredRecord, labId: string): string {
   const rows = claims.map((claim) => {
-    return `| ${escapeCell(claim.says)} | ${figure(claim.value, claim.unit)} | ${bound(claim)} |`;
+    return `| ${escapeCell(claim.says)} | ${figure(claim.value, claim.unit)} | ${bound(claim) || '–'} |`;
   });
   const machine = [`${cpu.count} × ${cpu.model}`, `Node ${node}`, ...servers].join(', ');
   return [

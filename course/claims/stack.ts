@@ -5,7 +5,7 @@ import { SCHEMA as SHOP } from '../kit/data/schema';
 import { openStack } from '../stack/open';
 import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../stack/ours';
 import { StackError } from '../stack/server';
-import type { MeasureStack } from './claims';
+import { type MeasureStack, redisVersion } from './claims';
 
 const TURN_WITHIN_S = 60;
 
@@ -80,13 +80,6 @@ async function emptyRedis(redis: Redis): Promise<void> {
 }
 
 const markedOnly = (redis: Redis) => redis.multi().flushdb().set(REDIS_MARK, '1').exec();
-
-/** "Redis 7.0.15": for the `servers` of a measurement whose Redis is its own. */
-export async function redisVersion(redis: Redis): Promise<string> {
-  const info = await redis.info('server');
-  const valkey = /^valkey_version:(\S+)/m.exec(info)?.[1];
-  return valkey ? `Valkey ${valkey}` : `Redis ${/^redis_version:(\S+)/m.exec(info)?.[1]}`;
-}
 
 async function mysqlVersion(admin: mysql.Connection): Promise<string> {
   const [rows] = await admin.query<RowDataPacket[]>('SELECT VERSION() AS version');

@@ -16,6 +16,14 @@ export function types(): void {
     ROOT,
   );
   const host = ts.createCompilerHost(options);
+  const parsed = new Map<string, ts.SourceFile>();
+  const parse = host.getSourceFile;
+  // Declarations of libraries are parsed once; the learner's file each time.
+  host.getSourceFile = (name, ...rest) => {
+    const source = (name.endsWith('.d.ts') && parsed.get(name)) || parse(name, ...rest);
+    if (source) parsed.set(name, source);
+    return source;
+  };
   process.on('disconnect', () => process.exit());
   process.on('message', ({ file }: { file: string }) => {
     program = ts.createProgram([file], options, host, program);

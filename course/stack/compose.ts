@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { IDockerComposeOptions } from 'docker-compose';
+import { useServers } from './given';
 import { keep } from './keeper';
 import { StackError } from './server';
 import type { Stack, StackUrls } from './types';
@@ -37,7 +38,6 @@ async function runningContainers(): Promise<Stack | undefined> {
   await up(project);
   const urls = await published(project);
   if (!urls) return undefined;
-  const { useServers } = await import('./given');
   return useServers({ ...urls, redis: `${urls.redis}/${TESTS_DB}` }, 'compose');
 }
 

@@ -1,5 +1,5 @@
-import { Redis } from 'ioredis';
-import mysql, { type Connection } from 'mysql2/promise';
+import type { Redis } from 'ioredis';
+import type { Connection } from 'mysql2/promise';
 import { StackError } from './server';
 
 const WITHIN_MS = 3000;
@@ -14,6 +14,8 @@ export async function connectRedis(url: string): Promise<Redis> {
         'Write for example REDIS_URL=redis://127.0.0.1:6379/9.',
     );
   }
+  // The client libraries load more slowly than servers start: only those load them who connect.
+  const { Redis } = await import('ioredis');
   const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
   try {
     // ioredis reports a database that does not exist as an event and goes on in database 0: every event counts.
@@ -35,7 +37,8 @@ export async function connectRedis(url: string): Promise<Redis> {
 export async function connectMysql(url: string): Promise<Connection> {
   const target = parse('MYSQL_URL', url, ['mysql:'], 'mysql://USER:PASSWORD@127.0.0.1:3306');
   target.pathname = '';
-  const connecting = mysql.createConnection({ uri: target.href, connectTimeout: WITHIN_MS });
+  const { createConnection } = await import('mysql2/promise');
+  const connecting = createConnection({ uri: target.href, connectTimeout: WITHIN_MS });
   try {
     const admin = await inTime(connecting);
     admin.on('error', () => {});

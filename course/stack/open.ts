@@ -1,4 +1,5 @@
 import { composeStack, dockerWorks } from './compose';
+import { givenStack } from './given';
 import { type Install, installServers } from './install';
 import { startMysql } from './mysql';
 import { missingServers } from './packages';
@@ -26,13 +27,13 @@ export async function openStack({ install = 'ask', say = toStderr }: OpenOptions
   switch (process.env.COURSE_STACK ?? '') {
     case '':
       return (
-        (await givenStack()) ??
+        (await givenStack(process.env)) ??
         (await privateStackIfHere()) ??
         (await composeStackIfHere(say)) ??
         (await installed())
       );
     case 'given': {
-      const given = await givenStack();
+      const given = await givenStack(process.env);
       if (given) return given;
       throw new StackError('COURSE_STACK=given, and REDIS_URL and MYSQL_URL are not set. Set both.');
     }
@@ -50,12 +51,6 @@ export async function openStack({ install = 'ask', say = toStderr }: OpenOptions
         `COURSE_STACK=${process.env.COURSE_STACK} is not a way to a stack. Use given, private or compose, or unset it.`,
       );
   }
-}
-
-/** ioredis and mysql2 take longer to load than the servers to start: only those load them who connect. */
-async function givenStack(): Promise<Stack | undefined> {
-  if (!process.env.REDIS_URL && !process.env.MYSQL_URL) return undefined;
-  return (await import('./given')).givenStack(process.env);
 }
 
 const privateStackIfHere = async () => (missingServers().length === 0 ? privateStack() : undefined);

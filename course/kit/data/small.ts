@@ -97,7 +97,7 @@ export async function fillTables(db: Pool, names: readonly TableName[]): Promise
   if (names.length === 0) return;
   const connection = await db.getConnection();
   try {
-    await connection.query('SET SESSION innodb_lock_wait_timeout = 2');
+    await connection.query('SET SESSION innodb_lock_wait_timeout = 1');
     await connection.beginTransaction();
     for (const name of names) {
       await connection.query(`DELETE FROM ${name}`);

@@ -151,7 +151,9 @@ export function createCodec<T>({ version }: { version: number }): Codec<T> {
     },
   };
 }
+// #endregion
 
+// #region to-json
 /** JSON has no Date and no bigint: they travel as text behind a `~`, and text that begins with `~` gets one more. */
 function toJson(this: Record<string, unknown>, field: string): unknown {
   // The second argument of a replacer comes too late: Date.prototype.toJSON has made a string of it.
@@ -176,6 +178,7 @@ function toJson(this: Record<string, unknown>, field: string): unknown {
   // JSON would store null for a NaN and {} for a Map, and say nothing.
   throw new UnsupportedValueError(field, value);
 }
+// #endregion
 
 /** Puts back what toJson took apart. In place: a reviver does the same and makes the parse several times as slow. */
 function fromJson(json: unknown): unknown {
@@ -196,7 +199,6 @@ const isPlain = (value: object): boolean => {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 };
-// #endregion
 
 // #region get-decoded
 const DELETE_IF_UNCHANGED = `

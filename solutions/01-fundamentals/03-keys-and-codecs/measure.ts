@@ -3,7 +3,8 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { decode as fromMessagePack, encode as toMessagePack } from '@msgpack/msgpack';
 import mysql, { type RowDataPacket } from 'mysql2/promise';
 import { type Claim, defineMeasure, type MeasureStack, median, type Plot } from '#claims';
-import { createCodec, exactReads, key } from './keys-and-codecs';
+import { seeded } from '#kit/random';
+import { createCodec, exactReads, getDecoded, key } from './keys-and-codecs';
 
 /** One way to store a value: bytes out of it, and it out of the bytes. */
 interface Contender {
@@ -61,6 +62,7 @@ export default defineMeasure({
           ...times(shape, label, value, batch, quick ? 25 : 400),
         ]),
         ...(await fetchAgainstDecode(stack(), page, quick ? 150 : 2000)),
+        ...(await halfDeployed(stack(), quick ? 300 : 5000)),
         keyTime(quick ? 30 : 300),
       ],
       plots: [bytesByRows(list)],
@@ -116,7 +118,11 @@ function sizes(shape: string, label: string, value: unknown): Claim[] {
 /** Encode and decode, in turns: a slow moment of the machine hits all contenders alike. */
 function times(shape: string, label: string, value: unknown, batch: number, rounds: number): Claim[] {
   const contenders = { envelope, bare: bareJson, msgpack: messagePack, gzip, reviver };
-  const took = Object.values(contenders).map((contender) => ({ contender, both: [0], decode: [0] }));
+  const took = Object.values(contenders).map((contender) => ({
+    contender,
+    both: [] as number[],
+    decode: [] as number[],
+  }));
   for (let round = 0; round < rounds; round++) {
     for (const { contender, both, decode } of took) {
       const start = performance.now();
@@ -132,15 +138,15 @@ function times(shape: string, label: string, value: unknown, batch: number, roun
     }
   }
   const [own, bare, msgpack, zipped, revived] = took.map(({ both, decode }) => ({
-    both: median(both.slice(1)),
-    decode: median(decode.slice(1)),
+    both: median(both),
+    decode: median(decode),
   }));
   if (!own || !bare || !msgpack || !zipped || !revived) throw new Error('a contender was not measured');
   const says = (what: string) => `${label}: time to encode and decode, ${what} against the JSON envelope`;
   return [
     {
       name: `${shape}-time`,
-      says: says('microseconds of the envelope'),
+      says: `${label}: time to encode and decode with the JSON envelope`,
       value: (1000 * own.both) / batch,
       unit: 'µs',
     },
@@ -190,6 +196,45 @@ async function fetchAgainstDecode(stack: MeasureStack, page: unknown, rounds: nu
       value: median(decodes) / median(fetches),
       unit: '×',
       atLeast: 0.1,
+    },
+  ];
+}
+
+/** One hot entry, read by two versions in turn at random, each filling it on a miss: a deploy that stands at half. */
+async function halfDeployed(stack: MeasureStack, reads: number): Promise<Claim[]> {
+  const { redis } = stack;
+  const codecs = [1, 2].map((version) => createCodec<string>({ version }));
+  const misses = async (nameFor: (version: number) => string) => {
+    const random = seeded(7);
+    let missed = 0;
+    for (let read = 0; read < reads; read++) {
+      const index = random() < 0.5 ? 0 : 1;
+      const own = codecs[index];
+      if (!own) throw new Error('there are two codecs');
+      const name = nameFor(index + 1);
+      if ((await getDecoded(redis, name, own)).hit) continue;
+      missed += 1;
+      await redis.set(name, own.encode('a product'), 'PX', 60_000);
+    }
+    await redis.del(nameFor(1), nameFor(2));
+    return (100 * missed) / reads;
+  };
+  const named = (namespace: string) => key({ namespace, tenant: 'course', locale: 'en-GB' });
+  return [
+    {
+      name: 'one-key-misses',
+      says: 'a hot entry while half of the processes are of the next version: misses, one key for both',
+      value: await misses(() => named('measure-deploy')),
+      unit: '%',
+      atLeast: 40,
+      atMost: 60,
+    },
+    {
+      name: 'versioned-key-misses',
+      says: 'the same, with the version in the key',
+      value: await misses((version) => named(`measure-deploy-${version}`)),
+      unit: '%',
+      atMost: 2,
     },
   ];
 }

@@ -1,0 +1,198 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { checkOutcome } from '../course/claims/check';
+import type { Claim, Plot } from '../course/claims/claims';
+import { bound, figure } from '../course/claims/figures';
+import { type MeasuredRecord, readRecord, recordOf, serialise } from '../course/claims/record';
+import { render } from '../course/claims/render';
+import { runMeasures } from '../course/claims/run';
+import type { Target } from '../course/claims/targets';
+import { stalePages, write } from '../course/claims/write';
+
+const CLAIM: Claim = {
+  name: 'get-vs-select',
+  says: 'GET against SELECT | p50',
+  value: 1.9,
+  unit: '×',
+  atLeast: 1.2,
+};
+const PLOT: Plot = {
+  name: 'hits',
+  title: 'Hits & <misses> by size',
+  x: { label: 'size', scale: 'log' },
+  y: { label: 'hit rate (%)', scale: 'linear' },
+  series: [{ name: 'LRU', points: [[10, 12.3]] }],
+};
+const RECORD: MeasuredRecord = {
+  date: '2026-02-28',
+  node: '20.19.0',
+  servers: ['Redis 7.0.15'],
+  cpu: { model: 'Example CPU', count: 2 },
+  claims: [CLAIM],
+  plots: [PLOT],
+};
+const LESSON = `# 1.4 LRU
+
+A GET is <!-- measured:get-vs-select --><!-- /measured --> as fast.
+
+<!-- measured:table -->
+<!-- /measured -->
+
+<!-- measured:plot hits -->
+typed by hand
+<!-- /measured -->
+
+The end.
+`;
+
+test('a lesson is filled with the figure, the table and the plot of its record', () => {
+  expect(render(LESSON, RECORD, 'lru')).toBe(`# 1.4 LRU
+
+A GET is <!-- measured:get-vs-select -->1.9×<!-- /measured --> as fast.
+
+<!-- measured:table -->
+
+| Compared | Here | Bound |
+| --- | ---: | --- |
+| GET against SELECT \\| p50 | 1.9× | at least 1.2× |
+
+Measured on 2 × Example CPU, Node 20.19.0, Redis 7.0.15, on 2026-02-28. Again on yours: \`npm run measure -- lru\`.
+
+<!-- /measured -->
+
+<!-- measured:plot hits -->
+
+![Hits & &lt;misses> by size](images/lru-hits.svg)
+
+<!-- /measured -->
+
+The end.
+`);
+});
+
+test('filling a filled lesson changes nothing', () => {
+  const once = render(LESSON, RECORD, 'lru');
+  expect(render(once, RECORD, 'lru')).toBe(once);
+});
+
+test('a marker that names nothing is refused with the lesson, the marker and the remedy', () => {
+  const filling = (text: string) => () => render(text, RECORD, 'lru');
+  expect(filling('\n\nis <!-- measured:get --><!-- /measured -->')).toThrow(
+    'lesson lru, line 3: <!-- measured:get --> names no claim of measure.ts. Its claims: get-vs-select. Correct the marker; ' +
+      'if measure.ts has changed, run npm run measure -- lru --write',
+  );
+  expect(filling('<!-- measured:plot hit --><!-- /measured -->')).toThrow(
+    '<!-- measured:plot hit --> names no plot of measure.ts. Its plots: hits.',
+  );
+});
+
+test('a marker that would swallow text or break Markdown is refused', () => {
+  const filling = (text: string) => () => render(text, RECORD, 'lru');
+  expect(filling('a <!-- measured:table --> b <!-- measured:get-vs-select --><!-- /measured -->')).toThrow(
+    'is not closed',
+  );
+  expect(filling('a\n- <!-- measured:get-vs-select --><!-- /measured --> as *fast*')).toThrow(
+    'begins its line',
+  );
+});
+
+test('figures have three digits, small counts all of theirs', () => {
+  const shown = [1.904, 0.01234, 11_814, 1_234_567, 99.96, 0].map((value) => figure(value, '×'));
+  expect(shown).toEqual(['1.9×', '0.0123×', '11,814×', '1,230,000×', '100×', '0×']);
+  expect(figure(12.34, 'ms')).toBe('12.3 ms');
+  expect(bound({ unit: '%', atLeast: 2, atMost: 5 })).toBe('2 % to 5 %');
+  expect(bound({ unit: '%', atLeast: 0, atMost: 0 })).toBe('exactly 0 %');
+});
+
+test('a record survives its file, at the precision that it is kept in', () => {
+  const record = recordOf({ claims: [{ ...CLAIM, value: 1.90000049 }], plots: [PLOT] }, ['Redis 7.0.15']);
+  expect(JSON.parse(serialise(record))).toEqual(record);
+  expect(record.claims[0]?.value).toBe(1.9);
+  expect(JSON.parse(serialise({ ...record, claims: [], plots: [] })).plots).toEqual([]);
+});
+
+test('a claim out of its bound is told with its file and what to do', async () => {
+  const target = targetWith(
+    '{ claims: [{ name: "ratio", says: "a against b", value: 0.8, unit: "×", atLeast: 1.5 }] }',
+  );
+  const check = checkOutcome(await outcomeOf(target));
+  expect(check.claims[0]).toMatchObject({ holds: false, recorded: undefined });
+  expect(check.problems[0]).toMatch(
+    /measure\.mjs: claim ratio is 0\.8× and must be at least 1\.5× \("a against b"\)\. .*npm run measure -- fake/,
+  );
+  expect(check.problems[1]).toMatch(/measured\.json is missing\. Run npm run measure -- fake --write/);
+});
+
+test('a record of other claims than the measure makes is told', async () => {
+  const target = targetWith(
+    '{ claims: [{ name: "ratio", says: "a against b", value: 2, unit: "×", atLeast: 1.5 }] }',
+  );
+  const outcome = await outcomeOf(target);
+  const old = { ...RECORD, claims: [CLAIM, { ...CLAIM, name: 'ratio', atLeast: 1 }] };
+  expect(checkOutcome(outcome, old).problems).toEqual([
+    expect.stringContaining('holds other words or another bound for claim ratio'),
+    expect.stringContaining('holds claim get-vs-select, which the measure does not make'),
+  ]);
+});
+
+test('a measure that throws, or gives no number, is told by its file', async () => {
+  const broken = [
+    '(() => { throw new Error("no rows") })()',
+    '{ claims: [{ ...base, value: 0 / 0 }] }',
+    'stack()',
+  ];
+  const results = [];
+  for (const body of broken) results.push(String((await outcomeOf(targetWith(body))).result));
+  expect(results).toEqual([
+    expect.stringMatching(/measure\.mjs: no rows/),
+    expect.stringMatching(/measure\.mjs: claim ratio is NaN/),
+    expect.stringMatching(/measure\.mjs: .*Add needs: 'stack'/),
+  ]);
+});
+
+test('writing fills lesson, record and images, and takes away a plot that is no more', () => {
+  const target = targetWith('{ claims: [] }');
+  const lesson = String(target.lesson);
+  writeFileSync(lesson, LESSON);
+  const images = join(lesson, '../images');
+
+  write(target, { ...RECORD, plots: [PLOT, { ...PLOT, name: 'old' }] });
+  expect(readFileSync(join(images, 'fake-old.svg'), 'utf8')).toContain('<svg');
+
+  expect(write(target, RECORD)).toEqual([target.record]);
+  expect(() => readFileSync(join(images, 'fake-old.svg'))).toThrow('ENOENT');
+  expect(readRecord(target.record)).toEqual(RECORD);
+  expect(stalePages(target)).toEqual([]);
+
+  writeFileSync(lesson, readFileSync(lesson, 'utf8').replace('1.9×', '19×'));
+  expect(stalePages(target)).toEqual([
+    expect.stringMatching(/lesson\.md is not what measured\.json says\. Run npm run measure -- fake --write/),
+  ]);
+});
+
+/** A measure in a folder of its own, whose run returns what `body` says. */
+function targetWith(body: string): Target {
+  const folder = mkdtempSync(join(tmpdir(), 'caching-deep-dive-claims-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, 'chapter'));
+  const measure = join(folder, 'measure.mjs');
+  writeFileSync(
+    measure,
+    `const base = { name: 'ratio', says: 'a against b', value: 1, unit: '×' };
+     export default { run: async ({ stack }) => (${body}) };`,
+  );
+  return {
+    id: 'fake',
+    title: '9.9 Fake',
+    measure,
+    record: join(folder, 'measured.json'),
+    lesson: join(folder, 'chapter/lesson.md'),
+  };
+}
+
+async function outcomeOf(target: Target) {
+  for await (const outcome of runMeasures([target], 'quick')) return outcome;
+  throw new Error('nothing was measured');
+}
