@@ -14,7 +14,11 @@ const COMMANDS: Record<string, () => Command> = {
   list: () => require('./commands/study').list,
   mistakes: () => require('./commands/study').mistakes,
   verify: () => require('./commands/verify').verify,
-  measure: () => require('./commands/measure').measure,
+  measure: () => (args) =>
+    require('./commands/measure').measure(
+      args.filter((arg) => !arg.startsWith('--')),
+      { write: args.includes('--write'), quick: args.includes('--quick') },
+    ),
   stack: () => require('./commands/stack').stack,
   doctor: () => require('./commands/doctor').doctor,
   sync: () => require('./commands/sync').sync,

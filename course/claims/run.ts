@@ -39,9 +39,13 @@ export async function* runMeasures(targets: readonly Target[], mode: Mode): Asyn
   }
 }
 
+/** tsx loads TypeScript by require; Vitest, which runs our own tests, by import. */
+const loadModule = async (path: string) =>
+  typeof require === 'function' ? require(path) : import(/* @vite-ignore */ pathToFileURL(path).href);
+
 async function load(target: Target): Promise<Measure | Error> {
   try {
-    const module = await import(/* @vite-ignore */ pathToFileURL(target.measure).href);
+    const module = await loadModule(target.measure);
     if (typeof module.default?.run === 'function') return module.default;
     return new Error(`${shown(target.measure)}: export default defineMeasure({ … }) is missing. Add it.`);
   } catch (error) {

@@ -1,11 +1,121 @@
-import { labs } from '../catalog';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { find, type Lab, labs, ROOT, shown } from '../catalog';
+import { checkClaims } from '../claims/check';
+import { targetOf } from '../claims/targets';
+import { stalePages } from '../claims/write';
+import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
-import { openStack } from '../stack/open';
-export async function verify(args: readonly string[]): Promise<number> {
-  const stacks = await Promise.all([openStack(), openStack()]);
-  const t = performance.now();
-  const chosen = labs().filter((lab) => args.length === 0 || args.includes(lab.id));
-  console.log((await proveLabs(chosen, stacks)).join('\n'), performance.now() - t);
-  await Promise.all(stacks.map((s) => s.close()));
-  return 0;
+import { lessonProblems, textProblems } from '../proof/text';
+import { runTool } from '../proof/tools';
+import { Refusal } from '../refusal';
+import { onEnd } from '../signals';
+import { openStack, type Stack } from '../stack/open';
+import { bold, dim, green, red } from '../terminal';
+import { unknownName } from './test';
+
+/** One proof: problems, each naming a file and a remedy; none is a pass. */
+interface Proof {
+  readonly name: string;
+  prove(): Promise<readonly string[]>;
+}
+
+/** `npm run verify`: the course's own proofs, all or for the labs named. @returns 0 when everything holds */
+export async function verify(names: readonly string[]): Promise<number> {
+  const { found, unknown } = find(names.length > 0 ? names : ['all']);
+  if (unknown[0]) throw new Refusal(unknownName(unknown[0], labs()));
+  if (found.length === 0)
+    throw new Refusal('There is no lab to prove here. Is this a complete copy of the course?');
+
+  const start = performance.now();
+  const stacks = new Stacks();
+  onEnd(() => stacks.close());
+  const whole = names.length === 0;
+  let failed = 0;
+  let passed = 0;
+  const carryOut = async ({ name, prove }: Proof) => {
+    const began = performance.now();
+    const problems = await prove();
+    if (problems.length > 0) failed++;
+    else passed++;
+    const seconds = `${((performance.now() - began) / 1000).toFixed(1)} s`;
+    console.log(`${problems.length > 0 ? red('✗') : green('✓')} ${name}  ${dim(seconds)}`);
+    for (const problem of problems) console.log(`  ${problem.replaceAll('\n', '\n  ')}`);
+  };
+  const inTurn = async (proofs: readonly Proof[]) => {
+    for (const proof of proofs) await carryOut(proof);
+  };
+
+  try {
+    // Two cores: the labs fill one and a half, what only reads files shares the rest.
+    await Promise.all([
+      inTurn([labProof(found, stacks)]),
+      inTurn(whole ? fileProofs(found) : [textProof(found)]),
+    ]);
+    if (whole) await carryOut(courseTests());
+    // Claims are ratios of times: nothing else may run beside them.
+    await stacks.close();
+    await carryOut(claimProof(found));
+  } finally {
+    await stacks.close();
+  }
+  console.log(`\n${dim(`${((performance.now() - start) / 1000).toFixed(0)} s`)}`);
+  console.log(bold(`${passed} passed, ${failed} failed`));
+  return failed > 0 ? 1 : 0;
+}
+
+/** As many stacks as cores, up to two; one where the servers are shared with others. */
+class Stacks {
+  readonly #opened: Stack[] = [];
+
+  async open(): Promise<readonly Stack[]> {
+    const first = await openStack();
+    this.#opened.push(first);
+    if (first.kind === 'private') this.#opened.push(await openStack());
+    return this.#opened;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#opened.splice(0).map((stack) => stack.close()));
+  }
+}
+
+const labProof = (chosen: readonly Lab[], stacks: Stacks): Proof => ({
+  name: `labs: ${chosen.length} solutions pass, starters and mistakes are rejected as they should be`,
+  prove: async () => proveLabs(chosen, await stacks.open()),
+});
+
+const textProof = (chosen: readonly Lab[]): Proof => ({
+  name: 'lessons and hints: headings, code from files, links, figures as measured',
+  prove: async () => [
+    ...markdown().flatMap(textProblems),
+    ...chosen.flatMap((lab) => [...lessonProblems(lab.files.lesson), ...stalePages(targetOf(lab))]),
+  ],
+});
+
+const fileProofs = (chosen: readonly Lab[]): Proof[] => [
+  textProof(chosen),
+  { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
+  { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
+  { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },
+  { name: 'types', prove: () => runTool('tsc', ['--noEmit']) },
+];
+
+const courseTests = (): Proof => ({
+  name: "the course's own tests",
+  prove: () => runTool('vitest', ['run', '--dir', 'tests', '--maxWorkers', '2', '--reporter', 'dot']),
+});
+
+const claimProof = (chosen: readonly Lab[]): Proof => ({
+  name: 'claims hold here (quick mode)',
+  prove: async () => (await checkClaims(chosen, 'quick')).flatMap(({ problems }) => problems),
+});
+
+/** The Markdown that a reader may meet. */
+function markdown(): string[] {
+  const below = (folder: string) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.md'))
+      .map((file) => join(ROOT, folder, file));
+  return [join(ROOT, 'README.md'), ...below('chapters'), ...below('labs')];
 }

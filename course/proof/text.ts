@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import GithubSlugger from 'github-slugger';
-import { ROOT, shown } from '../catalog';
+import { shown } from '../catalog';
 import { snippetProblems } from './snippets';
 
 const HEADINGS = [
@@ -81,6 +81,3 @@ function anchors(path: string): Set<string> {
 
 const withoutCode = (text: string): string =>
   text.replace(/^```[\s\S]*?^```$/gm, '').replace(/`[^`\n]*`/g, (code) => code.replace(/[[\]()#]/g, ''));
-
-/** The course's Markdown: what a reader may meet. */
-export const markdownFolders = ['README.md', 'chapters', 'labs'].map((name) => join(ROOT, name));

@@ -62,7 +62,8 @@ async function open(
   };
   const project = (pass: number) => ({
     plugins: [subjectResolver((place) => rounds[pass]?.[place] ?? 'attempt')],
-    test: { ...testOptions, name: String(pass), include: ['labs/**/*.test.ts'] },
+    // Many subjects, one worker: the libraries load once. A learner's own run stays isolated.
+    test: { ...testOptions, isolate: passes === 1, name: String(pass), include: ['labs/**/*.test.ts'] },
   });
   vitest = await createVitest('test', {
     root: ROOT,

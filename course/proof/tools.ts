@@ -1,0 +1,26 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { ROOT } from '../catalog';
+
+/** Runs a tool of node_modules/.bin. @returns its output as problems when it fails, none when it passes */
+export function runTool(
+  name: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string[]> {
+  const tool = spawn(join(ROOT, 'node_modules/.bin', name), args, {
+    cwd: ROOT,
+    env: { ...process.env, NO_COLOR: '1', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  const keep = (chunk: Buffer) => {
+    output += chunk;
+  };
+  tool.stdout.on('data', keep);
+  tool.stderr.on('data', keep);
+  return new Promise((resolve, reject) => {
+    tool.once('error', reject);
+    tool.once('close', (code) => resolve(code === 0 ? [] : [output.trim() || `${name} ended with ${code}`]));
+  });
+}
