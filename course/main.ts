@@ -24,10 +24,9 @@ const COMMANDS: Record<string, () => Command> = {
   sync: () => require('./commands/sync').sync,
 };
 
-/** The processes that the runner starts. */
+/** The process that the runner starts. */
 const WORKERS: Record<string, () => Command> = {
   child: () => require('./runner/child').child,
-  types: () => require('./runner/types').types,
 };
 
 export async function main([name = 'start', ...args]: readonly string[]): Promise<void> {

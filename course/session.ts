@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Lab } from './catalog';
 import { recordRun } from './progress';
 import { firstFailing } from './report';
-import { openTypeChecker } from './runner/check-types';
+import { typeErrors } from './runner/check-types';
 import type { Round } from './runner/messages';
 import { openRunner } from './runner/run';
 import { openStack, type Stack } from './stack/open';
@@ -32,7 +32,6 @@ const needsStack = (lab: Lab): boolean => {
 /** @param open how to come by servers; called at the first lab that needs them, or at once with `eager` */
 export function openSession(open: () => Promise<Stack> = openStack, { eager = false } = {}): Session {
   const runner = openRunner();
-  const compiler = openTypeChecker();
   let stack: Promise<Stack> | undefined;
   const opened = () => {
     stack ??= open();
@@ -46,26 +45,25 @@ export function openSession(open: () => Promise<Stack> = openStack, { eager = fa
     async run(labs) {
       const early = new Map(labs.map((lab) => [lab, beforeRun(lab)]));
       const runnable = labs.filter((lab) => early.get(lab) === undefined);
-      const typed = Promise.all(labs.map((lab) => compiler.errorsIn(lab.files.starter)));
+      const typed = Promise.all(labs.map((lab) => typeErrors(lab.files.starter)));
       if (runnable.some(needsStack)) {
         const { redis, mysql } = await opened();
         runner.use([{ redis, mysql }]);
       }
       const round: Round = Object.fromEntries(runnable.map((lab) => [lab.place, 'attempt']));
       const outcome = runnable.length > 0 ? await runner.run([round]) : undefined;
-      const typeErrors = await typed;
+      const errors = await typed;
       return labs.map((lab, index) => {
         const verdict = early.get(lab) ?? (outcome && judge(lab, outcome));
         if (!verdict) throw new Error(`no verdict for ${lab.id}`);
         remember(lab, verdict);
         // A syntax error is told once, by the verdict.
         const told = verdict.kind === 'stopped' && verdict.why === 'syntax error';
-        return { lab, verdict, typeErrors: told ? [] : (typeErrors[index] ?? []) };
+        return { lab, verdict, typeErrors: told ? [] : (errors[index] ?? []) };
       });
     },
     async close() {
       runner.close();
-      compiler.close();
       await (await stack?.catch(() => undefined))?.close();
     },
   };

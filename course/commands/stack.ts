@@ -8,14 +8,15 @@ import type { Stack } from '../stack/types';
 
 /** Keeps the stack up until Ctrl-C, with the shop's large data set in it, and tells how to connect. */
 export async function stack(args: readonly string[]): Promise<number> {
-  const ended = untilToldToEnd();
   const servers = await openStack({ install: args.includes('--yes') ? 'yes' : 'ask' });
+  const end = endSignal();
   try {
     process.stdout.write('Loading the shop: products, orders, reviews and events …\n');
     await fillShop(servers);
     process.stdout.write(howToConnect(servers));
-    await ended;
+    await end.told;
   } finally {
+    end.forget();
     if (servers.kind === 'given') await emptyShop(servers);
     await servers.close();
   }
@@ -23,18 +24,23 @@ export async function stack(args: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** Resolves at Ctrl-C, SIGTERM, or when the terminal is closed. */
-function untilToldToEnd(): Promise<void> {
-  return new Promise((resolve) => {
-    // A waiting promise alone does not keep Node alive.
-    const awake = setInterval(() => {}, 2 ** 30);
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      process.once(signal, () => {
-        clearInterval(awake);
-        resolve();
-      });
-    }
+/** Told at Ctrl-C, SIGTERM, or when the terminal is closed. */
+function endSignal() {
+  // A waiting promise alone does not keep Node alive.
+  const awake = setInterval(() => {}, 2 ** 30);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  let tell = () => {};
+  const told = new Promise<void>((resolve) => {
+    tell = resolve;
   });
+  for (const signal of signals) process.on(signal, tell);
+  return {
+    told,
+    forget() {
+      clearInterval(awake);
+      for (const signal of signals) process.off(signal, tell);
+    },
+  };
 }
 
 async function fillShop(servers: Stack): Promise<void> {

@@ -1,40 +1,42 @@
-import { fork } from 'node:child_process';
-import { join, resolve } from 'node:path';
+import { spawn } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { basename, join, relative } from 'node:path';
+import { ROOT } from '../catalog';
+import { STATE } from '../progress';
 
-const ROOT = resolve(import.meta.dirname, '../..');
 const ANSWERS_WITHIN_MS = 20_000;
+const DIAGNOSTIC = /^(.+)\((\d+),(\d+)\): error TS\d+: (.*)$/gm;
 
-/** The compiler in a process of its own, kept warm for the next question. */
-export interface TypeChecker {
-  /** Errors in one file; none when the compiler does not answer, for types never stop the tests. */
-  errorsIn(file: string): Promise<readonly string[]>;
-  close(): void;
-}
+/**
+ * Type errors in one file, as `lru.ts:12:3 Type 'string' is not …`. None when the compiler cannot answer: types
+ * never stop the tests.
+ */
+export function typeErrors(file: string): Promise<readonly string[]> {
+  const project = join(STATE, `types-${basename(file, '.ts')}.json`);
+  mkdirSync(STATE, { recursive: true });
+  const only = { extends: '../tsconfig.json', include: [], files: [relative(STATE, file)] };
+  writeFileSync(project, JSON.stringify(only));
 
-export function openTypeChecker(): TypeChecker {
-  const child = fork(join(ROOT, 'course/cli.cjs'), ['types'], {
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-  });
-  return {
-    errorsIn(file) {
-      return new Promise((resolve) => {
-        const end = (errors: readonly string[]) => {
-          clearTimeout(timer);
-          child.off('message', hear);
-          child.off('exit', gone);
-          resolve(errors);
-        };
-        const hear = (answer: { file: string; errors: readonly string[] }) => {
-          if (answer.file === file) end(answer.errors);
-        };
-        const gone = () => end([]);
-        const timer = setTimeout(gone, ANSWERS_WITHIN_MS);
-        child.on('message', hear);
-        child.on('exit', gone);
-        if (child.connected) child.send({ file });
-        else end([]);
-      });
+  const compiler = spawn(
+    process.execPath,
+    [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project, '--pretty', 'false'],
+    {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: ANSWERS_WITHIN_MS,
     },
-    close: () => child.kill('SIGKILL'),
-  };
+  );
+  let output = '';
+  compiler.stdout.on('data', (chunk) => {
+    output += chunk;
+  });
+  return new Promise((resolve) => {
+    compiler.once('error', () => resolve([]));
+    compiler.once('close', () => {
+      const found = [...output.matchAll(DIAGNOSTIC)].filter(([, path = '']) => path.endsWith(basename(file)));
+      resolve(
+        found.map(([, path = '', line, column, text]) => `${basename(path)}:${line}:${column} ${text}`),
+      );
+    });
+  });
 }
