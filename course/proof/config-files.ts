@@ -1,10 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } from '@actions/workflow-parser';
 import { Ajv, type ErrorObject, type Schema } from 'ajv';
 import formats from 'ajv-formats';
-import ts from 'typescript';
+import { type ParseError, parse as parseJsonc, printParseErrorCode } from 'jsonc-parser';
 import { parse, parseDocument } from 'yaml';
 
 const COMPOSE = 'docker-compose.yml';
@@ -43,15 +42,16 @@ async function checkCompose(text: string): Promise<string[]> {
 }
 
 async function checkDevcontainer(text: string): Promise<string[]> {
-  const { config, error } = ts.parseConfigFileTextToJson(DEVCONTAINER, text);
+  const errors: ParseError[] = [];
+  const container: unknown = parseJsonc(text, errors);
+  const [error] = errors;
   if (error) {
-    return [
-      `${DEVCONTAINER}: ${ts.flattenDiagnosticMessageText(error.messageText, '\n')} Correct the JSON there.`,
-    ];
+    const line = text.slice(0, error.offset).split('\n').length;
+    return [`${DEVCONTAINER}:${line}: ${printParseErrorCode(error.error)}. Correct the JSON there.`];
   }
   return againstSchema(
     DEVCONTAINER,
-    config,
+    container,
     join(import.meta.dirname, '../../tests/schemas/devcontainer.json'),
   );
 }
@@ -60,6 +60,10 @@ async function checkDevcontainer(text: string): Promise<string[]> {
 async function checkWorkflow(text: string): Promise<string[]> {
   const broken = brokenYaml(WORKFLOW, text);
   if (broken) return [broken];
+  // The package can only be imported, and this program is loaded by require.
+  const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = await import(
+    '@actions/workflow-parser'
+  );
   const { context, value } = parseWorkflow({ name: WORKFLOW, content: text }, new NoOperationTraceWriter());
   if (value) await convertWorkflowTemplate(context, value);
   const errors = context.errors.getErrors().map((error) => {
@@ -69,9 +73,9 @@ async function checkWorkflow(text: string): Promise<string[]> {
   return errors.length > 0 ? [...new Set(errors)] : leastPrivilege(text);
 }
 
-/** The first thing that is no YAML: what follows it follows from it. */
+/** The first thing that is not YAML: what follows it follows from it. */
 function brokenYaml(file: string, text: string): string | undefined {
-  const error = parseDocument(text).errors[0];
+  const [error] = parseDocument(text).errors;
   const { line, col } = error?.linePos?.[0] ?? { line: 1, col: 1 };
   return error && `${file}:${line}:${col}: ${error.message.split(' at line')[0]}. Correct the YAML there.`;
 }

@@ -41,24 +41,25 @@ async function runningContainers(): Promise<Stack | undefined> {
   return useServers({ ...urls, redis: `${urls.redis}/${TESTS_DB}` }, 'compose');
 }
 
+/** Ends also an `up` that outlived this process, and would else create containers after `down`. */
+const DOWN =
+  'pkill -KILL -f -- "--project-name $COURSE_PROJECT up" 2>/dev/null; ' +
+  'docker compose --project-name "$COURSE_PROJECT" down --volumes --remove-orphans --timeout 0 >/dev/null 2>&1';
+
 async function ownContainers(say: (line: string) => void): Promise<Stack> {
   say('Starting Redis 8 and MySQL 8.4 with docker compose. The first time, their images are downloaded.');
-  const env = {
-    ...process.env,
-    COMPOSE_FILE: FILE,
-    // A name of its own, and free ports: two runs never meet.
-    COMPOSE_PROJECT_NAME: `caching-deep-dive-${randomBytes(4).toString('hex')}`,
-    COURSE_REDIS_PORT: '',
-    COURSE_MYSQL_PORT: '',
-  };
+  // A name of its own, and free ports: two runs never meet.
+  const name = `caching-deep-dive-${randomBytes(4).toString('hex')}`;
+  const env = { ...process.env, COMPOSE_FILE: FILE, COURSE_REDIS_PORT: '', COURSE_MYSQL_PORT: '' };
+  const project = { cwd: ROOT, env, composeOptions: ['--project-name', name] };
   const keeper = keep({
     command: () => ['tail', '-f', '/dev/null'],
-    afterwards: 'docker compose down --volumes --remove-orphans --timeout 0 >/dev/null 2>&1',
-    env,
+    afterwards: DOWN,
+    env: { ...env, COURSE_PROJECT: name },
   });
   try {
-    await up({ cwd: ROOT, env });
-    const urls = await published({ cwd: ROOT, env });
+    await up(project);
+    const urls = await published(project);
     if (!urls) throw new StackError('docker compose published no port. Look at: docker compose ps');
     return { kind: 'compose', ...urls, close: keeper.close };
   } catch (error) {

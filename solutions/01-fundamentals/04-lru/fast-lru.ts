@@ -1,14 +1,16 @@
 import type { LruOptions } from './lru';
 
 const ABSENT = -1;
-/** So many keys of one hash stand in the table; what comes after them goes to the Map. */
+/** So many keys of one mark stand in the table; what comes after them goes to the Map. */
 const ALIKE = 4;
+/** Keys shorter than this are hashed whole. */
+const TAIL = 7;
 
 /**
  * `Lru`, laid out for the processor: an entry is a slot number, and what belongs to slot 5 stands at index 5 of a few
- * flat arrays. String keys are found through a hash table of our own (open addressing, linear probing, deletion by
- * backward shift: Knuth, The Art of Computer Programming 3, 6.4, Algorithm R); every other key through a Map.
- * The arrays are allocated for the whole capacity at once: about 45 bytes an entry.
+ * flat arrays, allocated for the whole capacity at once. String keys are found through a hash table of our own (open
+ * addressing, linear probing, deletion by shifting back: Knuth, The Art of Computer Programming 3, 6.4, Algorithm R);
+ * every other key through a Map.
  */
 export class FastLru<K, V> {
   readonly #capacity: number;
@@ -17,17 +19,18 @@ export class FastLru<K, V> {
   // #region layout
   /** Key at 2 × slot, value at 2 × slot + 1: one cache line holds both. */
   readonly #items: unknown[];
-  /** Next newer slot at 2 × slot, next older at 2 × slot + 1. Slot `capacity` is the list's two ends in one. */
+  /** Next newer slot at 2 × slot, next older at 2 × slot + 1. Slot `capacity` is both ends of the list. */
   readonly #links: Int32Array;
-  /** Hash of the slot's key, so that eviction need not read the key again. */
+  /** The hash of the key in each slot: its low bits choose the bucket where the search begins. */
   readonly #hashes: Int32Array;
-  /** Hash at 2 × bucket, slot + 1 at 2 × bucket + 1; 0 is an empty bucket. At most half of it is used. */
+  /** A bucket holds slot + 1 in its low bits and the hash in the others; 0 is an empty one. Two fifths full at most. */
   readonly #table: Int32Array;
   /** Slots of the keys that are no strings, and of strings that hash like too many others. Made when needed. */
-  #others: Map<unknown, number> | undefined;
+  #others: Map<K, number> | undefined;
   // #endregion
-  readonly #mask: number;
-  /** Nobody outside can choose keys that share a bucket. */
+  readonly #bucketBits: number;
+  readonly #slotBits: number;
+  /** Which keys share a bucket differs from cache to cache. */
   readonly #seed = (Math.random() * 2 ** 32) | 0;
   #wholeKeys = false;
   #size = 0;
@@ -36,18 +39,22 @@ export class FastLru<K, V> {
   /** The slot freed last; its link leads to the one freed before it. */
   #free = ABSENT;
 
+  /**
+   * @param capacity entries, a whole number from 1 to 2^27
+   * @throws {RangeError} for any other capacity
+   */
   constructor(capacity: number, options: LruOptions<K, V> = {}) {
     if (!Number.isSafeInteger(capacity) || capacity < 1 || capacity > 2 ** 27) {
       throw new RangeError(`capacity must be a whole number from 1 to 2^27, not ${capacity}`);
     }
-    const buckets = 2 ** Math.ceil(Math.log2(2 * capacity));
     this.#capacity = capacity;
     this.#onEvict = options.onEvict;
+    this.#bucketBits = powerOfTwo(2.5 * capacity) - 1;
+    this.#slotBits = powerOfTwo(capacity + 1) - 1;
     this.#items = new Array(2 * capacity);
     this.#links = new Int32Array(2 * capacity + 2).fill(capacity, 2 * capacity);
     this.#hashes = new Int32Array(capacity);
-    this.#table = new Int32Array(2 * buckets);
-    this.#mask = 2 * buckets - 2;
+    this.#table = new Int32Array(this.#bucketBits + 1);
   }
 
   get size(): number {
@@ -72,15 +79,15 @@ export class FastLru<K, V> {
 
   set(key: K, value: V): void {
     const hash = typeof key === 'string' ? this.#hash(key) : 0;
-    const present = this.#findHashed(key, hash);
+    const present = typeof key === 'string' ? this.#findString(key, hash) : this.#findOther(key);
     if (present !== ABSENT) {
       this.#items[2 * present + 1] = value;
       this.#use(present);
       return;
     }
     if (this.#size < this.#capacity) {
-      this.#fill(this.#unusedSlot(), key, value, hash);
       this.#size++;
+      this.#fill(this.#unusedSlot(), key, value, hash);
       return;
     }
     const slot = this.#links[2 * this.#capacity] as number;
@@ -121,77 +128,83 @@ export class FastLru<K, V> {
 
   // #region links
   #use(slot: number): void {
+    if (this.#links[2 * slot] === this.#capacity) return;
+    this.#unlink(slot);
+    this.#append(slot);
+  }
+
+  #unlink(slot: number): void {
     const links = this.#links;
-    const end = this.#capacity;
     const newer = links[2 * slot] as number;
-    if (newer === end) return;
     const older = links[2 * slot + 1] as number;
     links[2 * newer + 1] = older;
     links[2 * older] = newer;
-    this.#append(slot);
   }
 
   #append(slot: number): void {
     const links = this.#links;
-    const end = this.#capacity;
-    const newest = links[2 * end + 1] as number;
-    links[2 * slot] = end;
+    const ends = this.#capacity;
+    const newest = links[2 * ends + 1] as number;
+    links[2 * slot] = ends;
     links[2 * slot + 1] = newest;
     links[2 * newest] = slot;
-    links[2 * end + 1] = slot;
+    links[2 * ends + 1] = slot;
   }
   // #endregion
 
-  #unlink(slot: number): void {
-    const newer = this.#links[2 * slot] as number;
-    const older = this.#links[2 * slot + 1] as number;
-    this.#links[2 * newer + 1] = older;
-    this.#links[2 * older] = newer;
-  }
-
   #find(key: K): number {
-    return this.#findHashed(key, typeof key === 'string' ? this.#hash(key) : 0);
+    return typeof key === 'string' ? this.#findString(key, this.#hash(key)) : this.#findOther(key);
   }
 
   // #region find
-  #findHashed(key: K, hash: number): number {
-    if (typeof key === 'string') {
-      const table = this.#table;
-      const mask = this.#mask;
-      for (let at = (hash << 1) & mask; ; at = (at + 2) & mask) {
-        const mark = table[at + 1] as number;
-        if (mark === 0) break;
-        if (table[at] === hash && this.#items[2 * mark - 2] === key) return mark - 1;
-      }
+  #findString(key: K & string, hash: number): number {
+    const table = this.#table;
+    const items = this.#items;
+    const bucketBits = this.#bucketBits;
+    const slotBits = this.#slotBits;
+    for (let at = hash & bucketBits; ; at = (at + 1) & bucketBits) {
+      const mark = table[at] as number;
+      if (mark === 0) return this.#findOther(key);
+      // The key itself, far away in memory, is read only where the other bits of the hash agree.
+      if (((mark ^ hash) & ~slotBits) !== 0) continue;
+      const slot = (mark & slotBits) - 1;
+      if (items[2 * slot] === key) return slot;
     }
-    return this.#others === undefined ? ABSENT : (this.#others.get(key) ?? ABSENT);
   }
   // #endregion
 
+  #findOther(key: K): number {
+    return this.#others === undefined ? ABSENT : (this.#others.get(key) ?? ABSENT);
+  }
+
   #insert(key: K, slot: number, hash: number): void {
-    this.#hashes[slot] = hash;
-    if (typeof key === 'string' && this.#place(slot, hash)) return;
-    if (typeof key === 'string' && !this.#wholeKeys) {
-      this.#readWholeKeys();
-    } else {
-      this.#others ??= new Map();
-      this.#others.set(key, slot);
+    if (typeof key === 'string') {
+      this.#hashes[slot] = hash;
+      if (this.#place(slot, hash)) return;
+      if (!this.#wholeKeys) {
+        this.#readWholeKeys();
+        return;
+      }
     }
+    this.#others ??= new Map();
+    this.#others.set(key, slot);
   }
 
   #place(slot: number, hash: number): boolean {
     const table = this.#table;
-    const mask = this.#mask;
-    let at = (hash << 1) & mask;
-    for (let alike = 0; table[at + 1] !== 0; at = (at + 2) & mask) {
-      if (table[at] === hash && ++alike === ALIKE) return false;
+    const bucketBits = this.#bucketBits;
+    const slotBits = this.#slotBits;
+    let at = hash & bucketBits;
+    let alike = 0;
+    for (let mark = table[at] as number; mark !== 0; mark = table[at] as number) {
+      if (((mark ^ hash) & ~slotBits) === 0 && ++alike === ALIKE) return false;
+      at = (at + 1) & bucketBits;
     }
-    table[at] = hash;
-    table[at + 1] = slot + 1;
+    table[at] = (hash & ~slotBits) | (slot + 1);
     return true;
   }
 
-  /** Once in a cache's life: the ends of its keys were too much alike. */
+  /** Once in a cache's life, when the ends of its keys turn out to be alike: hashes all of them anew. */
   #readWholeKeys(): void {
     this.#wholeKeys = true;
     this.#table.fill(0);
@@ -204,59 +217,64 @@ export class FastLru<K, V> {
 
   #forget(key: K, slot: number): void {
     if (this.#others?.delete(key)) return;
-    const mask = this.#mask;
-    let at = ((this.#hashes[slot] as number) << 1) & mask;
-    while (this.#table[at + 1] !== slot + 1) at = (at + 2) & mask;
+    const hash = this.#hashes[slot] as number;
+    const mark = (hash & ~this.#slotBits) | (slot + 1);
+    let at = hash & this.#bucketBits;
+    while (this.#table[at] !== mark) at = (at + 1) & this.#bucketBits;
     this.#empty(at);
   }
 
   // #region empty
-  /** Moves back what stands behind the hole, so that no search stops at it too early. */
+  /** Moves back the entries behind the hole that began their search before it: no mark of the deleted one remains. */
   #empty(hole: number): void {
     const table = this.#table;
-    const mask = this.#mask;
-    let at = (hole + 2) & mask;
-    for (let mark = table[at + 1] as number; mark !== 0; mark = table[at + 1] as number) {
-      const home = ((table[at] as number) << 1) & mask;
-      if (((at - home) & mask) >= ((at - hole) & mask)) {
-        table[hole] = table[at] as number;
-        table[hole + 1] = mark;
+    const bucketBits = this.#bucketBits;
+    let at = (hole + 1) & bucketBits;
+    for (let mark = table[at] as number; mark !== 0; mark = table[at] as number) {
+      const home = this.#hashes[(mark & this.#slotBits) - 1] as number;
+      if (((at - home) & bucketBits) >= ((at - hole) & bucketBits)) {
+        table[hole] = mark;
         hole = at;
       }
-      at = (at + 2) & mask;
+      at = (at + 1) & bucketBits;
     }
-    table[hole + 1] = 0;
+    table[hole] = 0;
   }
   // #endregion
 
   #hash(key: string): number {
-    return this.#wholeKeys || key.length < 7 ? wholeHash(key, this.#seed) : tailHash(key, this.#seed);
+    return this.#wholeKeys || key.length < TAIL ? wholeHash(key, this.#seed) : tailHash(key, this.#seed);
   }
 }
 
 // #region hash
-/** Of the length and the last seven characters: seven products that do not wait for one another. */
+/** Of the length and the last seven characters, in two products that do not wait for each other. */
 function tailHash(key: string, seed: number): number {
   const end = key.length;
-  return mix(
-    (seed + end) ^
-      (Math.imul(key.charCodeAt(end - 1), 0x2c1b3c6d) + Math.imul(key.charCodeAt(end - 2), 0x297a2d39)) ^
-      (Math.imul(key.charCodeAt(end - 3), 0x1b56c4e9) + Math.imul(key.charCodeAt(end - 4), 0x5bd1e995)) ^
-      (Math.imul(key.charCodeAt(end - 5), 0x2545f491) + Math.imul(key.charCodeAt(end - 6), 0x7feb352d)) ^
-      Math.imul(key.charCodeAt(end - 7), 0x31848bab),
-  );
+  const last =
+    key.charCodeAt(end - 1) ^
+    (key.charCodeAt(end - 2) << 8) ^
+    (key.charCodeAt(end - 3) << 16) ^
+    (key.charCodeAt(end - 4) << 24);
+  const before =
+    key.charCodeAt(end - 5) ^ (key.charCodeAt(end - 6) << 8) ^ (key.charCodeAt(end - 7) << 16) ^ (end << 24);
+  return mix(Math.imul(last, 0x2c1b3c6d) ^ Math.imul(before ^ seed, 0x297a2d39));
 }
 
-/** FNV-1a over all characters. */
+/** Of every character: FNV-1a. */
 function wholeHash(key: string, seed: number): number {
   let hash = seed;
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
   return mix(hash);
 }
 
-/** The table uses the low bits: let every bit count there. */
+/** The bucket is chosen by the low bits: let all the others count there. */
 function mix(hash: number): number {
   const folded = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
   return folded ^ (folded >>> 13);
 }
 // #endregion
+
+function powerOfTwo(atLeast: number): number {
+  return 2 ** Math.ceil(Math.log2(atLeast));
+}
