@@ -60,10 +60,13 @@ async function checkDevcontainer(text: string): Promise<string[]> {
 async function checkWorkflow(text: string): Promise<string[]> {
   const broken = brokenYaml(WORKFLOW, text);
   if (broken) return [broken];
-  // The package can only be imported, and this program is loaded by require.
-  const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = await import(
-    '@actions/workflow-parser'
+  // The package imports JSON in a way that Node refuses and tsx understands.
+  const { tsImport } = await import('tsx/esm/api');
+  const parser: typeof import('@actions/workflow-parser') = await tsImport(
+    '@actions/workflow-parser',
+    import.meta.url,
   );
+  const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = parser;
   const { context, value } = parseWorkflow({ name: WORKFLOW, content: text }, new NoOperationTraceWriter());
   if (value) await convertWorkflowTemplate(context, value);
   const errors = context.errors.getErrors().map((error) => {
