@@ -1,6 +1,9 @@
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import mysql from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
+import { type Inside, startProcesses } from '#kit/processes';
+import { seeded } from '#kit/random';
 import { useStack } from '#kit/stack';
 import { openWire } from '#kit/wire';
 
@@ -121,3 +124,26 @@ test.each(['query', 'execute'] as const)(
     expect(await nameNow()).not.toBe(before);
   },
 );
+
+test('processes run at once, tell words, and can be killed', async () => {
+  type Subject = { seeded: (seed: number) => () => number };
+  const peers = await startProcesses(
+    2,
+    join(import.meta.dirname, '../course/kit/random.ts'),
+    { url: stack.redisUrl },
+    async ({ subject, args, tell, Redis }: Inside<Subject, { url: string }>) => {
+      const redis = new Redis(args.url);
+      const place = await redis.incr('processes');
+      tell('counted');
+      if (place === 2) await new Promise((resolve) => setTimeout(resolve, 60_000));
+      redis.disconnect();
+      return subject.seeded(7)();
+    },
+  );
+  await Promise.all(peers.map((peer) => peer.heard('counted')));
+  expect(await stack.redis.get('processes')).toBe('2');
+  expect(await Promise.race(peers.map(({ result }) => result))).toBe(seeded(7)());
+  await Promise.all(peers.map((peer) => peer.kill()));
+  const ends = await Promise.allSettled(peers.map(({ result }) => result));
+  expect(ends.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+});

@@ -19,6 +19,8 @@ interface Finding {
   readonly found?: string;
   /** What to do where it is missing, or wrong. */
   readonly remedy?: string;
+  /** The course does not run without it. */
+  readonly needed?: true;
 }
 
 const NODE = [20, 19] as const;
@@ -58,8 +60,8 @@ export async function doctor(args: readonly string[]): Promise<number> {
   return verdict(docker);
 }
 
-function line({ name, found, remedy }: Finding): string {
-  const mark = found && !remedy ? '✓' : found ? '!' : '·';
+function line({ name, found, remedy, needed }: Finding): string {
+  const mark = found ? (remedy ? '!' : '✓') : needed ? '✗' : '·';
   return `${mark} ${name.padEnd(22)} ${[found, remedy].filter(Boolean).join(' — ')}`;
 }
 
@@ -116,7 +118,7 @@ async function versionOf(binary: string): Promise<string | undefined> {
 async function server(part: Part): Promise<Finding> {
   const name = part === 'redis' ? 'redis-server' : 'mariadbd or mysqld';
   const binary = part === 'redis' ? redisBinary() : mysqlBinary();
-  if (!binary) return { name, remedy: `not found. ${planFor([part]).command}` };
+  if (!binary) return { name, remedy: `not found. ${planFor([part]).command}`, needed: true };
   const number = await versionOf(binary);
   if (!number) return { name, found: binary, remedy: `does not run. Try: ${binary} --version` };
   const old = part === 'redis' && Number.parseInt(number, 10) < 7;

@@ -1,15 +1,17 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Plugin } from 'vite';
 import { applyMistake } from '../mistake.ts';
 
-/** What a lab's tests are run against: `attempt` (the learner's file), `solution`, or `mistakes/NAME`. */
+/** What a lab's tests are run against. */
 export type Subject = 'attempt' | 'starter' | 'solution' | `mistakes/${string}`;
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const LABS = join(ROOT, 'labs');
+const PATH_MODULE = '\0subject-file:';
 
 /**
- * The one place that decides which file `./lru` means inside `lru.test.ts`.
+ * The one place that decides which file `./lru` means inside `lru.test.ts`; `./lru?file` is that file's path.
  * `choose` is asked for each lab folder (`01-fundamentals/04-lru`).
  */
 export function subjectResolver(choose: (labFolder: string) => Subject): Plugin {
@@ -17,19 +19,27 @@ export function subjectResolver(choose: (labFolder: string) => Subject): Plugin 
     name: 'subject',
     enforce: 'pre',
     resolveId(source, importer) {
-      if (!importer?.startsWith(LABS) || !/\.test\.ts(\?|$)/.test(importer) || !source.startsWith('./'))
-        return;
-      const folder = dirname(importer).slice(LABS.length + 1);
-      const subject = choose(folder);
-      const solution = join(ROOT, 'solutions', folder, `${basename(source, '.ts')}.ts`);
-      if (subject === 'attempt') return;
-      if (subject === 'starter') return solution.replace(/[^/]+$/, 'starter.ts');
-      return subject === 'solution' ? solution : `${solution}?${subject}`;
+      const inTest = importer?.startsWith(LABS) && /\.test\.ts(\?|$)/.test(importer);
+      if (!importer || !inTest || !source.startsWith('./')) return;
+      const place = dirname(importer).slice(LABS.length + 1);
+      const [module = '', query] = source.split('?');
+      const file = subjectFile(place, `${basename(module, '.ts')}.ts`, choose(place));
+      return query === 'file' ? PATH_MODULE + file : file;
     },
     load(id) {
-      const [file, subject] = id.split('?');
-      if (!file || !subject?.startsWith('mistakes/')) return;
-      return applyMistake(file, join(dirname(file), `${subject}.diff`));
+      if (id.startsWith(PATH_MODULE)) return `export default ${JSON.stringify(id.slice(PATH_MODULE.length))}`;
     },
   };
+}
+
+function subjectFile(place: string, name: string, subject: Subject): string {
+  const solution = join(ROOT, 'solutions', place, name);
+  if (subject === 'attempt') return join(LABS, place, name);
+  if (subject === 'starter') return join(dirname(solution), 'starter.ts');
+  if (subject === 'solution') return solution;
+  // A file and not only a module: other processes of the test load it too.
+  const file = join(ROOT, '.course', 'subjects', place, basename(subject), name);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, applyMistake(solution, join(dirname(solution), `${subject}.diff`)));
+  return file;
 }

@@ -19,7 +19,7 @@ export async function installServers(install: Install, say: (line: string) => vo
   const plan = planFor(parts);
   const missing = parts.map((part) => PART_NAMES[part]).join(' and ');
   const byHand =
-    `This machine has no ${missing}, and no Docker engine that answers. Run this, then the same command again:\n` +
+    `This machine lacks ${missing}, and no Docker engine answers. Run this, then the same command again:\n` +
     `  ${plan.command}\nOr set REDIS_URL and MYSQL_URL to servers that you have. What this machine has: npm run doctor`;
   if (plan.by === 'hand') throw new StackError(byHand);
   const onTerminal = process.stdin.isTTY && process.stdout.isTTY;
@@ -47,7 +47,7 @@ async function mayInstall(
   if (!onTerminal) return isRoot();
   const { confirm, isCancel } = await import('@clack/prompts');
   const answer = await confirm({
-    message: `The labs run against real servers, and this machine has no ${missing}. Install now? (${command}; nothing is started on your ports)`,
+    message: `The labs run against real servers, and this machine lacks ${missing}. Install now? (${command}; nothing is started on your ports)`,
   });
   return !isCancel(answer) && answer;
 }

@@ -1,0 +1,22 @@
+// A process of a lab test (see processes.ts). Plain JavaScript, so that it can load TypeScript after this line.
+require('tsx/cjs');
+
+process.on('disconnect', () => process.exit(1));
+process.once('message', async ({ subject, body, args }) => {
+  const answer = (message) => process.send(message, () => {});
+  const tell = (word) => answer({ word });
+  try {
+    const { Redis } = require('ioredis');
+    const mysql = require('mysql2/promise');
+    // biome-ignore lint/security/noGlobalEval: the source of a function in the test file, sent by that test
+    const run = (0, eval)(`(${body})`);
+    answer({ result: await run({ subject: require(subject), args, tell, Redis, mysql }) });
+  } catch (error) {
+    answer({ failure: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  }
+});
+answer('ready');
+
+function answer(word) {
+  process.send({ word });
+}
