@@ -11,5 +11,13 @@ try {
   console.error('The packages of the course are not installed. Run: npm ci');
   process.exit(2);
 }
+var folder = require('node:os').tmpdir();
+try {
+  require('node:fs').accessSync(folder, require('node:fs').constants.W_OK);
+} catch (_unusable) {
+  console.error('The temporary folder %s cannot be written.', folder);
+  console.error('Set TMPDIR to a folder of yours with 300 MB free, then run the command again.');
+  process.exit(2);
+}
 require('tsx/cjs');
 require('./main.ts').main(process.argv.slice(2));

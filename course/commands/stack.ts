@@ -12,9 +12,13 @@ export async function stack(args: readonly string[]): Promise<number> {
   const end = endSignal();
   try {
     process.stdout.write('Loading the shop: products, orders, reviews and events …\n');
-    await fillShop(servers);
-    process.stdout.write(howToConnect(servers));
-    await end.told;
+    const ready = fillShop(servers).then(() => {
+      process.stdout.write(howToConnect(servers));
+      return end.told;
+    });
+    // Who presses Ctrl-C while the shop is loaded does not wait for the rest of it.
+    ready.catch(() => {});
+    await Promise.race([ready, end.told]);
   } finally {
     end.forget();
     if (servers.kind === 'given') await emptyShop(servers);

@@ -6,7 +6,7 @@
 # Each CHOICE is one or more names, of which the first that apt knows is installed. What the learner
 # should see begins with "==> "; the rest is for the log.
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-policy=/usr/sbin/policy-rc.d
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 
 first_known() {
   for name; do

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,7 +8,8 @@ import { keep } from './keeper';
 import { explain, findBinary, type Server, StackError, startServer } from './server';
 
 const run = promisify(execFile);
-const CACHE = join(import.meta.dirname, '../../node_modules/.cache/caching-deep-dive');
+const ROOT = join(import.meta.dirname, '../..');
+const CACHE = join(ROOT, 'node_modules/.cache/caching-deep-dive');
 const LOG_SIZE = '--loose-innodb-log-file-size=16M';
 
 export const mysqlBinary = () => findBinary('mariadbd', 'mysqld');
@@ -66,7 +67,16 @@ async function preparedData(binary: string): Promise<string> {
   const ready = await preparedFolder(binary);
   if (existsSync(ready)) return ready;
 
-  mkdirSync(CACHE, { recursive: true });
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    accessSync(CACHE, constants.W_OK);
+  } catch {
+    const user = userInfo().username;
+    throw new StackError(
+      `${CACHE} cannot be written, and the course keeps a prepared data folder there. ` +
+        `Make the course's files yours: sudo chown -R ${user} ${ROOT}`,
+    );
+  }
   const copy = `${ready}.${process.pid}`;
   const work = keep({
     command: (folder) => [

@@ -78,18 +78,19 @@ function readLog(folder: string): string {
 /** The server's words, and what to do about the failures that are the machine's. */
 export function explain(lastWords: string): string {
   const found = ADVICE.find(([pattern]) => pattern.test(lastWords));
-  return found ? `${lastWords}\n${found[1]()}` : `${lastWords}\nSee what this machine has: npm run doctor`;
+  const last = lastWords.split('\n').slice(-6).join('\n');
+  return `${last}\n${found?.[1]() ?? 'See what this machine has: npm run doctor'}`;
 }
 
 const ADVICE: readonly (readonly [RegExp, () => string])[] = [
   [
     /no space left|disk (is )?full|errno: 28/i,
     () =>
-      `The disk that holds ${tmpdir()} is full: free some space, or set TMPDIR to a folder with 200 MB free.`,
+      `The disk that holds ${tmpdir()} is full: free some space, or set TMPDIR to a folder with 300 MB free.`,
   ],
   [
     /^(mkdir|cp|sh): .*(permission denied|no such file|read-only|not a directory)/im,
-    () => `${tmpdir()} cannot be written: set TMPDIR to a folder of yours with 200 MB free.`,
+    () => `${tmpdir()} cannot be written: set TMPDIR to a folder of yours with 300 MB free.`,
   ],
   [
     /permission denied|errno: 13|operation not permitted/i,
@@ -111,18 +112,20 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** The first of `names` on the PATH or in the folders where packages put servers; undefined when none is there. */
+/** Where packages put servers, also when that is not on the PATH. */
+export const FIXED_FOLDERS = [
+  '/usr/sbin',
+  '/usr/local/sbin',
+  '/usr/libexec',
+  '/opt/homebrew/bin',
+  '/usr/local/bin',
+  '/opt/homebrew/opt/mariadb/bin',
+  '/opt/homebrew/opt/mysql/bin',
+];
+
+/** The first of `names` on the PATH or in the fixed folders; undefined when none is there. */
 export function findBinary(...names: string[]): string | undefined {
-  const folders = [
-    ...(process.env.PATH ?? '').split(delimiter),
-    '/usr/sbin',
-    '/usr/local/sbin',
-    '/usr/libexec',
-    '/opt/homebrew/bin',
-    '/usr/local/bin',
-    '/opt/homebrew/opt/mariadb/bin',
-    '/opt/homebrew/opt/mysql/bin',
-  ];
+  const folders = [...(process.env.PATH ?? '').split(delimiter), ...FIXED_FOLDERS];
   for (const name of names) {
     const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
     if (found) return found;
