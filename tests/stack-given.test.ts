@@ -105,11 +105,9 @@ describe('servers of the learner', { timeout: LONG_MS }, () => {
   });
 
   it('ask for the one GRANT that is missing', async () => {
-    await admin.query("CREATE OR REPLACE USER 'pupil'@'127.0.0.1' IDENTIFIED BY 'pw'").catch(async () => {
-      await admin.query(
-        "DROP USER IF EXISTS 'pupil'@'127.0.0.1'; CREATE USER 'pupil'@'127.0.0.1' IDENTIFIED BY 'pw'",
-      );
-    });
+    await admin.query(
+      "DROP USER IF EXISTS 'pupil'@'127.0.0.1'; CREATE USER 'pupil'@'127.0.0.1' IDENTIFIED BY 'pw'",
+    );
     const url = mysqlUrl.replace(/\/\/.*@/, '//pupil:pw@');
     const refused = await Promise.resolve(open({ MYSQL_URL: url })).catch(String);
     const grant = /GRANT .*;/.exec(String(refused))?.[0];

@@ -3,7 +3,7 @@ import type { Claim } from './claims';
 import { bound, figure, holds, isBounded } from './figures';
 import { type MeasuredRecord, readRecord } from './record';
 import { type Mode, type Outcome, runMeasures } from './run';
-import { extraTargets, hasMeasure, type Target, targetOf } from './targets';
+import { hasMeasure, type Target, targetOf } from './targets';
 
 export interface ClaimCheck {
   /** As seen now. */
@@ -21,9 +21,9 @@ export interface LabCheck {
   readonly problems: readonly string[];
 }
 
-/** Measures the claims of the labs that make any, and of the extra measures. */
+/** Measures the claims of the labs that make any. */
 export async function checkClaims(labs: readonly Lab[], mode: Mode): Promise<LabCheck[]> {
-  const targets = [...labs.map(targetOf), ...extraTargets()].filter(hasMeasure);
+  const targets = labs.map(targetOf).filter(hasMeasure);
   const checks: LabCheck[] = [];
   for await (const outcome of runMeasures(targets, mode)) checks.push(checkOutcome(outcome));
   return checks;

@@ -4,6 +4,7 @@ import type { StackUrls } from '../stack/open';
 import type { LabRun, Order, Report, Round, TestError, TestResult } from './messages';
 import { subjectResolver } from './subject';
 import { testOptions } from './vitest-options';
+import { warmThreads } from './warm-threads';
 
 /**
  * The process in which lab code runs. It keeps one warm Vitest, does one run after the other, and answers over IPC.
@@ -48,6 +49,8 @@ async function open(
   workers: number,
   send: (report: Report) => void,
 ) {
+  // A learner waits for a single pass; many passes share their workers instead.
+  const pool = passes === 1 ? warmThreads() : testOptions.pool;
   const { createVitest } = await import('vitest/node');
   let vitest: Vitest | undefined;
   const reporter = {
@@ -63,7 +66,7 @@ async function open(
   const project = (pass: number) => ({
     plugins: [subjectResolver((place) => rounds[pass]?.[place] ?? 'attempt')],
     // Many subjects, one worker: the libraries load once. A learner's own run stays isolated.
-    test: { ...testOptions, isolate: passes === 1, name: String(pass), include: ['labs/**/*.test.ts'] },
+    test: { ...testOptions, pool, isolate: passes === 1, name: String(pass), include: ['labs/**/*.test.ts'] },
   });
   vitest = await createVitest('test', {
     root: ROOT,

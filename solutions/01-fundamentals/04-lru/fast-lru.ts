@@ -10,7 +10,7 @@ const TAIL = 7;
  * `Lru`, laid out for the processor: an entry is a slot number, and what belongs to slot 5 stands at index 5 of a few
  * flat arrays, allocated for the whole capacity at once. String keys are found through a hash table of our own (open
  * addressing, linear probing, deletion by shifting back: Knuth, The Art of Computer Programming 3, 6.4, Algorithm R);
- * every other key through a Map.
+ * every other key through a Map. The methods are `private` and not `#private` because V8 checks the latter at each call.
  */
 export class FastLru<K, V> {
   readonly #capacity: number;
@@ -62,48 +62,49 @@ export class FastLru<K, V> {
   }
 
   get(key: K): V | undefined {
-    const slot = this.#find(key);
+    // As find() does, without the call: this is the path that counts.
+    const slot = typeof key === 'string' ? this.findString(key, this.hash(key)) : this.findOther(key);
     if (slot === ABSENT) return undefined;
-    this.#use(slot);
+    this.use(slot);
     return this.#items[2 * slot + 1] as V;
   }
 
   peek(key: K): V | undefined {
-    const slot = this.#find(key);
+    const slot = this.find(key);
     return slot === ABSENT ? undefined : (this.#items[2 * slot + 1] as V);
   }
 
   has(key: K): boolean {
-    return this.#find(key) !== ABSENT;
+    return this.find(key) !== ABSENT;
   }
 
   set(key: K, value: V): void {
-    const hash = typeof key === 'string' ? this.#hash(key) : 0;
-    const present = typeof key === 'string' ? this.#findString(key, hash) : this.#findOther(key);
+    const hash = typeof key === 'string' ? this.hash(key) : 0;
+    const present = typeof key === 'string' ? this.findString(key, hash) : this.findOther(key);
     if (present !== ABSENT) {
       this.#items[2 * present + 1] = value;
-      this.#use(present);
+      this.use(present);
       return;
     }
     if (this.#size < this.#capacity) {
       this.#size++;
-      this.#fill(this.#unusedSlot(), key, value, hash);
+      this.fill(this.unusedSlot(), key, value, hash);
       return;
     }
     const slot = this.#links[2 * this.#capacity] as number;
     const evictedKey = this.#items[2 * slot] as K;
     const evictedValue = this.#items[2 * slot + 1] as V;
-    this.#forget(evictedKey, slot);
-    this.#unlink(slot);
-    this.#fill(slot, key, value, hash);
+    this.forget(evictedKey, slot);
+    this.unlink(slot);
+    this.fill(slot, key, value, hash);
     this.#onEvict?.(evictedKey, evictedValue);
   }
 
   delete(key: K): boolean {
-    const slot = this.#find(key);
+    const slot = this.find(key);
     if (slot === ABSENT) return false;
-    this.#forget(key, slot);
-    this.#unlink(slot);
+    this.forget(key, slot);
+    this.unlink(slot);
     this.#items[2 * slot] = undefined;
     this.#items[2 * slot + 1] = undefined;
     this.#links[2 * slot] = this.#free;
@@ -112,36 +113,32 @@ export class FastLru<K, V> {
     return true;
   }
 
-  #unusedSlot(): number {
+  private unusedSlot(): number {
     if (this.#free === ABSENT) return this.#fresh++;
     const slot = this.#free;
     this.#free = this.#links[2 * slot] as number;
     return slot;
   }
 
-  #fill(slot: number, key: K, value: V, hash: number): void {
+  private fill(slot: number, key: K, value: V, hash: number): void {
     this.#items[2 * slot] = key;
     this.#items[2 * slot + 1] = value;
-    this.#append(slot);
-    this.#insert(key, slot, hash);
+    this.append(slot);
+    this.insert(key, slot, hash);
   }
 
   // #region links
-  #use(slot: number): void {
-    if (this.#links[2 * slot] === this.#capacity) return;
-    this.#unlink(slot);
-    this.#append(slot);
-  }
-
-  #unlink(slot: number): void {
+  private use(slot: number): void {
     const links = this.#links;
     const newer = links[2 * slot] as number;
+    if (newer === this.#capacity) return;
     const older = links[2 * slot + 1] as number;
     links[2 * newer + 1] = older;
     links[2 * older] = newer;
+    this.append(slot);
   }
 
-  #append(slot: number): void {
+  private append(slot: number): void {
     const links = this.#links;
     const ends = this.#capacity;
     const newest = links[2 * ends + 1] as number;
@@ -152,37 +149,46 @@ export class FastLru<K, V> {
   }
   // #endregion
 
-  #find(key: K): number {
-    return typeof key === 'string' ? this.#findString(key, this.#hash(key)) : this.#findOther(key);
+  private unlink(slot: number): void {
+    const links = this.#links;
+    const newer = links[2 * slot] as number;
+    const older = links[2 * slot + 1] as number;
+    links[2 * newer + 1] = older;
+    links[2 * older] = newer;
+  }
+
+  private find(key: K): number {
+    return typeof key === 'string' ? this.findString(key, this.hash(key)) : this.findOther(key);
   }
 
   // #region find
-  #findString(key: K & string, hash: number): number {
+  private findString(key: K & string, hash: number): number {
     const table = this.#table;
     const items = this.#items;
     const bucketBits = this.#bucketBits;
     const slotBits = this.#slotBits;
     for (let at = hash & bucketBits; ; at = (at + 1) & bucketBits) {
       const mark = table[at] as number;
-      if (mark === 0) return this.#findOther(key);
+      if (mark === 0) return this.findOther(key);
       // The key itself, far away in memory, is read only where the other bits of the hash agree.
-      if (((mark ^ hash) & ~slotBits) !== 0) continue;
-      const slot = (mark & slotBits) - 1;
-      if (items[2 * slot] === key) return slot;
+      if (((mark ^ hash) & ~slotBits) === 0) {
+        const slot = (mark & slotBits) - 1;
+        if (items[2 * slot] === key) return slot;
+      }
     }
   }
   // #endregion
 
-  #findOther(key: K): number {
+  private findOther(key: K): number {
     return this.#others === undefined ? ABSENT : (this.#others.get(key) ?? ABSENT);
   }
 
-  #insert(key: K, slot: number, hash: number): void {
+  private insert(key: K, slot: number, hash: number): void {
     if (typeof key === 'string') {
       this.#hashes[slot] = hash;
-      if (this.#place(slot, hash)) return;
+      if (this.place(slot, hash)) return;
       if (!this.#wholeKeys) {
-        this.#readWholeKeys();
+        this.readWholeKeys();
         return;
       }
     }
@@ -190,7 +196,7 @@ export class FastLru<K, V> {
     this.#others.set(key, slot);
   }
 
-  #place(slot: number, hash: number): boolean {
+  private place(slot: number, hash: number): boolean {
     const table = this.#table;
     const bucketBits = this.#bucketBits;
     const slotBits = this.#slotBits;
@@ -205,28 +211,28 @@ export class FastLru<K, V> {
   }
 
   /** Once in a cache's life, when the ends of its keys turn out to be alike: hashes all of them anew. */
-  #readWholeKeys(): void {
+  private readWholeKeys(): void {
     this.#wholeKeys = true;
     this.#table.fill(0);
     for (let slot = this.#links[2 * this.#capacity] as number; slot !== this.#capacity; ) {
       const key = this.#items[2 * slot] as K;
-      if (typeof key === 'string') this.#insert(key, slot, this.#hash(key));
+      if (typeof key === 'string') this.insert(key, slot, this.hash(key));
       slot = this.#links[2 * slot] as number;
     }
   }
 
-  #forget(key: K, slot: number): void {
+  private forget(key: K, slot: number): void {
     if (this.#others?.delete(key)) return;
     const hash = this.#hashes[slot] as number;
     const mark = (hash & ~this.#slotBits) | (slot + 1);
     let at = hash & this.#bucketBits;
     while (this.#table[at] !== mark) at = (at + 1) & this.#bucketBits;
-    this.#empty(at);
+    this.empty(at);
   }
 
   // #region empty
   /** Moves back the entries behind the hole that began their search before it: no mark of the deleted one remains. */
-  #empty(hole: number): void {
+  private empty(hole: number): void {
     const table = this.#table;
     const bucketBits = this.#bucketBits;
     let at = (hole + 1) & bucketBits;
@@ -242,23 +248,22 @@ export class FastLru<K, V> {
   }
   // #endregion
 
-  #hash(key: string): number {
+  private hash(key: string): number {
     return this.#wholeKeys || key.length < TAIL ? wholeHash(key, this.#seed) : tailHash(key, this.#seed);
   }
 }
 
 // #region hash
-/** Of the length and the last seven characters, in two products that do not wait for each other. */
+/** Of the length and the last seven characters, in products that do not wait for one another. */
 function tailHash(key: string, seed: number): number {
   const end = key.length;
-  const last =
-    key.charCodeAt(end - 1) ^
-    (key.charCodeAt(end - 2) << 8) ^
-    (key.charCodeAt(end - 3) << 16) ^
-    (key.charCodeAt(end - 4) << 24);
-  const before =
-    key.charCodeAt(end - 5) ^ (key.charCodeAt(end - 6) << 8) ^ (key.charCodeAt(end - 7) << 16) ^ (end << 24);
-  return mix(Math.imul(last, 0x2c1b3c6d) ^ Math.imul(before ^ seed, 0x297a2d39));
+  return mix(
+    (seed + end) ^
+      (Math.imul(key.charCodeAt(end - 1), 0x2c1b3c6d) + Math.imul(key.charCodeAt(end - 2), 0x297a2d39)) ^
+      (Math.imul(key.charCodeAt(end - 3), 0x1b56c4e9) + Math.imul(key.charCodeAt(end - 4), 0x5bd1e995)) ^
+      (Math.imul(key.charCodeAt(end - 5), 0x2545f491) + Math.imul(key.charCodeAt(end - 6), 0x7feb352d)) ^
+      Math.imul(key.charCodeAt(end - 7), 0x31848bab),
+  );
 }
 
 /** Of every character: FNV-1a. */
