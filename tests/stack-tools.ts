@@ -1,5 +1,15 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -92,10 +102,24 @@ export function stackProgram(end: string, env: NodeJS.ProcessEnv) {
 
 /** What is left in `folder`: temporary folders of servers, and processes that name it. */
 export function traces(folder: string): string[] {
-  const processes = execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })
-    .split('\n')
-    .filter((args) => args.includes(folder));
-  return [...readdirSync(folder).filter((name) => name.startsWith('caching-deep-dive-')), ...processes];
+  const folders = readdirSync(folder).filter((name) => name.startsWith('caching-deep-dive-'));
+  return [...folders, ...commandLines().filter((line) => line.includes(folder))];
+}
+
+/** Of every process. A slim Linux has no ps, and macOS has no /proc. */
+function commandLines(): string[] {
+  if (!existsSync('/proc/self/cmdline')) {
+    return execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' }).split('\n');
+  }
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      } catch {
+        return '';
+      }
+    });
 }
 
 /** Asks until `read` gives what is wanted, for at most 5 s. @returns the last answer */

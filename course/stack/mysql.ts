@@ -118,6 +118,8 @@ function initialise(binary: string, data: string): readonly string[] {
     '--auth-root-authentication-method=socket',
     `--auth-root-socket-user=${userInfo().username}`,
     '--skip-test-db',
+    // Else it looks up this machine's name, which a container may not know.
+    '--force',
     LOG_SIZE,
   ];
 }

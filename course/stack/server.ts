@@ -78,7 +78,7 @@ function readLog(folder: string): string {
 /** The server's words, and what to do about the failures that are the machine's. */
 export function explain(lastWords: string): string {
   const found = ADVICE.find(([pattern]) => pattern.test(lastWords));
-  const last = lastWords.split('\n').slice(-6).join('\n');
+  const last = lastWords.split('\n').slice(-8).join('\n');
   return `${last}\n${found?.[1]() ?? 'See what this machine has: npm run doctor'}`;
 }
 

@@ -2,17 +2,12 @@
  * One cache in a process of its own, so that the code V8 makes for it knows no other. `measure.ts` starts it with the
  * name of the cache, and sends one question at a time.
  */
-import { LRUCache } from 'lru-cache';
-import { LRUMap } from 'mnemonist';
-import QuickLru from 'quick-lru';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
-import { FastLru } from './fast-lru';
-import { Lru } from './lru';
 
 export type Name = 'fast' | 'plain' | 'lru-cache' | 'mnemonist' | 'quick-lru' | 'map';
-export type Work = 'hit' | 'evict' | 'mix';
-/** `prepare` makes the cache and answers its bytes an entry; `held` is the entries it has; the rest is calls a second. */
+export type Work = 'hit' | 'long-hit' | 'evict' | 'mix';
+/** `speed` is in calls a second, `bytes` of an entry without its key and value, `held` the most entries seen at once. */
 export type Question =
   | { readonly ask: 'prepare'; readonly entries: number; readonly work: Work }
   | { readonly ask: 'bytes' | 'held' }
@@ -21,15 +16,17 @@ export type Question =
 interface Cache {
   get(key: string): unknown;
   set(key: string, value: string): unknown;
-  readonly size: number;
+  has(key: string): boolean;
+  /** Lets the oldest key go without a search for it. */
+  drop?(oldest: string): void;
 }
 
 /** The short LRU of so many blog posts and interviews. */
 class MapLru implements Cache {
   readonly #map = new Map<string, string>();
   constructor(readonly capacity: number) {}
-  get size() {
-    return this.#map.size;
+  has(key: string) {
+    return this.#map.has(key);
   }
   get(key: string) {
     const value = this.#map.get(key);
@@ -44,24 +41,49 @@ class MapLru implements Cache {
     }
     this.#map.set(key, value);
   }
+  drop(oldest: string) {
+    this.#map.delete(oldest);
+  }
 }
 
-const MAKE: Record<Name, (capacity: number) => Cache> = {
-  fast: (capacity) => new FastLru(capacity),
-  plain: (capacity) => new Lru(capacity),
-  'lru-cache': (max) => new LRUCache<string, string>({ max }),
-  mnemonist: (capacity) => new LRUMap<string, string>(capacity),
-  'quick-lru': (maxSize) => new QuickLru<string, string>({ maxSize }),
-  map: (capacity) => new MapLru(capacity),
-};
+/** Loaded one by one: a process needs its own cache only. */
+async function maker(name: Name): Promise<(capacity: number) => Cache> {
+  switch (name) {
+    case 'fast': {
+      const { FastLru } = await import('./fast-lru');
+      return (capacity) => new FastLru(capacity);
+    }
+    case 'plain': {
+      const { Lru } = await import('./lru');
+      return (capacity) => new Lru(capacity);
+    }
+    case 'lru-cache': {
+      const { LRUCache } = await import('lru-cache');
+      return (max) => new LRUCache<string, string>({ max });
+    }
+    case 'mnemonist': {
+      const { LRUMap } = await import('mnemonist');
+      return (capacity) => new LRUMap<string, string>(capacity);
+    }
+    case 'quick-lru': {
+      const { default: QuickLru } = await import('quick-lru');
+      return (maxSize) => new QuickLru<string, string>({ maxSize });
+    }
+    case 'map':
+      return (capacity) => new MapLru(capacity);
+  }
+}
 
 /** What a run reads or writes at least before it comes to the same key again in the same place. */
 const SEQUENCE = 100_000;
 /** Keys in the world, for each entry that fits. */
 const WORLD = 4;
+/** Keys that a full cache has seen before it is measured, for each entry that fits. */
+const OVERFILL = 2.5;
 
-const make = MAKE[process.argv[2] as Name];
+const make = await maker(process.argv[2] as Name);
 let keys: string[] = [];
+let ending = '';
 let cache = make(1);
 let work: Work = 'hit';
 let sequence: string[] = [];
@@ -71,25 +93,39 @@ function prepare(entries: number, nextWork: Work) {
   work = nextWork;
   at = 0;
   const random = seeded(entries);
-  if (keys.length !== WORLD * entries) keys = shuffled(WORLD * entries, random);
+  const nextEnding = work === 'long-hit' ? ':description:en-GB' : '';
+  if (keys.length !== WORLD * entries || ending !== nextEnding) {
+    ending = nextEnding;
+    keys = shuffled(WORLD * entries, random);
+  }
+  const length = Math.max(entries, SEQUENCE);
   cache = make(entries);
-  if (work === 'hit') {
-    const held = keys.slice(0, entries);
-    for (const key of held) cache.set(key, key);
-    const length = Math.max(entries, SEQUENCE);
-    sequence = Array.from({ length }, () => held[Math.floor(random() * entries)] ?? '');
+  if (work === 'hit' || work === 'long-hit') {
+    for (const key of keys.slice(0, entries)) cache.set(key, key);
+    sequence = Array.from({ length }, () => keys[Math.floor(random() * entries)] as string);
   } else if (work === 'evict') {
+    overfill(entries);
     sequence = keys;
-    for (const key of keys) cache.set(key, key);
+    at = OVERFILL * entries;
   } else {
+    // The most popular keys, the most popular one last.
+    for (const key of keys.slice(0, entries).reverse()) cache.set(key, key);
     const draw = zipf({ n: keys.length, skew: 0.99, random });
-    sequence = Array.from({ length: Math.max(entries, SEQUENCE) }, () => keys[draw()] ?? '');
+    sequence = Array.from({ length }, () => keys[draw()] as string);
+  }
+}
+
+function overfill(entries: number) {
+  for (let id = 0; id < OVERFILL * entries; id++) {
+    const key = keys[id] as string;
+    if (id >= entries) cache.drop?.(keys[id - entries] as string);
+    cache.set(key, key);
   }
 }
 
 /** Flat strings, as a parser hands them out; a template would make them ropes. In an order that memory does not have. */
 function shuffled(length: number, random: () => number): string[] {
-  const all = Array.from({ length }, (_, id) => Buffer.from(`product:${id}`).toString('latin1'));
+  const all = Array.from({ length }, (_, id) => Buffer.from(`product:${id}${ending}`).toString('latin1'));
   for (let last = length - 1; last > 0; last--) {
     const other = Math.floor(random() * (last + 1));
     [all[last], all[other]] = [all[other] ?? '', all[last] ?? ''];
@@ -121,30 +157,36 @@ function speed(ms: number): number {
   return calls / seconds;
 }
 
-/** Of the cache alone, after it has seen every key: keys and values were there before. */
+/** Of the cache alone, after evictions: keys and values were there before. */
 function bytes(): number {
   const entries = keys.length / WORLD;
   const used = () => {
-    for (let i = 0; i < 3; i++) globalThis.gc?.();
+    for (let i = 0; i < 2; i++) globalThis.gc?.();
     const { heapUsed, external } = process.memoryUsage();
     return heapUsed + external;
   };
   cache = make(1);
   const before = used();
   cache = make(entries);
-  for (const key of keys) cache.set(key, key);
+  overfill(entries);
   return (used() - before) / entries;
+}
+
+function mostHeld(): number {
+  const entries = keys.length / WORLD;
+  const counts = Array.from({ length: 40 }, () => {
+    run(entries / 40);
+    return keys.filter((key) => cache.has(key)).length;
+  });
+  return Math.max(...counts);
 }
 
 process.on('message', (question: Question) => {
   if (question.ask === 'prepare') prepare(question.entries, question.work);
-  const answer =
-    question.ask === 'speed'
-      ? speed(question.ms)
-      : question.ask === 'bytes'
-        ? bytes()
-        : question.ask === 'held'
-          ? cache.size
-          : 0;
-  process.send?.(answer);
+  const answer = () => {
+    if (question.ask === 'speed') return speed(question.ms);
+    if (question.ask === 'bytes') return bytes();
+    return question.ask === 'held' ? mostHeld() : 0;
+  };
+  process.send?.(answer());
 });
