@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startMysql } from '../course/stack/mysql';
 import { openStack } from '../course/stack/open';
 import { startRedis } from '../course/stack/redis';
-import { FIXED_FOLDERS } from '../course/stack/server';
+import { FIXED_FOLDERS, findBinary } from '../course/stack/server';
 import { LONG_MS, noWayChosen, pathWith, stackProgram, temporaryFolder, within5s } from './stack-tools';
 
 noWayChosen();
@@ -58,10 +58,9 @@ describe('docker compose (its engine is played by a script)', { timeout: LONG_MS
     expect(log()).toMatch(/^caching-deep-dive-[0-9a-f]{8} compose down --volumes /m);
   });
 
-  it.each([
-    ['while it starts', '1'],
-    ['when it is up', '0'],
-  ])('is ended when its program is killed %s', async (_when, seconds) => {
+  // A machine without pkill (a slim container) cannot end an "up" that is at work.
+  const moments = [['when it is up', '0'], ...(findBinary('pkill') ? [['while it starts', '1']] : [])];
+  it.each(moments)('is ended when its program is killed %s', async (_when, seconds) => {
     const { log, projects } = engine();
     const { child, urls, ended } = stackProgram('wait', { FAKE_UP_S: seconds });
     if (seconds === '0') await urls;

@@ -103,7 +103,7 @@ const fileProofs = (chosen: readonly Lab[]): Proof[] => [
 
 const courseTests = (): Proof => ({
   name: "the course's own tests",
-  prove: () => runTool('vitest', ['run', '--dir', 'tests', '--maxWorkers', '2', '--reporter', 'dot']),
+  prove: () => runTool('vitest', ['run', 'tests/', '--maxWorkers', '2', '--reporter', 'dot']),
 });
 
 const claimProof = (chosen: readonly Lab[]): Proof => ({
