@@ -1,9 +1,7 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { find, type Lab, labs, ROOT, shown } from '../catalog';
 import { checkClaims } from '../claims/check';
-import { targetOf } from '../claims/targets';
-import { stalePages } from '../claims/write';
 import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
 import { lessonProblems, textProblems } from '../proof/text';
@@ -50,7 +48,7 @@ export async function verify(names: readonly string[]): Promise<number> {
     // Two cores: the labs fill one and a half, what only reads files shares the rest.
     await Promise.all([
       inTurn([labProof(found, stacks)]),
-      inTurn(whole ? fileProofs(found) : [textProof(found)]),
+      inTurn(whole ? fileProofs(found) : [textProof(found, found.flatMap(readIn))]),
     ]);
     if (whole) await carryOut(courseTests());
     // Claims are ratios of times: nothing else may run beside them.
@@ -85,16 +83,13 @@ const labProof = (chosen: readonly Lab[], stacks: Stacks): Proof => ({
   prove: async () => proveLabs(chosen, await stacks.open()),
 });
 
-const textProof = (chosen: readonly Lab[]): Proof => ({
+const textProof = (chosen: readonly Lab[], texts: readonly string[]): Proof => ({
   name: 'lessons and hints: headings, code from files, links, figures as measured',
-  prove: async () => [
-    ...markdown().flatMap(textProblems),
-    ...chosen.flatMap((lab) => [...lessonProblems(lab.files.lesson), ...stalePages(targetOf(lab))]),
-  ],
+  prove: async () => [...texts.flatMap(textProblems), ...chosen.flatMap(lessonProblems)],
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
-  textProof(chosen),
+  textProof(chosen, markdown()),
   { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },
@@ -110,6 +105,9 @@ const claimProof = (chosen: readonly Lab[]): Proof => ({
   name: 'claims hold here (quick mode)',
   prove: async () => (await checkClaims(chosen, 'quick')).flatMap(({ problems }) => problems),
 });
+
+/** What a reader of one lab has before them. */
+const readIn = ({ files }: Lab): string[] => [files.lesson, files.hints].filter(existsSync);
 
 /** The Markdown that a reader may meet. */
 function markdown(): string[] {

@@ -3,35 +3,46 @@ import { join } from 'node:path';
 import { ROOT } from '../catalog';
 
 const FENCE = /^```(\w*) ?([^\n]*)\n([\s\S]*?)^```$/gm;
+/** In a list, in a quotation, of tildes or of more backticks. */
+const OTHER_FENCE = /^[ \t>*+\-\d.)]*(`{3,}|~{3,})(.*)$[\s\S]*?\1/gm;
 /** Languages whose blocks are code that could drift; terminal output, diagrams and plain text are not. */
 const CODE = new Set(['ts', 'js', 'typescript', 'javascript', 'sql', 'lua', 'python', 'py', '']);
 
 /** What is wrong with the code blocks of a Markdown text: one sentence each. */
 export function snippetProblems(markdown: string): string[] {
-  return [...markdown.matchAll(FENCE)].flatMap(([, language = '', info = '', body = '']) => {
-    const first = body.trim().split('\n')[0];
-    const source = /^file=(\S+)/.exec(info)?.[1];
+  const blocks = [...markdown.matchAll(FENCE)].flatMap(([, language = '', info = '', body = '']) => {
+    const source = sourceOf(info);
     if (source) {
       const text = region(source);
       if (text === undefined) return [`${source} does not exist: name a file, and a region that is in it`];
       return text === body ? [] : [`the block from ${source} differs from the file: npm run sync`];
     }
     if (!CODE.has(language) || /^(fragment|wrong)\b/.test(info)) return [];
+    const [first] = body.trim().split('\n');
     return [`the block "${first}" has no source: mark it file=PATH#REGION, fragment or wrong`];
   });
+  const overlooked = [...markdown.replace(FENCE, '').matchAll(OTHER_FENCE)];
+  return [
+    ...blocks,
+    ...overlooked.map(
+      ([, fence, info]) => `the block "${fence}${info}" is overlooked: begin its line with three backticks`,
+    ),
+  ];
 }
 
 /** Puts the files' present text into a lesson's blocks. */
 export function syncSnippets(lesson: string): void {
   if (!existsSync(lesson)) return;
   const before = readFileSync(lesson, 'utf8');
-  const after = before.replace(FENCE, (block, language, info, body) => {
-    const source = /^file=(\S+)/.exec(info)?.[1];
+  const after = before.replace(FENCE, (block, language, info) => {
+    const source = sourceOf(info);
     const text = source && region(source);
-    return text ? `\`\`\`${language} ${info}\n${text}\`\`\`` : block.replace(body, () => body);
+    return text ? `\`\`\`${language} ${info}\n${text}\`\`\`` : block;
   });
   if (after !== before) writeFileSync(lesson, after);
 }
+
+const sourceOf = (info: string): string | undefined => /^file=(\S+)/.exec(info)?.[1];
 
 /** `solutions/…/lru.ts#get`: the region's lines without its common indent; undefined when it is not there. */
 function region(source: string): string | undefined {

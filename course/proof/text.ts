@@ -1,7 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import GithubSlugger from 'github-slugger';
-import { shown } from '../catalog';
+import { type Lab, shown } from '../catalog';
+import { readRecord } from '../claims/record';
+import { targetOf } from '../claims/targets';
+import { stalePages } from '../claims/write';
 import { snippetProblems } from './snippets';
 
 const HEADINGS = [
@@ -23,9 +26,12 @@ export function textProblems(path: string): string[] {
   );
 }
 
-/** What a lesson owes its readers beyond that. */
-export function lessonProblems(path: string): string[] {
-  const text = readFileSync(path, 'utf8');
+/** What the lesson of a lab owes its readers beyond that. */
+export function lessonProblems(lab: Lab): string[] {
+  const { lesson } = lab.files;
+  // That it is missing is told where the lab is proven.
+  if (!existsSync(lesson)) return [];
+  const text = readFileSync(lesson, 'utf8');
   const front = /^---\n([\s\S]*?)\n---\n/.exec(text)?.[1] ?? '';
   const missing = ['title', 'minutes', 'guide'].filter(
     (field) => !new RegExp(`^${field}: \\S`, 'm').test(front),
@@ -33,15 +39,31 @@ export function lessonProblems(path: string): string[] {
   const headings = [...withoutCode(text).matchAll(/^## (.+)$/gm)].map(([, heading]) => heading);
   const words = countWords(text);
   return [
-    ...missing.map((field) => `the front matter lacks "${field}"`),
-    ...(headings.join() === HEADINGS.join() ? [] : [`the headings must be: ${HEADINGS.join(', ')}`]),
+    ...missing.map((field) => `${shown(lesson)}: the front matter lacks "${field}": add it`),
+    ...(headings.join() === HEADINGS.join()
+      ? []
+      : [`${shown(lesson)}: the headings must be: ${HEADINGS.join(', ')}`]),
     ...(words < WORDS.atLeast || words > WORDS.atMost
-      ? [`${words} words: a lesson has ${WORDS.atLeast} to ${WORDS.atMost}`]
+      ? [`${shown(lesson)}: ${words} words: make them ${WORDS.atLeast} to ${WORDS.atMost}`]
       : []),
-    ...(/<!-- measured:(.+?) --><!--/.test(text)
-      ? ['an empty measured marker: npm run measure -- LAB --write']
-      : []),
-  ].map((problem) => `${shown(path)}: ${problem}`);
+    ...figureProblems(lab, text),
+  ];
+}
+
+/** Figures come from the record, and from nowhere else. */
+function figureProblems(lab: Lab, text: string): string[] {
+  const target = targetOf(lab);
+  const [marker] = /<!-- measured:.+? -->/.exec(text) ?? [];
+  if (marker && !readRecord(target.record)) {
+    return [
+      `${shown(lab.files.lesson)}: nothing was measured for ${marker}: npm run measure -- ${lab.id} --write`,
+    ];
+  }
+  try {
+    return stalePages(target);
+  } catch (error) {
+    return [`${shown(lab.files.lesson)}: ${error instanceof Error ? error.message : error}`];
+  }
 }
 
 /** Prose only: no front matter, code, tables, figures or link targets. */
@@ -65,7 +87,9 @@ function linkProblems(path: string, text: string): string[] {
     const target = file === '' ? path : join(dirname(path), decodeURIComponent(file));
     if (!existsSync(target)) return [`the link ${link} leads nowhere: correct it or add ${shown(target)}`];
     if (anchor === undefined || !target.endsWith('.md')) return [];
-    return anchors(target).has(anchor) ? [] : [`the link ${link} names no heading of ${shown(target)}`];
+    return anchors(target).has(anchor)
+      ? []
+      : [`the link ${link} names no heading of ${shown(target)}: correct the one or the other`];
   });
 }
 

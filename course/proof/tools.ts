@@ -19,8 +19,8 @@ export function runTool(
   };
   tool.stdout.on('data', keep);
   tool.stderr.on('data', keep);
-  return new Promise((resolve, reject) => {
-    tool.once('error', reject);
+  return new Promise((resolve) => {
+    tool.once('error', ({ message }) => resolve([`${name} did not start (${message}): npm ci`]));
     tool.once('close', (code) => resolve(code === 0 ? [] : [output.trim() || `${name} ended with ${code}`]));
   });
 }

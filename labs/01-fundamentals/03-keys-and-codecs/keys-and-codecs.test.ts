@@ -13,6 +13,7 @@ import {
   key,
   MAX_KEY_BYTES,
   SAFE_KEY,
+  UnsupportedValueError,
   type Value,
 } from './keys-and-codecs';
 
@@ -82,26 +83,35 @@ test('a value comes back equal, or is refused', () => {
     ).toEqual({ kind: 'value', value });
   });
 
-  const strange = [
-    Number.NaN,
-    Number.POSITIVE_INFINITY,
-    new Date(Number.NaN),
-    [undefined],
-    Buffer.from('blob'),
-  ];
-  for (const value of [...strange, new Map([['a', 1]]), new Set([1]), new URL('https://example.org')]) {
-    const outcome = encodeAndDecode(codec as Codec<unknown>, { field: value });
-    if (outcome === 'refused') continue;
+  const anything = createCodec<{ field: unknown }>({ version: 1 });
+  for (const [what, field] of STRANGE) {
+    const outcome = encodeAndDecode(anything, { field });
+    if ('refusal' in outcome) {
+      expect(outcome.refusal, `encode must refuse ${what} with an UnsupportedValueError`).toBeInstanceOf(
+        UnsupportedValueError,
+      );
+      continue;
+    }
     expect(
-      outcome,
-      'a value that cannot come back as it was must be refused by encode, not changed in silence',
-    ).toEqual({ kind: 'value', value: { field: value } });
+      outcome.kind === 'value' ? outcome.value.field : outcome,
+      `${what} that cannot come back as it was must be refused by encode, not changed in silence`,
+    ).toStrictEqual(field);
   }
 });
 
 test('two different questions never share a key', () => {
   const message = 'two different sets of parts share one key: one of them is served the answer to the other';
   for (const [one, other] of LOOKALIKES) expect(key(one), message).not.toBe(key(other));
+
+  const search = (q: string) => key({ namespace: 'search', tenant: 'acme', locale: 'en-GB', args: { q } });
+  const long = search('x'.repeat(1000));
+  const short = search('y');
+  let shared = 0;
+  while (shared < short.length && long[shared] === short[shared]) shared++;
+  expect(
+    search(long.slice(shared)),
+    'a short text must not make the key of a long one: whoever sees a shortened key could ask for it by name',
+  ).not.toBe(long);
 
   // Few letters and one separator at a time: what a join confuses turns up within a hundred samples.
   for (const separator of [
@@ -249,6 +259,20 @@ test('an entry of another version is a miss and stays', async () => {
     await getDecoded(stack.redis, 'user', v2),
     'the version that stored it must still find it after another version has looked',
   ).toEqual({ hit: true, value: { names: ['Ada'], since: new Date(0) } });
+
+  // A text that begins with another, and numbers whose last one or four bytes are the same.
+  for (const later of [12, 257, 2 ** 32 + 1]) {
+    for (const [writer, reader] of [
+      [1, later],
+      [later, 1],
+    ] as const) {
+      const bytes = createCodec<string>({ version: writer }).encode('Ada');
+      expect(
+        createCodec<string>({ version: reader }).decode(bytes),
+        `version ${reader} must not take an entry of version ${writer} for its own: compare the whole number`,
+      ).toEqual({ kind: 'other-version' });
+    }
+  }
 });
 
 test('corrupt bytes are a miss and are deleted', async () => {
@@ -257,6 +281,7 @@ test('corrupt bytes are a miss and are deleted', async () => {
   const corrupt: Record<string, Buffer> = {
     'the first half of an entry': whole.subarray(0, whole.length / 2),
     'an entry without its last byte': whole.subarray(0, -1),
+    'the number 1290 without its last byte': codec.encode(1290).subarray(0, -1),
     'no byte at all': Buffer.alloc(0),
     'the text of an error page': Buffer.from('<html>502 Bad Gateway</html>'),
     'the JSON null': Buffer.from('null'),
@@ -277,6 +302,12 @@ test('corrupt bytes are a miss and are deleted', async () => {
     'a stored null is a hit: it is what was stored',
   ).toEqual({ hit: true, value: null });
   expect(await stack.redis.exists('entry'), 'a whole entry must stay').toBe(1);
+
+  await stack.redis.rpush('queue', 'job');
+  expect(
+    await answer(getDecoded(stack.redis, 'queue', codec)),
+    'an error of Redis must reject: as a miss, a key of another type would be loaded and overwritten unseen',
+  ).toEqual({ rejected: expect.stringContaining('WRONGTYPE') });
 });
 
 test('a value stored in the meantime outlives the corrupt bytes', async () => {
@@ -309,7 +340,9 @@ const LOOKALIKES: readonly (readonly [KeyParts, KeyParts])[] = (
       { tenant: 'acme', locale: 'sv' },
       { tenant: 'acm', locale: 'esv' },
     ],
+    [{ namespace: 'search' }, { namespace: 'Search' }],
     [{ tenant: 'acme' }, { tenant: 'ACME' }],
+    [{ args: { q: 'mug' } }, { args: { q: 'Mug' } }],
     [{ args: { q: 'a', page: 'b' } }, { args: { q: 'a:page=b' } }],
     [{ args: { q: '1&page=2' } }, { args: { q: '1', page: '2' } }],
     [{ args: { a: 'b' } }, { args: { b: 'a' } }],
@@ -333,6 +366,26 @@ const LOOKALIKES: readonly (readonly [KeyParts, KeyParts])[] = (
     { ...base, ...other },
   ];
 });
+
+class Money {
+  constructor(readonly pence: number) {}
+}
+
+/** No {@link Value}. A codec that keeps one of them all the same keeps its type. */
+const STRANGE: readonly (readonly [string, unknown])[] = [
+  ['a NaN', Number.NaN],
+  ['an Infinity', Number.POSITIVE_INFINITY],
+  ['an invalid Date', new Date(Number.NaN)],
+  ['an undefined in an array', [undefined]],
+  ['a Buffer', Buffer.from('blob')],
+  ['a Map', new Map([['a', 1]])],
+  ['a Set', new Set([1])],
+  ['a URL', new URL('https://example.org')],
+  ['a RegExp', /a/],
+  ['a function', () => 1],
+  ['a symbol', Symbol('a')],
+  ['an object of a class', new Money(1290)],
+];
 
 /** One Unicode character, control characters and those outside of the first plane included. */
 const CHARACTER = fc
@@ -393,8 +446,8 @@ function encodeAndDecode<T>(codec: Codec<T>, value: T) {
   let bytes: Buffer;
   try {
     bytes = codec.encode(value);
-  } catch {
-    return 'refused';
+  } catch (refusal) {
+    return { refusal };
   }
   return codec.decode(bytes);
 }

@@ -24,22 +24,45 @@ async function refusedCommands(redis: Redis) {
   return [...stats.matchAll(/rejected_calls=(\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0);
 }
 
-/** A healthy sample, through the subject's own parser. */
-function sample(changes: Partial<Sample> = {}): Sample {
-  const healthy = parseInfo(
-    [
-      '# Server\r\nrun_id:6a1f',
-      '# Memory\r\nused_memory:600\r\nused_memory_rss:900\r\nmaxmemory:1000\r\nmaxmemory_policy:allkeys-lru',
-      '# Stats\r\nkeyspace_hits:80\r\nkeyspace_misses:20',
-      '# Keyspace\r\ndb0:keys=10,expires=5,avg_ttl=0\r\n',
-    ].join('\r\n'),
-  );
-  return { ...healthy, ...changes };
+/** What Redis itself counted as run because of `action`. */
+async function commandsOf(redis: Redis, action: () => Promise<unknown>) {
+  const count = async () => {
+    const stats = await redis.info('commandstats');
+    return [...stats.matchAll(/:calls=(\d+)/g)].reduce((sum, match) => sum + Number(match[1]), 0);
+  };
+  const before = await count();
+  await action();
+  // The second count includes the first INFO, which could not count itself.
+  return (await count()) - before - 1;
 }
 
-const findingsOf = (now: Sample, ...kinds: [Kind, ...Kind[]]) => advise(now, now, kinds).findings;
-const adviceOn = (policy: string, ...kinds: [Kind, ...Kind[]]) =>
-  advise(sample({ policy }), sample({ policy }), kinds).advice;
+const HEALTHY = [
+  '# Server\r\nrun_id:6a1f',
+  '# Memory\r\nused_memory:600\r\nused_memory_rss:900\r\nmaxmemory:1000\r\nmaxmemory_policy:allkeys-lru',
+  '# Stats\r\nkeyspace_hits:80\r\nkeyspace_misses:20',
+  '# Keyspace\r\ndb0:keys=10,expires=5,avg_ttl=0\r\n',
+].join('\r\n');
+
+/** A healthy sample, through the subject's own parser. */
+const sample = (changes: Partial<Sample> = {}): Sample => ({ ...parseInfo(HEALTHY), ...changes });
+
+/** An older sample that differs in all that a judgement of `now` must not look at. */
+const olderThan = (now: Sample): Sample => ({
+  ...now,
+  usedMemory: 2 * now.usedMemory + 1,
+  maxMemory: now.maxMemory === 0 ? 1000 : 0,
+  policy: now.policy === 'noeviction' ? 'allkeys-lru' : 'noeviction',
+  keys: now.keys + 5,
+  keysWithTtl: now.keysWithTtl === 0 ? 5 : 0,
+});
+
+const report = (now: Sample, ...kinds: [Kind, ...Kind[]]) => advise(olderThan(now), now, kinds);
+const findingsOf = (now: Sample, ...kinds: [Kind, ...Kind[]]) => report(now, ...kinds).findings;
+const codesOf = (now: Sample, ...kinds: [Kind, ...Kind[]]) =>
+  findingsOf(now, ...kinds)
+    .map((finding) => finding.code)
+    .sort();
+const adviceOn = (policy: string, ...kinds: [Kind, ...Kind[]]) => report(sample({ policy }), ...kinds).advice;
 
 test('a full Redis answers full after one try, and its reads go on', async () => {
   const redis = await openRedis({ maxmemory: '6mb' });
@@ -79,9 +102,15 @@ test('an error that is not OOM is thrown', async () => {
   await redis.acl('SETUSER', 'default', '-@string');
 
   expect(
-    await write(redis, 'page:1', 'v2', TTL_MS).catch(String),
-    'Redis refused for want of a permission, not of memory: write must throw that error, for "full" would hide it',
-  ).toContain('NOPERM');
+    await write(redis, 'page:1', 'v2', TTL_MS).catch((error: Error) => error.message),
+    'Redis refused for want of a permission, not of memory: write must throw that error as it came, not answer "full"',
+  ).toMatch(/^NOPERM/);
+
+  await redis.acl('SETUSER', 'default', '+@string');
+  expect(
+    await redis.get('page:1'),
+    'after an error that is not OOM write must send nothing more: what to do about the old value is for the caller',
+  ).toBe('v1');
 });
 
 test('every entry has a TTL, so volatile-lru can make room for the next', async () => {
@@ -98,6 +127,19 @@ test('every entry has a TTL, so volatile-lru can make room for the next', async 
   expect(ttlMs, 'the entry must live for ttlMs milliseconds, not seconds or less').toBeGreaterThan(
     TTL_MS / 2,
   );
+
+  expect(
+    await commandsOf(redis, () => write(redis, 'page:80', 'v', TTL_MS)),
+    'value and TTL must go in one command: a crash after the first of two leaves an entry without a TTL',
+  ).toBe(1);
+  expect(
+    await write(redis, 'page:81', 'v', 1).catch(String),
+    'one millisecond is a TTL: in whole seconds it would be 0, which Redis refuses',
+  ).toBe('stored');
+  expect(
+    await redis.pttl('page:81'),
+    'a TTL of one millisecond must not be rounded up to a second',
+  ).toBeLessThanOrEqual(1);
 });
 
 test('a policy that cannot make room is named, over all databases', async () => {
@@ -136,32 +178,65 @@ test('a policy that cannot make room is named, over all databases', async () => 
 test('no limit is a finding, and leaves no usage to report', async () => {
   const redis = await openRedis({ 'maxmemory-policy': 'allkeys-lru' });
   const unlimited = await takeSample(redis);
-  const report = advise(unlimited, unlimited, [PAGE]);
 
-  expect(report.findings, 'maxmemory 0 means no limit: allkeys-lru never acts').toEqual([
+  expect(findingsOf(unlimited, PAGE), 'maxmemory 0 means no limit: allkeys-lru never acts').toEqual([
     { code: 'no-limit' },
   ]);
-  expect(report.usage, 'a share of no limit is not a number').toBeUndefined();
+  expect(report(unlimited, PAGE).usage, 'a share of no limit is not a number').toBeUndefined();
+  expect(
+    codesOf({ ...unlimited, policy: 'noeviction' }, PAGE),
+    'without a limit the policy is judged all the same: one day there will be one',
+  ).toEqual(['no-limit', 'refuses-writes']);
 
   await redis.config('SET', 'maxmemory', '64mb');
-  expect(findingsOf(await takeSample(redis), PAGE), 'with a limit there is nothing to say').toEqual([]);
-
-  const hidden = (await redis.info()).replace(/^maxmemory:.*\r\n/m, '');
+  const limited = await takeSample(redis);
+  expect(findingsOf(limited, PAGE), 'with a limit there is nothing to say').toEqual([]);
   expect(
-    () => parseInfo(hidden),
-    'a service that hides maxmemory must not look like one without a limit',
-  ).toThrow('maxmemory');
+    report({ ...limited, usedMemory: 1.5 * limited.maxMemory }, PAGE).usage,
+    'a limit that was lowered may be exceeded: 1.5 is a usage',
+  ).toBe(1.5);
 });
 
-test('usage compares used_memory with maxmemory', async () => {
+test('a sample is one INFO, each field under its whole name', async () => {
   const redis = await openRedis({ maxmemory: '8mb' });
-  const info = await redis.info();
-  const now = parseInfo(info);
-
+  const samples: Sample[] = [];
   expect(
-    advise(now, now, [PAGE]).usage,
-    'eviction looks at used_memory; the RSS also counts pages that the allocator keeps, and the program itself',
-  ).toBeCloseTo(Number(/^used_memory:(\d+)/m.exec(info)?.[1]) / (8 * 1024 * 1024), 6);
+    await commandsOf(redis, async () => samples.push(await takeSample(redis))),
+    'one INFO has everything: a second command is another round trip, and CONFIG is often forbidden',
+  ).toBe(1);
+  expect(samples[0]?.maxMemory, 'INFO gives maxmemory in bytes').toBe(8 * 1024 * 1024);
+
+  const newer = HEALTHY.replace('avg_ttl=0', 'avg_ttl=0,subexpiry=0');
+  expect(
+    parseInfo(newer),
+    'eviction looks at used_memory, not at the RSS; and a newer Redis appends more to the line of a database',
+  ).toEqual({
+    runId: '6a1f',
+    hits: 80,
+    misses: 20,
+    usedMemory: 600,
+    maxMemory: 1000,
+    policy: 'allkeys-lru',
+    keys: 10,
+    keysWithTtl: 5,
+  });
+
+  const info = await redis.info();
+  const fields = [
+    'run_id',
+    'keyspace_hits',
+    'keyspace_misses',
+    'used_memory',
+    'maxmemory',
+    'maxmemory_policy',
+  ];
+  for (const field of fields) {
+    const hidden = info.replace(new RegExp(`^${field}:.*\\r\\n`, 'm'), '');
+    expect(
+      () => parseInfo(hidden),
+      `a service that hides ${field} must get an error that names it, not a NaN, an empty text or "no limit"`,
+    ).toThrow(new RegExp(`\\b${field}\\b`));
+  }
 });
 
 test('the hit rate is that of the time between the two samples', async () => {
@@ -186,6 +261,10 @@ test('the hit rate is that of the time between the two samples', async () => {
   expect(
     hitRate(idle, reset),
     'the misses fell from 9 to 0, so the counters began again: no rate',
+  ).toBeUndefined();
+  expect(
+    hitRate(sample({ hits: 1000, misses: 1 }), sample({ hits: 5, misses: 10 })),
+    'the hits fell from 1000 to 5, so the counters began again, although the misses rose: no rate',
   ).toBeUndefined();
   expect(
     hitRate(second, restarted),
@@ -227,4 +306,8 @@ test('the advice never lets Redis evict what cannot be made again', () => {
     findingsOf(sample({ policy: 'volatile-ttl' }), PAGE, SESSION, COUNTER),
     'volatile-* may evict the sessions, which expire; the counters have no TTL and are safe',
   ).toEqual([{ code: 'evicts-state', kinds: ['session'] }]);
+  expect(
+    codesOf(sample({ policy: 'volatile-lru', maxMemory: 0, keys: 3, keysWithTtl: 0 }), PAGE, SESSION),
+    'each finding is judged by itself: one must not keep another from being reported',
+  ).toEqual(['evicts-state', 'no-limit', 'nothing-to-evict']);
 });

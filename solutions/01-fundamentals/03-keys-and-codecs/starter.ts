@@ -50,15 +50,22 @@ export class UnsupportedValueError extends TypeError {
   override readonly name = 'UnsupportedValueError';
 
   constructor(field: string, value: unknown) {
-    super(`the codec cannot keep ${Object.prototype.toString.call(value)} (${String(value)}) in "${field}"`);
+    super(`the codec cannot keep ${described(value)} in "${field}"`);
   }
+}
+
+/** An object by its class: its own text may be "[object Object]", or all that it holds. */
+function described(value: unknown): string {
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null || value instanceof Date) return String(value);
+  return `an instance of ${value.constructor?.name || 'a class without a name'}`;
 }
 
 /**
  * What some bytes are to a codec:
  * - `value`: what an encode of this version was given;
- * - `other-version`: whole, and written by a codec of another version, older or newer;
- * - `corrupt`: anything that no version of the codec wrote, cut off bytes included.
+ * - `other-version`: the envelope names another version, older or newer; whether its payload is whole is not known;
+ * - `corrupt`: anything else: no envelope, or a payload of this version that is cut off or not what encode writes.
  */
 export type Decoded<T> =
   | { readonly kind: 'value'; readonly value: T }

@@ -62,7 +62,9 @@ export class Lfu<K> implements Policy<K> {
     this.#byCount.set(entry.count, list);
     this.#nodes.set(entry.key, list.addHead(entry));
   }
+  // #endregion
 
+  // #region least
   #take(node: Node<Counted<K>>): void {
     const { count } = node.value;
     const list = this.#byCount.get(count);
@@ -85,9 +87,10 @@ interface Visited<K> {
  * SIEVE: a queue in order of arrival, one bit for each key, and a hand.
  *
  * A key comes in at the head, not visited. A hit sets its bit and moves nothing. To evict, the hand walks from where
- * it stopped towards the head (from the tail at first, and again once it has passed the head), clears the bits that
- * are set, and evicts the first key whose bit is not set. It stays there, on the next key towards the head; the keys
- * that it spared keep their places.
+ * it stopped towards the head, and after the head comes the tail again; the first time it starts at the tail. It
+ * clears the bits that are set, and evicts the first key whose bit is not set. It stays there, on the next key towards
+ * the head; if the victim was the head, the next eviction starts at the tail, not at the newcomer. The keys that it
+ * spared keep their places.
  *
  * Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024, algorithm 1.
  */

@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis';
-import { type Claim, defineMeasure, type Plot } from '#claims';
+import { type Claim, defineMeasure, type Plot, redisVersion } from '#claims';
 import { type RedisSettings, startRedis } from '../../../course/stack/redis';
 import { write } from './redis-memory';
 
@@ -11,7 +11,9 @@ export default defineMeasure({
   async run({ quick }) {
     const claims: Claim[] = [];
     const plots: Plot[] = [];
+    const servers: string[] = [];
     await withRedis({}, async (redis) => {
+      servers.push(await redisVersion(redis));
       claims.push(...(await encodings(redis)));
       const curve = await hashCurve(redis, quick);
       claims.push(curve.step);
@@ -47,7 +49,7 @@ export default defineMeasure({
       share('oldest-5', 'the same, allkeys-lru with 5 samples (the default)', five, { atLeast: 75 }),
       share('oldest-10', 'the same, allkeys-lru with 10 samples', ten, { atLeast: 80 }),
     );
-    return { claims, plots };
+    return { claims, plots, servers };
   },
 });
 

@@ -66,7 +66,8 @@ export type SuitablePolicy = 'allkeys-lru' | 'allkeys-lfu' | 'volatile-lru' | 'v
 export interface Report {
   /**
    * Share (0 to 1) of the reads between the two samples that found their key. Undefined when there was no read, and
-   * when the counters began again in between (a restart, CONFIG RESETSTAT): the difference means nothing then.
+   * when a counter fell or `runId` changed (CONFIG RESETSTAT, a restart): the difference means nothing then. A
+   * RESETSTAT after which both counters have passed their old values cannot be seen.
    */
   readonly hitRate: number | undefined;
   /** Share of maxmemory in use at the second sample; may exceed 1. Undefined without a limit. */
@@ -79,14 +80,15 @@ export interface Report {
 /**
  * Writes a cache entry in one command, with its TTL. A Redis that is out of memory is an answer, not an error: it is
  * not asked again, and the value that was to be replaced is removed, so that nobody reads it any longer.
- * @param ttlMs whole milliseconds, from 1
- * @throws every other error of Redis or of the connection, unchanged
+ * @param ttlMs whole milliseconds, from 1; the entry never lives longer than this
+ * @throws every other error of Redis or of the connection, unchanged and without another command: what was under the
+ *   key may still be there, and to remove it is the caller's task then
  */
 export async function write(redis: Redis, key: string, value: string, ttlMs: number): Promise<WriteOutcome> {
   throw new Error('not implemented');
 }
 
-/** One INFO, one round trip. INFO also carries the two settings; many hosted services forbid CONFIG. */
+/** One INFO and no other command. It also carries the two settings, and many hosted services forbid CONFIG. */
 export async function takeSample(redis: Redis): Promise<Sample> {
   throw new Error('not implemented');
 }
@@ -94,7 +96,8 @@ export async function takeSample(redis: Redis): Promise<Sample> {
 /**
  * Reads the text of INFO: lines `name:value`, headings `# Memory`, and for each database that has keys a line like
  * `db0:keys=12,expires=3,avg_ttl=0`, to which later versions append more.
- * @throws {Error} naming the field when one is missing: a hidden maxmemory must not pass for "no limit"
+ * @throws {Error} with INFO's name of the field, when one of a `Sample` is missing: a hidden maxmemory must not pass
+ *   for "no limit", nor a hidden counter for NaN. (No line of a database: there are no keys.)
  */
 export function parseInfo(info: string): Sample {
   throw new Error('not implemented');
