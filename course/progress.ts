@@ -1,6 +1,6 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { type Lab, ROOT } from './catalog';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Lab, ROOT, shown } from './catalog';
 
 /** Everything the course writes for the learner: progress, and attempts that a reset set aside. Ignored by git. */
 export const STATE = join(ROOT, '.course');
@@ -18,6 +18,9 @@ interface Progress {
 
 const NONE: Progress = { passed: {}, failing: {}, hints: {} };
 
+/** Where the file cannot be written, what this process knows. */
+let unsaved: Progress | undefined;
+
 export const isPassed = (lab: Lab): boolean => lab.id in read().passed;
 
 /** The first lab that is not yet passed; undefined when all are. */
@@ -28,15 +31,17 @@ export function currentLab(labs: readonly Lab[]): Lab | undefined {
 
 export const failingTest = (lab: Lab): string | undefined => read().failing[lab.id];
 
-/** Records a run: green passes the lab for good, red remembers where to help. */
-export function recordRun(lab: Lab, failing: string | undefined): void {
+/** A lab once passed stays passed. */
+export function recordPassed(lab: Lab): void {
   const before = read();
-  const { [lab.id]: _was, ...others } = before.failing;
-  write({
-    ...before,
-    passed: failing === undefined ? { [lab.id]: new Date().toISOString(), ...before.passed } : before.passed,
-    failing: failing === undefined ? others : { ...others, [lab.id]: failing },
-  });
+  const { [lab.id]: _was, ...failing } = before.failing;
+  write({ ...before, passed: { [lab.id]: new Date().toISOString(), ...before.passed }, failing });
+}
+
+/** Remembers where to help. */
+export function recordFailing(lab: Lab, test: string): void {
+  const before = read();
+  write({ ...before, failing: { ...before.failing, [lab.id]: test } });
 }
 
 /** The number of hints seen for a test so far, this one included. */
@@ -49,19 +54,28 @@ export function countHint(lab: Lab, test: string, available: number): number {
 }
 
 function read(): Progress {
+  if (unsaved) return unsaved;
   if (!existsSync(FILE)) return NONE;
   try {
     const stored: unknown = JSON.parse(readFileSync(FILE, 'utf8'));
     if (isProgress(stored)) return stored;
   } catch {
-    // Not JSON: treated like any other damage.
+    // Not to be read, or not JSON: treated like any other damage.
   }
-  const aside = `${FILE}.damaged-${Date.now()}`;
-  renameSync(FILE, aside);
-  console.error(
-    `The progress file could not be read. It is kept as ${aside}; run npm test -- all to rebuild it.\n`,
-  );
+  setAside();
   return NONE;
+}
+
+function setAside(): void {
+  const aside = `${FILE}.damaged-${Date.now()}`;
+  try {
+    renameSync(FILE, aside);
+    console.error(
+      `\nThe progress file could not be read. It is kept as ${shown(aside)}; npm test -- all makes it anew.\n`,
+    );
+  } catch (error) {
+    keepInMemory(NONE, error);
+  }
 }
 
 function isProgress(value: unknown): value is Progress {
@@ -76,9 +90,26 @@ function isProgress(value: unknown): value is Progress {
 }
 
 function write(progress: Progress): void {
-  mkdirSync(dirname(FILE), { recursive: true });
   // A rename replaces the file whole: a Ctrl-C or a full disk leaves the old one.
   const next = `${FILE}.${process.pid}`;
-  writeFileSync(next, `${JSON.stringify(progress, null, 2)}\n`);
-  renameSync(next, FILE);
+  try {
+    mkdirSync(STATE, { recursive: true });
+    writeFileSync(next, `${JSON.stringify(progress, null, 2)}\n`);
+    renameSync(next, FILE);
+    unsaved = undefined;
+  } catch (error) {
+    if (existsSync(next)) rmSync(next);
+    keepInMemory(progress, error);
+  }
+}
+
+/** The run itself stands: only the record of it is lost, and that is told once. */
+function keepInMemory(progress: Progress, error: unknown): void {
+  if (!unsaved) {
+    console.error(
+      `\nYour progress cannot be saved: ${error instanceof Error ? error.message : error}.\n` +
+        `Make ${shown(STATE)} a folder that you may write, on a disk with room, and run npm test -- all.\n`,
+    );
+  }
+  unsaved = progress;
 }

@@ -1,175 +1,154 @@
 import { type Lab, labs, shown } from './catalog';
+import { explain, short } from './failure';
 import { helpFor, insight } from './lesson';
-import { isPassed } from './progress';
-import type { TestError, TestResult } from './runner/messages';
-import { bold, cyan, dim, green, red, width, wrap, yellow } from './terminal';
-import type { Stop, Verdict } from './verdict';
+import { currentLab, isPassed } from './progress';
+import type { LabRun, TestResult } from './runner/messages';
+import { testFile } from './seal';
+import { stoppedWords, voidWords } from './stopped';
+import { bold, cyan, dim, green, red, wrap, yellow } from './terminal';
+import { type Answer, firstFailing, type Stopped, type Verdict, type Void } from './verdict';
 
 /** The screen for one lab's run: what happened, what is missing, what to do next. */
-export function screen(lab: Lab, verdict: Verdict, typeErrors: readonly string[] = []): string {
-  const body =
-    verdict.kind === 'passed'
-      ? greenScreen(lab, verdict.run.tests, verdict.run.ms)
-      : verdict.kind === 'red'
-        ? redScreen(lab, verdict.run.tests)
-        : verdict.kind === 'stopped'
-          ? stoppedScreen(lab, verdict)
-          : voidScreen(lab, verdict.why);
-  const types = typeErrors.length > 0 ? typeSection(typeErrors) : [];
-  return [...body, ...types].join('\n');
+export const screen = ({ lab, verdict }: Answer): string =>
+  [...body(lab, verdict), ...editedNote(lab, verdict)].join('\n');
+
+/** The tests' part at once: the compiler may take longer. */
+export async function print(answer: Answer): Promise<void> {
+  console.log(screen(answer));
+  const types = await typeNote(answer);
+  if (types) console.log(types);
+}
+
+/** What to add to the screen once the compiler has answered: mostly nothing. */
+export async function typeNote({ typeErrors }: Answer): Promise<string> {
+  const errors = await typeErrors;
+  if (errors.length === 0) return '';
+  const more = errors.length > 4 ? [dim(`  … and ${errors.length - 4} more`)] : [];
+  const heading = `${errors.length} type error${errors.length === 1 ? '' : 's'} (no hindrance to the tests)`;
+  return ['', yellow(heading), ...errors.slice(0, 4).map((error) => wrap(error, '  ')), ...more].join('\n');
 }
 
 /** One line for a lab, where several were run. */
-export function line(lab: Lab, verdict: Verdict): string {
+export function line({ lab, verdict }: Answer): string {
   const counts = 'run' in verdict ? passCount(verdict.run.tests) : verdict.why;
   return `${verdict.kind === 'passed' ? green('✓') : red('✗')} ${name(lab)}  ${dim(counts)}`;
 }
 
 export const name = (lab: Lab): string => `${lab.number} ${lab.title}`;
 
-/** The first test that failed: the one to help with. */
-export const firstFailing = (tests: readonly TestResult[]): TestResult | undefined =>
-  tests.find(({ state }) => state === 'failed') ?? tests.find(({ state }) => state === 'not run');
-
-function redScreen(lab: Lab, tests: readonly TestResult[]): string[] {
-  const first = firstFailing(tests);
-  const list = tests.map((test) => {
-    const mark = test.state === 'passed' ? green('✓') : test === first ? red('✗') : dim('·');
-    return `  ${mark} ${test.state === 'passed' || test === first ? test.name : dim(test.name)}`;
-  });
-  const title = `${bold(name(lab))}  ${passCount(tests)}`;
-  if (!first) return [title, '', ...list];
-  return [title, '', ...list, '', bold(first.name), ...explain(first.error), '', ...next(lab, first.name)];
+function body(lab: Lab, verdict: Verdict): string[] {
+  switch (verdict.kind) {
+    case 'passed':
+      return greenScreen(lab, verdict.run);
+    case 'red':
+      return redScreen(lab, verdict.run);
+    case 'stopped':
+      return stoppedScreen(lab, verdict);
+    case 'void':
+      return voidScreen(lab, verdict.why);
+  }
 }
 
-function explain(error: TestError | undefined): string[] {
-  if (!error) return [wrap('did not run', '  ')];
-  if (/not implemented/.test(error.message)) return [wrap('not implemented yet', '  ')];
-  const [said] = error.message.split(/: expected (?=[\s\S]*(to|not)\b)/);
-  const sentence = error.name === 'AssertionError' ? (said ?? '') : `${error.name}: ${error.message}`;
-  const values =
-    error.expected !== undefined && error.actual !== undefined && error.expected !== error.actual
-      ? [...value('expected', error.expected), ...value('seen    ', error.actual)]
-      : [];
-  return [wrap(short(sentence, 12), '  '), ...values, ...(error.at ? [`  at ${error.at}`] : [])];
-}
-
-const value = (label: string, text: string): string[] =>
-  short(text, 6)
-    .split('\n')
-    .map(
-      (row, index) =>
-        `  ${index === 0 ? dim(label) : ' '.repeat(label.length)}  ${row.slice(0, width() - 12)}`,
-    );
-
-function short(text: string, rows: number): string {
-  const all = text.trim().split('\n');
-  return all.length > rows
-    ? [...all.slice(0, rows), `… (${all.length - rows} more lines)`].join('\n')
-    : all.join('\n');
-}
-
-function greenScreen(lab: Lab, tests: readonly TestResult[], ms: number): string[] {
-  const all = labs();
-  const passed = all.filter((each) => isPassed(each) || each.id === lab.id);
-  const following = all.find((each) => !passed.includes(each));
-  const bar = '█'.repeat(passed.length) + '░'.repeat(all.length - passed.length);
+function greenScreen(lab: Lab, { tests, ms }: LabRun): string[] {
+  const following = currentLab(labs());
   return [
     `${bold(name(lab))}  ${green(`all ${tests.length} tests pass`)}  ${dim(`${Math.round(ms)} ms`)}`,
     '',
     wrap(insight(lab), '  '),
     '',
-    `  ${green(bar)}  ${passed.length} of ${all.length} labs`,
+    `  ${progressBar()}`,
     '',
-    `${dim('Compare')}  ${command(`npm run solution -- ${lab.id}`)}, ${command(`npm run mistakes -- ${lab.id}`)}`,
-    following
-      ? `${dim('Next')}     ${name(following)}: read ${shown(following.files.lesson)}, then ${command('npm test')}`
-      : `${dim('Next')}     every lab is passed: ${command('npm run list')}`,
+    `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id}`)}, ${cyan(`npm run mistakes -- ${lab.id}`)}`,
+    ...(following
+      ? [
+          `${dim('Read')}     ${shown(following.files.lesson)}`,
+          `${dim('Next')}     ${name(following)}: ${cyan('npm test')}`,
+        ]
+      : [`${dim('Next')}     every lab is passed: ${cyan('npm run list')}`]),
   ];
 }
 
-const STOPPED: Record<Stop, { what: string; remedy: string }> = {
-  'endless loop': {
-    what: 'An endless loop: the test below was running, gave no sign of life for 7 s, and was ended.',
-    remedy: 'Look for a loop whose condition never changes, or a wait that blocks the thread.',
-  },
-  'never settles': {
-    what: 'A promise never settled: the test below waited 4 s for it, and the run was ended.',
-    remedy: 'Look for an await on something that nobody resolves, or a deadline that is missing.',
-  },
-  crash: {
-    what: 'The process that ran your code ended by itself.',
-    remedy: 'The last lines that it printed are above.',
-  },
-  'syntax error': { what: 'The file could not be read as TypeScript.', remedy: 'Mend the syntax and save.' },
-  'missing export': {
-    what: 'The tests import something that your file no longer exports:',
-    remedy: 'Export it again under that name.',
-  },
-  'process.exit': {
-    what: 'Your code called process.exit: it would end the program of whoever uses it.',
-    remedy: 'Throw an error, or return.',
-  },
-  'unhandled rejection': {
-    what: 'A promise was rejected and nobody handled it. In production this ends the process.',
-    remedy: 'Await it, or catch what it may throw where it is started.',
-  },
-  'left open': {
-    what: 'All tests pass, but your code left something open:',
-    remedy: 'Close what you open, or use the client that the test hands you.',
-  },
-  'load error': { what: 'The tests could not start:', remedy: 'Mend this first.' },
-};
+/** One mark a lab. */
+export function progressBar(): string {
+  const all = labs();
+  const passed = all.filter(isPassed).length;
+  return `${green('█'.repeat(passed) + '░'.repeat(all.length - passed))}  ${passed} of ${all.length} labs`;
+}
 
-function stoppedScreen(lab: Lab, verdict: Verdict & { kind: 'stopped' }): string[] {
-  const { what, remedy } = STOPPED[verdict.why];
+function redScreen(lab: Lab, { tests, printed }: LabRun): string[] {
+  const first = firstFailing(tests);
+  const rows = tests.map((test) => {
+    const words = wrap(test.name, '    ').trimStart();
+    return `  ${mark(test, first)} ${test === first || test.state === 'passed' ? words : dim(words)}`;
+  });
+  const top = [`${bold(name(lab))}  ${passCount(tests)}`, '', ...rows];
+  if (!first) return top;
+  const { read } = helpFor(lab, first.name);
   return [
-    `${bold(name(lab))}  ${red(verdict.why)}`,
+    ...top,
     '',
-    wrap(what, '  '),
-    ...(verdict.test ? [wrap(`in the test: ${verdict.test}`, '  ')] : []),
-    ...(verdict.detail ? ['', wrap(short(verdict.detail, 14), '  ')] : []),
+    bold(wrap(first.name)),
+    ...(first.error ? explain(first.error) : ['  did not run']),
+    ...printedSection(first.printed || printed),
     '',
-    wrap(`${remedy}`, '  '),
-    '',
-    `${dim('File')}  ${shown(lab.files.starter)}`,
-    `${dim('Next')}  ${command(verdict.test ? `npm run hint -- ${lab.id}` : 'npm test')}`,
+    ...(read ? [`${dim('Read')}  ${read}`] : []),
+    ...(first.error?.testAt ? [`${dim('Test')}  ${first.error.testAt}`] : []),
+    `${dim('File')}  ${first.error?.at ?? shown(lab.files.starter)}`,
+    `${dim('Next')}  ${suggest('npm run hint', lab)}`,
   ];
 }
 
-function voidScreen(lab: Lab, why: Extract<Verdict, { kind: 'void' }>['why']): string[] {
-  const file = shown(why === 'starter missing' ? lab.files.starter : lab.files.test);
-  const what = {
-    'starter missing': `${file} is not there. The lab cannot be run without it.`,
-    'test missing': `${file} is not there. A lab counts as passed only by its own tests.`,
-    'test emptied': `${file} is empty. A lab counts as passed only by its own tests.`,
-    'test edited': `All tests pass, but ${file} is not the one that came with the course, so this does not count.`,
-  }[why];
+function mark({ state, ...test }: TestResult, first: TestResult | undefined): string {
+  if (state === 'passed') return green('✓');
+  if (state === 'not run') return dim('·');
+  return test.name === first?.name ? red('✗') : dim('✗');
+}
+
+function stoppedScreen(lab: Lab, verdict: Stopped): string[] {
+  const { what, remedy } = stoppedWords(verdict);
+  const { why, test, detail, at, printed = '' } = verdict;
+  return [
+    `${bold(name(lab))}  ${red(why)}`,
+    '',
+    ...(test ? [bold(wrap(test))] : []),
+    wrap(what, '  '),
+    ...(detail ? ['', wrap(short(detail, 14), '  ')] : []),
+    ...printedSection(printed),
+    '',
+    wrap(remedy, '  '),
+    '',
+    `${dim('File')}  ${at ?? shown(lab.files.starter)}`,
+    `${dim('Next')}  ${test ? suggest('npm run hint', lab) : suggest('npm test', lab)}`,
+  ];
+}
+
+function voidScreen(lab: Lab, why: Void): string[] {
   return [
     `${bold(name(lab))}  ${red('does not count')}`,
     '',
-    wrap(what, '  '),
+    wrap(voidWords(lab, why), '  '),
     '',
-    `${dim('Next')}  ${command(`npm run reset -- ${lab.id}`)} puts it back as it was; your attempt is kept`,
+    `${dim('Next')}  ${cyan(`npm run reset -- ${lab.id}`)} puts it back as it was; your attempt is kept`,
   ];
 }
 
-function next(lab: Lab, test: string): string[] {
-  const { read } = helpFor(lab, test);
-  return [
-    ...(read ? [`${dim('Read')}  ${read}`] : []),
-    `${dim('File')}  ${shown(lab.files.starter)}`,
-    `${dim('Next')}  ${command('npm run hint')}`,
-  ];
+/** What the learner printed to find out what happens. */
+function printedSection(printed: string): string[] {
+  const rows = printed.trimEnd().split('\n');
+  if (!printed.trim()) return [];
+  const more = rows.length > 10 ? [dim(`  … ${rows.length - 10} lines before`)] : [];
+  return ['', dim('Your code printed'), ...more, wrap(rows.slice(-10).join('\n'), '  ')];
 }
 
-function typeSection(errors: readonly string[]): string[] {
-  const more = errors.length > 4 ? [dim(`  … and ${errors.length - 4} more`)] : [];
-  const heading = `${errors.length} type error${errors.length === 1 ? '' : 's'} (the tests ran all the same)`;
-  return ['', yellow(heading), ...errors.slice(0, 4).map((error) => wrap(error, '  ')), ...more];
+function editedNote(lab: Lab, { kind }: Verdict): string[] {
+  if (kind === 'void' || testFile(lab) === 'as handed out') return [];
+  const note = `${shown(lab.files.test)} is not the one that came with the course: a pass will not count. npm run reset -- ${lab.id} puts it back.`;
+  return ['', yellow(wrap(note))];
 }
 
 const passCount = (tests: readonly TestResult[]): string =>
   `${tests.filter(({ state }) => state === 'passed').length} of ${tests.length} tests pass`;
 
-const command = (text: string): string => cyan(text);
+/** A command about a lab: the current one needs no name. */
+export const suggest = (command: string, lab: Lab): string =>
+  cyan(currentLab(labs())?.id === lab.id ? command : `${command} -- ${lab.id}`);

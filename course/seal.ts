@@ -9,10 +9,12 @@ export function testFile(lab: Lab): TestFile {
   if (!existsSync(lab.files.test)) return 'missing';
   const text = readFileSync(lab.files.test, 'utf8');
   if (text.trim() === '') return 'emptied';
-  return existsSync(lab.files.seal) && readFileSync(lab.files.seal, 'utf8').startsWith(digest(text))
-    ? 'as handed out'
-    : 'edited';
+  return isSealed(lab, text) ? 'as handed out' : 'edited';
 }
+
+/** Whether `text` is the lab's test file as it was handed out. */
+export const isSealed = (lab: Lab, text: string): boolean =>
+  existsSync(lab.files.seal) && readFileSync(lab.files.seal, 'utf8').startsWith(digest(text));
 
 /** What belongs into the seal: a line that `sha256sum -c` understands. */
 export const sealFor = (lab: Lab): string =>

@@ -1,76 +1,96 @@
 import { readFileSync } from 'node:fs';
 import type { Lab } from './catalog';
-import { recordRun } from './progress';
-import { firstFailing } from './report';
+import { recordFailing, recordPassed } from './progress';
 import { typeErrors } from './runner/check-types';
-import type { Round } from './runner/messages';
 import { openRunner } from './runner/run';
+import { goneServers } from './stack/gone';
 import { openStack, type Stack } from './stack/open';
-import { beforeRun, judge, type Verdict } from './verdict';
-
-/** A lab's run as the learner is to see it. */
-export interface Answer {
-  readonly lab: Lab;
-  readonly verdict: Verdict;
-  readonly typeErrors: readonly string[];
-}
+import { StackError } from './stack/server';
+import { type Answer, beforeRun, firstFailing, judge, type Verdict } from './verdict';
 
 /** Everything that runs a learner's labs: child process, compiler, servers. All of it loads while the rest loads. */
 export interface Session {
+  /** Opens the servers, unless they are open. @throws {StackError} */
+  opened(): Promise<Stack>;
+  /** One lab after the other: a lab that hangs ends its own run and no other's. @throws {StackError} */
   run(labs: readonly Lab[]): Promise<Answer[]>;
   close(): Promise<void>;
 }
 
-const needsStack = (lab: Lab): boolean => {
+/** @param open how to come by servers; called at the first lab that needs them, or at once with `eager` */
+export function openSession(open: () => Promise<Stack> = openStack, { eager = false } = {}): Session {
+  const runner = openRunner();
+  let opening: Promise<Stack> | undefined;
+  let up: Stack | undefined;
+  const opened = () => {
+    opening ??= open().then((stack) => {
+      up = stack;
+      return stack;
+    });
+    // Whoever awaits it later hears of a failure; until then it is nobody's unhandled rejection.
+    opening.catch(() => {});
+    return opening;
+  };
+  /** Servers that are still starting end with this process. */
+  const closeStack = async () => {
+    const closing = up;
+    opening = up = undefined;
+    await closing?.close();
+  };
+  if (eager) opened();
+
+  async function verdictOf(lab: Lab): Promise<Verdict> {
+    const early = beforeRun(lab);
+    if (early) return early;
+    const servers = needsStack(lab) ? await opened() : undefined;
+    if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
+    const verdict = judge(lab, await runner.run([{ [lab.place]: 'attempt' }]));
+    const gone = servers && verdict.kind !== 'passed' ? await goneServers(servers) : [];
+    if (gone.length === 0) return verdict;
+    await closeStack();
+    throw new StackError(
+      `${gone.join(' and ')} went away in the middle of the run, so nothing was counted.\n` +
+        `Run it again: npm test -- ${lab.id}. If it happens again: npm run doctor`,
+    );
+  }
+
+  return {
+    opened,
+    async run(labs) {
+      const answers: Answer[] = [];
+      for (const lab of labs) {
+        const found = typeErrors(lab.files.starter);
+        const verdict = await verdictOf(lab);
+        remember(lab, verdict);
+        // A syntax error is told once, by the verdict.
+        const told =
+          verdict.kind === 'void' || (verdict.kind === 'stopped' && verdict.why === 'syntax error');
+        answers.push({ lab, verdict, typeErrors: told ? Promise.resolve([]) : found });
+      }
+      return answers;
+    },
+    async close() {
+      runner.close();
+      await closeStack();
+    },
+  };
+}
+
+function needsStack(lab: Lab): boolean {
   try {
     return /from '#kit\/stack'/.test(readFileSync(lab.files.test, 'utf8'));
   } catch {
     return false;
   }
-};
-
-/** @param open how to come by servers; called at the first lab that needs them, or at once with `eager` */
-export function openSession(open: () => Promise<Stack> = openStack, { eager = false } = {}): Session {
-  const runner = openRunner();
-  let stack: Promise<Stack> | undefined;
-  const opened = () => {
-    stack ??= open();
-    // Whoever awaits it later hears of a failure; until then it is nobody's unhandled rejection.
-    stack.catch(() => {});
-    return stack;
-  };
-  if (eager) opened();
-
-  return {
-    async run(labs) {
-      const early = new Map(labs.map((lab) => [lab, beforeRun(lab)]));
-      const runnable = labs.filter((lab) => early.get(lab) === undefined);
-      const typed = Promise.all(labs.map((lab) => typeErrors(lab.files.starter)));
-      if (runnable.some(needsStack)) {
-        const { redis, mysql } = await opened();
-        runner.use([{ redis, mysql }]);
-      }
-      const round: Round = Object.fromEntries(runnable.map((lab) => [lab.place, 'attempt']));
-      const outcome = runnable.length > 0 ? await runner.run([round]) : undefined;
-      const errors = await typed;
-      return labs.map((lab, index) => {
-        const verdict = early.get(lab) ?? (outcome && judge(lab, outcome));
-        if (!verdict) throw new Error(`no verdict for ${lab.id}`);
-        remember(lab, verdict);
-        // A syntax error is told once, by the verdict.
-        const told = verdict.kind === 'stopped' && verdict.why === 'syntax error';
-        return { lab, verdict, typeErrors: told ? [] : (errors[index] ?? []) };
-      });
-    },
-    async close() {
-      runner.close();
-      await (await stack?.catch(() => undefined))?.close();
-    },
-  };
 }
 
 function remember(lab: Lab, verdict: Verdict): void {
-  if (verdict.kind === 'passed') recordRun(lab, undefined);
-  if (verdict.kind === 'red') recordRun(lab, firstFailing(verdict.run.tests)?.name ?? '');
-  if (verdict.kind === 'stopped') recordRun(lab, verdict.test ?? '');
+  if (verdict.kind === 'passed') recordPassed(lab);
+  const test =
+    verdict.kind === 'red'
+      ? firstFailing(verdict.run.tests)?.name
+      : verdict.kind === 'stopped'
+        ? verdict.test
+        : undefined;
+  if (test !== undefined) recordFailing(lab, test);
 }

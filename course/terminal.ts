@@ -30,5 +30,5 @@ export function wrap(text: string, indent = ''): string {
     }
     return [...wrapped, rest];
   });
-  return lines.map((line) => indent + line).join('\n');
+  return lines.map((line) => (indent + line).trimEnd()).join('\n');
 }

@@ -3,70 +3,83 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from
 import { join } from 'node:path';
 import { type Lab, ROOT, shown } from '../catalog';
 import { STATE } from '../progress';
-import { digest, testFile } from '../seal';
+import { Refusal } from '../refusal';
+import { isSealed, testFile } from '../seal';
 import { choose } from './test';
 
 /** `npm run reset`: the starter again, and the lab's own tests; the attempt is kept aside. Needs no git. */
 export function reset(names: readonly string[]): number {
-  return Math.max(...choose(names).map(resetLab));
+  for (const lab of choose(names)) console.log(resetLab(lab));
+  return 0;
 }
 
-export function resetLab(lab: Lab): number {
+/** @returns what was done @throws {Refusal} where something could not be */
+export function resetLab(lab: Lab): string {
+  const { starter, pristine, test } = lab.files;
+  if (!existsSync(pristine)) {
+    throw new Refusal(
+      `${shown(pristine)} is not there: this copy of the course is not complete. Get it again.`,
+    );
+  }
   const kept = setAside(lab);
-  copyFileSync(lab.files.pristine, lab.files.starter);
-  console.log(`${shown(lab.files.starter)} is the starter again.`);
-  if (kept) console.log(`Your attempt is kept: ${kept}`);
-  if (testFile(lab) === 'as handed out') return 0;
+  copyFileSync(pristine, starter);
+  const done = [
+    `${shown(starter)} is the starter again.`,
+    ...(kept ? [`Your attempt is kept: ${kept} (copy it back to go on with it)`] : []),
+  ];
+  if (testFile(lab) === 'as handed out') return done.join('\n');
 
-  const test = shown(lab.files.test);
   const original = fromHistory(lab);
   if (original === undefined) {
-    console.error(
-      `${test} is not the one that came with the course, and no git history here holds that one.`,
+    throw new Refusal(
+      [
+        ...done,
+        `${shown(test)} is not the one that came with the course, and no git history here holds that one.`,
+        'Get this one file again from where you got the course.',
+      ].join('\n'),
     );
-    console.error('Download this one file again from where you got the course.');
-    return 1;
   }
-  writeFileSync(lab.files.test, original);
-  console.log(`${test} is as handed out again.`);
-  return 0;
+  writeFileSync(test, original);
+  return [...done, `${shown(test)} is as handed out again.`].join('\n');
 }
 
 /** Copies the learner's file away unless it is the starter; returns where to. */
 function setAside(lab: Lab): string | undefined {
-  if (!existsSync(lab.files.starter)) return undefined;
-  const attempt = readFileSync(lab.files.starter, 'utf8');
-  if (attempt === readFileSync(lab.files.pristine, 'utf8')) return undefined;
+  const { starter, pristine } = lab.files;
+  if (!existsSync(starter)) return undefined;
+  const attempt = readFileSync(starter, 'utf8');
+  if (attempt === readFileSync(pristine, 'utf8')) return undefined;
   const folder = join(STATE, 'attempts');
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, `${lab.id}-${new Date().toISOString().replace(/[:.]/g, '-')}.ts`);
-  writeFileSync(path, attempt);
+  const path = join(folder, `${lab.id}-${new Date().toISOString().slice(0, -1).replace(/[:.]/g, '-')}.ts`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(path, attempt);
+  } catch (error) {
+    throw new Refusal(
+      `Your attempt cannot be kept aside, so nothing was changed: ${error instanceof Error ? error.message : error}.\n` +
+        `Make ${shown(STATE)} a folder that you may write, on a disk with room.`,
+    );
+  }
   return shown(path);
 }
 
 /** The test file whose seal is in the tree, from any commit that touched it. */
 function fromHistory(lab: Lab): string | undefined {
   const path = shown(lab.files.test);
-  const seal = readFileSync(lab.files.seal, 'utf8');
-  try {
-    const git = (...args: string[]) =>
-      execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-    const commits = git('log', '--all', '--format=%H', '--', path).trim().split('\n').filter(Boolean);
-    for (const commit of commits) {
-      const text = blob(git, commit, path);
-      if (text !== undefined && seal.startsWith(digest(text))) return text;
-    }
-  } catch {
-    // No git, or a download without history.
+  const commits = git('log', '--all', '--format=%H', '--', path)?.split('\n').filter(Boolean) ?? [];
+  for (const commit of commits) {
+    // Relative to this folder: the course may be a part of somebody's own repository.
+    const text = git('show', `${commit}:./${path}`);
+    if (text !== undefined && isSealed(lab, text)) return text;
   }
   return undefined;
 }
 
-function blob(git: (...args: string[]) => string, commit: string, path: string): string | undefined {
+/** What git says; undefined without git, without a repository, or where it fails. */
+function git(...args: string[]): string | undefined {
   try {
-    return git('show', `${commit}:${path}`);
+    return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
   } catch {
-    // The commit that deleted it.
     return undefined;
   }
 }

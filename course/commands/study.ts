@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTwoFilesPatch } from 'diff';
 import { chapters, type Lab, labs, mistakesOf, shown } from '../catalog';
@@ -6,7 +6,7 @@ import { helpFor, hintSections } from '../lesson';
 import { readMistake } from '../mistake';
 import { countHint, currentLab, failingTest, isPassed } from '../progress';
 import { Refusal } from '../refusal';
-import { name } from '../report';
+import { name, progressBar, suggest } from '../report';
 import { bold, cyan, dim, green, red, wrap } from '../terminal';
 import { choose } from './test';
 
@@ -25,7 +25,7 @@ export function hintFor(lab: Lab): string {
   const lines = hints.slice(0, seen).map((text, index) => wrap(`${index + 1}. ${text}`, '  '));
   const more =
     seen < hints.length
-      ? `${hints.length - seen} more: ${cyan('npm run hint')}`
+      ? `${hints.length - seen} more: ${suggest('npm run hint', lab)}`
       : `that was the last; ${cyan(`npm run solution -- ${lab.id}`)} shows one way`;
   return [
     bold(name(lab)),
@@ -45,8 +45,9 @@ export function solution(names: readonly string[]): number {
 }
 
 export function solutionFor(lab: Lab): string {
-  const mine = readFileSync(lab.files.starter, 'utf8');
-  const theirs = readFileSync(lab.files.solution, 'utf8');
+  const mine = existsSync(lab.files.starter) ? readFileSync(lab.files.starter, 'utf8') : '';
+  // Marks for the lessons, which quote from here.
+  const theirs = readFileSync(lab.files.solution, 'utf8').replace(/^.*\/\/ #(?:end)?region.*\n/gm, '');
   if (mine === theirs) return `${shown(lab.files.starter)} equals the solution.`;
   return paint(createTwoFilesPatch(shown(lab.files.starter), shown(lab.files.solution), mine, theirs));
 }
@@ -72,6 +73,13 @@ export function overview(): string {
       ].join('\n');
     })
     .join('\n');
+}
+
+/** Where the learner stands, in two lines. */
+export function standing(): string {
+  const lab = currentLab(labs());
+  const now = lab ? `${dim('Now')}  ${bold(name(lab))}: ${shown(lab.files.lesson)}` : 'Every lab is passed.';
+  return `${progressBar()}\n${now}`;
 }
 
 /** `npm run mistakes`: what people get wrong in a lab that the learner has passed. */

@@ -1,9 +1,10 @@
 import { find, type Lab, labs, nearest } from '../catalog';
 import { currentLab } from '../progress';
 import { Refusal } from '../refusal';
-import { line, screen } from '../report';
+import { line, print } from '../report';
 import { openSession } from '../session';
 import { onEnd } from '../signals';
+import type { Answer } from '../verdict';
 
 /** `npm test`: the current lab once, or those that are named. @returns the exit code */
 export async function test(names: readonly string[]): Promise<number> {
@@ -11,12 +12,17 @@ export async function test(names: readonly string[]): Promise<number> {
   const session = openSession();
   onEnd(() => session.close());
   try {
-    const answers = await session.run(chosen);
+    const answers: Answer[] = [];
+    for (const lab of chosen) {
+      const [answer] = await session.run([lab]);
+      if (!answer) continue;
+      answers.push(answer);
+      if (chosen.length > 1) console.log(line(answer));
+    }
     const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
-    if (answers.length > 1)
-      console.log(`${answers.map(({ lab, verdict }) => line(lab, verdict)).join('\n')}\n`);
     const shown = red[0] ?? answers.at(-1);
-    if (shown) console.log(screen(shown.lab, shown.verdict, shown.typeErrors));
+    if (chosen.length > 1) console.log();
+    if (shown) await print(shown);
     return red.length > 0 ? 1 : 0;
   } finally {
     await session.close();

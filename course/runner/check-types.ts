@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { ROOT } from '../catalog';
 import { STATE } from '../progress';
@@ -13,10 +14,13 @@ const DIAGNOSTIC = /^(.+)\((\d+),(\d+)\): error TS\d+: (.*)$/gm;
  */
 export function typeErrors(file: string): Promise<readonly string[]> {
   const project = join(STATE, `types-${basename(file, '.ts')}.json`);
-  mkdirSync(STATE, { recursive: true });
   const only = { extends: '../tsconfig.json', include: [], files: [relative(STATE, file)] };
-  writeFileSync(project, JSON.stringify(only));
-
+  try {
+    mkdirSync(STATE, { recursive: true });
+    writeFileSync(project, JSON.stringify(only));
+  } catch {
+    return Promise.resolve([]);
+  }
   const compiler = spawn(
     process.execPath,
     [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project, '--pretty', 'false'],
@@ -26,6 +30,8 @@ export function typeErrors(file: string): Promise<readonly string[]> {
       timeout: ANSWERS_WITHIN_MS,
     },
   );
+  // The tests come first: the answer to a save is theirs.
+  if (compiler.pid !== undefined) setPriority(compiler.pid, constants.priority.PRIORITY_LOW);
   let output = '';
   compiler.stdout.on('data', (chunk) => {
     output += chunk;

@@ -1,7 +1,9 @@
-import { basename, dirname, join, resolve } from 'node:path';
-import type { TestCase, TestModule, TestSpecification, Vitest } from 'vitest/node';
+import { join, resolve } from 'node:path';
+import type { UserConsoleLog } from 'vitest';
+import type { TestCase, TestProject, TestSpecification, Vitest } from 'vitest/node';
 import type { StackUrls } from '../stack/open';
-import type { LabRun, Order, Report, Round, TestError, TestResult } from './messages';
+import type { Order, Report, Round } from './messages';
+import { labRun, Printed, unhandledError } from './results';
 import { subjectResolver } from './subject';
 import { testOptions } from './vitest-options';
 import { warmThreads } from './warm-threads';
@@ -21,12 +23,13 @@ declare module 'vitest' {
 
 export async function child([passes = '1', workers = '1']: readonly string[]): Promise<void> {
   const rounds: Round[] = [];
+  const printed = new Printed();
   let stacks: readonly StackUrls[] = [];
   const send = (report: Report) => process.send?.(report);
   // The parent is gone, however it went.
   process.on('disconnect', () => process.exit(1));
 
-  const opening = open(rounds, Number(passes), Number(workers), send);
+  const opening = open(rounds, Number(passes), Number(workers), printed, () => send({ type: 'tested' }));
   process.on('message', async (order: Order) => {
     if (order.type === 'stacks') {
       stacks = order.stacks;
@@ -35,8 +38,9 @@ export async function child([passes = '1', workers = '1']: readonly string[]): P
     try {
       const vitest = await opening;
       rounds.splice(0, rounds.length, ...order.rounds);
+      printed.clear();
       for (const project of vitest.projects) project.provide('stacks', stacks);
-      await run(vitest, rounds, send);
+      send(await run(vitest, rounds, printed));
     } catch (error) {
       send({ type: 'broken', message: String(error) });
     }
@@ -47,16 +51,17 @@ async function open(
   rounds: readonly Round[],
   passes: number,
   workers: number,
-  send: (report: Report) => void,
-) {
+  printed: Printed,
+  tested: () => void,
+): Promise<Vitest> {
   // A learner waits for a single pass; many passes share their workers instead.
   const pool = passes === 1 ? warmThreads() : testOptions.pool;
   const { createVitest } = await import('vitest/node');
   let vitest: Vitest | undefined;
   const reporter = {
-    onTestModuleQueued: (module: TestModule) => send({ type: 'loading', place: placeOf(module.moduleId) }),
+    onUserConsoleLog: (log: UserConsoleLog) => printed.add(log),
     onTestCaseResult(test: TestCase) {
-      send({ type: 'tested' });
+      tested();
       // One promise that never settles is enough to tell; each further one would cost a learner seconds.
       if (passes === 1 && test.result().errors?.some(({ message }) => /timed out in \d+ms/.test(message))) {
         void vitest?.cancelCurrentRun('test-failure');
@@ -73,6 +78,7 @@ async function open(
     config: false,
     watch: false,
     reporters: [reporter],
+    includeTaskLocation: true,
     maxWorkers: workers,
     fileParallelism: workers > 1,
     projects: Array.from({ length: passes }, (_, pass) => project(pass)),
@@ -80,64 +86,28 @@ async function open(
   return vitest;
 }
 
-async function run(vitest: Vitest, rounds: readonly Round[], send: (report: Report) => void): Promise<void> {
+async function run(vitest: Vitest, rounds: readonly Round[], printed: Printed): Promise<Report> {
   const specifications = vitest.projects.flatMap((project): TestSpecification[] =>
     Object.keys(rounds[Number(project.name)] ?? {}).map((place) =>
       project.createSpecification(join(ROOT, 'labs', place, `${place.split('/')[1]?.slice(3)}.test.ts`)),
     ),
   );
-  for (const project of vitest.projects) project.vite.moduleGraph.invalidateAll();
+  for (const project of vitest.projects) forgetLabs(project);
   const { testModules, unhandledErrors } = await vitest.runTestSpecifications(specifications);
   const wanted = new Set(
     specifications.map((specification) => specification.moduleId + specification.project.name),
   );
-  const runs = testModules
-    .filter((module) => wanted.has(module.moduleId + module.project.name))
-    .map((module) => labRun(module, rounds[Number(module.project.name)]));
-  send({ type: 'done', runs, unhandled: unhandledErrors.map((error) => asError(error as VitestError)) });
-}
-
-function labRun(module: TestModule, round: Round | undefined): LabRun {
-  const place = placeOf(module.moduleId);
+  const modules = testModules.filter((module) => wanted.has(module.moduleId + module.project.name));
   return {
-    place,
-    subject: round?.[place] ?? 'attempt',
-    tests: [...module.children.allTests()].map(testResult),
-    fileErrors: module.errors().map((error) => asError(error as VitestError)),
-    ms: module.diagnostic().duration,
+    type: 'done',
+    runs: modules.map((module) => labRun(module, rounds[Number(module.project.name)], printed)),
+    unhandled: unhandledErrors.map((error) => unhandledError(error, modules)),
   };
 }
 
-function testResult(test: TestCase): TestResult {
-  const result = test.result();
-  const [error] = result.errors ?? [];
-  const state = result.state === 'passed' || result.state === 'failed' ? result.state : 'not run';
-  return { name: test.name, state, ...(error && { error: asError(error as VitestError) }) };
+/** Of all that a run loads, only the files of labs change while this process lives. */
+function forgetLabs({ vite: { moduleGraph } }: TestProject): void {
+  for (const module of moduleGraph.idToModuleMap.values()) {
+    if (module.file?.startsWith(join(ROOT, 'labs'))) moduleGraph.invalidateModule(module);
+  }
 }
-
-interface VitestError {
-  name?: string;
-  message: string;
-  expected?: unknown;
-  actual?: unknown;
-  stacks?: readonly { file: string; line: number; column: number }[];
-  loc?: { file?: string; line: number; column: number };
-}
-
-function asError(error: VitestError): TestError {
-  const frame = error.stacks?.find(
-    ({ file }) => /\/(labs|solutions)\//.test(file) && !file.includes('.test.ts'),
-  );
-  const place = error.loc ?? frame;
-  return {
-    name: error.name ?? 'Error',
-    message: error.message,
-    ...(error.expected !== undefined && { expected: String(error.expected) }),
-    ...(error.actual !== undefined && { actual: String(error.actual) }),
-    ...(place && {
-      at: `${place.file ? basename(place.file.split('?')[0] ?? '') : ''}:${place.line}:${place.column}`,
-    }),
-  };
-}
-
-const placeOf = (testFile: string) => dirname(testFile).slice(join(ROOT, 'labs').length + 1);

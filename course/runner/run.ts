@@ -1,20 +1,29 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
 import type { StackUrls } from '../stack/open';
-import type { LabRun, Order, Report, Round, TestError } from './messages';
+import type { Beat, LabRun, Order, Report, Round, TestError } from './messages';
+import { TEST_TIMEOUT_MS } from './vitest-options';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BEACON_FD = 4;
 
-/** From one sign of life to the next, and no test may take longer than the tests' own time limit. */
-const SILENCE_MS = 7000;
+/** From one step to the next: the parts of a lab load, a hook runs. */
+const STEP_MS = 7000;
+/** No test may take longer than the tests' own time limit. */
+const TEST_MS = TEST_TIMEOUT_MS + 1000;
 /** Vitest itself has to load, on a slow machine with an empty cache. */
 const START_MS = 60_000;
+/** On servers that others use too, a test file waits for its turn (kit/stack.ts). */
+const TURN_MS = 70_000;
+/** The beacon's pulse is a quarter of a second. */
+const NO_PULSE_MS = 2000;
 
 export type Outcome =
   | { readonly kind: 'ran'; readonly runs: readonly LabRun[]; readonly unhandled: readonly TestError[] }
-  /** An endless loop: in a test, or while a file was being loaded. */
-  | { readonly kind: 'hung'; readonly test: string | undefined }
+  /** Nothing went on: a loop that blocks the thread, or a wait; in a test, or while a file was being loaded. */
+  | { readonly kind: 'hung'; readonly by: 'loop' | 'wait'; readonly test: string | undefined }
   /** The process ended by itself. */
   | {
       readonly kind: 'crashed';
@@ -24,10 +33,10 @@ export type Outcome =
     };
 
 export interface Runner {
-  /** One run at a time. */
+  /** One run at a time. It never settles once the runner is closed. */
   run(rounds: readonly Round[]): Promise<Outcome>;
   /** Where the servers are. Before the first run of a lab that needs them. */
-  use(stacks: readonly StackUrls[]): void;
+  use(stacks: readonly StackUrls[], how?: { readonly shared: boolean }): void;
   close(): void;
 }
 
@@ -37,77 +46,122 @@ export interface Runner {
  */
 export function openRunner({ passes = 1, workers = 1 } = {}): Runner {
   let stacks: readonly StackUrls[] = [];
-  let current = startChild(passes, workers);
+  let turnMs = STEP_MS;
+  let current = new Child(passes, workers);
+  let closed = false;
   return {
     async run(rounds) {
-      if (current.process.exitCode !== null || current.process.signalCode !== null) {
-        current = startChild(passes, workers);
-      }
-      current.send({ type: 'stacks', stacks });
-      return await current.run(rounds);
+      if (closed) return new Promise(() => {});
+      if (current.hasEnded) current = new Child(passes, workers);
+      const outcome = await current.run(rounds, stacks, turnMs);
+      // The next one loads while the learner reads.
+      if (current.hasEnded) current = new Child(passes, workers);
+      return outcome;
     },
-    use(urls) {
+    use(urls, { shared } = { shared: false }) {
       stacks = urls;
+      turnMs = shared ? TURN_MS : STEP_MS;
     },
-    close: () => current.process.kill('SIGKILL'),
+    close() {
+      closed = true;
+      current.close();
+    },
   };
 }
 
-function startChild(passes: number, workers: number) {
-  const child: ChildProcess = fork(join(ROOT, 'course/cli.cjs'), ['child', String(passes), String(workers)], {
-    cwd: ROOT,
-    // Far from UTC: where local time and UTC are one, code that confuses them passes.
-    env: { ...process.env, COURSE_BEACON_FD: String(BEACON_FD), NODE_ENV: 'test', TZ: 'America/New_York' },
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc', 'pipe'],
-  });
-  let output = '';
-  let test: string | undefined;
-  let touch = () => {};
-  const keep = (chunk: Buffer) => {
-    output = (output + chunk).slice(-4000);
-  };
-  child.stdout?.on('data', keep);
-  child.stderr?.on('data', keep);
-  child.stdio[BEACON_FD]?.on('data', (chunk: Buffer) => {
-    const last = String(chunk).trim().split('\n').at(-1);
-    if (last) test = JSON.parse(last);
-    touch();
-  });
+class Child {
+  readonly #process: ChildProcess;
+  #output = '';
+  #closed = false;
+  /** The step that the tests are at, and when it began. */
+  #step: Beat = { begins: 'nothing new' };
+  #stepAt = 0;
+  #pulseAt = 0;
 
-  return {
-    process: child,
-    send: (order: Order) => child.send(order),
-    run(rounds: readonly Round[]): Promise<Outcome> {
-      test = undefined;
-      output = '';
-      child.send({ type: 'run', rounds } satisfies Order);
-      return new Promise((settle) => {
-        const hung = () => {
-          end({ kind: 'hung', test });
-          child.kill('SIGKILL');
-        };
-        let timer = setTimeout(hung, START_MS);
-        touch = () => {
-          clearTimeout(timer);
-          timer = setTimeout(hung, SILENCE_MS);
-        };
-        const hear = (report: Report) => {
-          touch();
-          if (report.type === 'done') end({ kind: 'ran', runs: report.runs, unhandled: report.unhandled });
-          if (report.type === 'broken') end({ kind: 'crashed', test, how: report.message, output });
-        };
-        const gone = (code: number | null, signal: string | null) =>
-          end({ kind: 'crashed', test, how: signal ? `signal ${signal}` : `exit code ${code}`, output });
-        const end = (outcome: Outcome) => {
-          clearTimeout(timer);
-          touch = () => {};
-          child.off('message', hear);
-          child.off('exit', gone);
-          settle(outcome);
-        };
-        child.on('message', hear);
-        child.on('exit', gone);
+  constructor(passes: number, workers: number) {
+    this.#process = fork(join(ROOT, 'course/cli.cjs'), ['child', String(passes), String(workers)], {
+      cwd: ROOT,
+      // Far from UTC: where local time and UTC are one, code that confuses them passes.
+      env: { ...process.env, COURSE_BEACON_FD: String(BEACON_FD), NODE_ENV: 'test', TZ: 'America/New_York' },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc', 'pipe'],
+    });
+    // An order to a process that has just ended: its end is told by "close".
+    this.#process.on('error', () => {});
+    const { stdout, stderr, stdio } = this.#process;
+    for (const stream of [stdout, stderr]) {
+      stream?.on('data', (chunk) => {
+        this.#output = (this.#output + chunk).slice(-4000);
       });
-    },
-  };
+    }
+    const beacon = stdio[BEACON_FD];
+    if (beacon instanceof Readable) {
+      createInterface({ input: beacon }).on('line', (line) => this.#hear(JSON.parse(line)));
+    }
+  }
+
+  get hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null || this.#process.killed;
+  }
+
+  run(rounds: readonly Round[], stacks: readonly StackUrls[], turnMs: number): Promise<Outcome> {
+    this.#output = '';
+    this.#step = { begins: 'nothing new' };
+    this.#stepAt = performance.now();
+    this.#send({ type: 'stacks', stacks });
+    this.#send({ type: 'run', rounds });
+    return new Promise((settle) => {
+      const end = (outcome: Outcome) => {
+        clearInterval(watchdog);
+        this.#process.off('message', hear);
+        this.#process.off('close', gone);
+        if (!this.#closed) settle(outcome);
+      };
+      const hear = (report: Report) => {
+        this.#stepAt = performance.now();
+        if (report.type === 'done') end({ kind: 'ran', runs: report.runs, unhandled: report.unhandled });
+        if (report.type === 'broken') end(this.#crashed(report.message));
+      };
+      const gone = (code: number | null, signal: string | null) =>
+        end(this.#crashed(signal ? `It was ended by ${signal}.` : `Its exit code was ${code}.`));
+      const watchdog = setInterval(() => {
+        if (performance.now() - this.#stepAt < this.#patience(turnMs)) return;
+        const by = performance.now() - this.#pulseAt > NO_PULSE_MS ? 'loop' : 'wait';
+        end({ kind: 'hung', by, test: this.#test });
+        this.#process.kill('SIGKILL');
+      }, 100);
+      this.#process.on('message', hear);
+      // Not "exit": its last words are read by then.
+      this.#process.on('close', gone);
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#process.kill('SIGKILL');
+  }
+
+  #hear(beat: Beat): void {
+    this.#pulseAt = performance.now();
+    if (beat.begins === 'nothing new') return;
+    this.#step = beat;
+    this.#stepAt = this.#pulseAt;
+  }
+
+  #patience(turnMs: number): number {
+    if (this.#step.begins === 'nothing new') return START_MS;
+    if (this.#step.begins === 'test') return TEST_MS;
+    return this.#step.begins === 'hooks' ? turnMs : STEP_MS;
+  }
+
+  get #test(): string | undefined {
+    return this.#step.begins === 'test' ? this.#step.name : undefined;
+  }
+
+  #crashed(how: string): Outcome {
+    return { kind: 'crashed', test: this.#test, how, output: this.#output.trim() };
+  }
+
+  #send(order: Order): void {
+    this.#process.send(order);
+  }
 }

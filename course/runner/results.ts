@@ -1,0 +1,59 @@
+import { dirname, join, resolve } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
+import type { UserConsoleLog } from 'vitest';
+import type { TestCase, TestModule } from 'vitest/node';
+import { asError } from './errors';
+import type { LabRun, Round, TestError, TestResult } from './messages';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+/** A loop may print without end; the last of it is kept. */
+const PRINTED_AT_MOST = 4000;
+
+/** What the code under test writes to the console, by the id of the test that was running. */
+export class Printed {
+  readonly #texts = new Map<string, string>();
+
+  add({ taskId = '', content }: UserConsoleLog): void {
+    const text = this.of(taskId) + stripVTControlCharacters(content);
+    this.#texts.set(taskId, text.slice(-PRINTED_AT_MOST));
+  }
+
+  of(taskId: string): string {
+    return this.#texts.get(taskId) ?? '';
+  }
+
+  clear(): void {
+    this.#texts.clear();
+  }
+}
+
+/** Vitest's account of one test file, as far as a learner's screen or a proof needs it. */
+export function labRun(module: TestModule, round: Round | undefined, printed: Printed): LabRun {
+  const place = dirname(module.moduleId).slice(join(ROOT, 'labs').length + 1);
+  return {
+    place,
+    subject: round?.[place] ?? 'attempt',
+    tests: [...module.children.allTests()].map((test) => testResult(test, printed)),
+    fileErrors: module.errors().map((error) => asError(error)),
+    printed: printed.of(module.id),
+    ms: module.diagnostic().duration,
+  };
+}
+
+function testResult(test: TestCase, printed: Printed): TestResult {
+  const { state, errors } = test.result();
+  const [error] = errors ?? [];
+  return {
+    name: test.name,
+    state: state === 'passed' || state === 'failed' ? state : 'not run',
+    ...(error && { error: asError(error) }),
+    printed: printed.of(test.id),
+  };
+}
+
+/** An error that no test caught, with the test in whose lines it began. */
+export function unhandledError(error: unknown, modules: readonly TestModule[]): TestError {
+  const tests = modules.flatMap((module) => [...module.children.allTests()]);
+  const testOf = (line: number) => tests.findLast(({ location }) => location && location.line <= line)?.name;
+  return asError(error ?? {}, testOf);
+}
