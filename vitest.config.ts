@@ -12,6 +12,8 @@ export default defineConfig({
   plugins: [subjectResolver(() => subject)],
   test: {
     ...testOptions,
+    // The beacon belongs to the course's own runner, and speaks of labs.
+    setupFiles: [],
     include: ['labs/**/*.test.ts', 'tests/**/*.test.ts'],
     maxWorkers: 1,
     globalSetup: './course/runner/global-setup.ts',

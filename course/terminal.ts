@@ -14,7 +14,7 @@ export const yellow = style('yellow');
 export const cyan = style('cyan');
 
 /** Columns to fill: the terminal's, but never so many that a line gets hard to read. */
-export const width = (): number => Math.min(process.stdout.columns ?? 80, 100);
+export const width = (): number => Math.min(process.stdout.columns || 80, 100);
 
 /** Breaks `text` at spaces so that no line, its indent included, is wider than the terminal. */
 export function wrap(text: string, indent = ''): string {
