@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { scratchCourse } from './scratch';
+import { scratchCourse } from './support/scratch';
 
 const LAB = 'labs/01-fundamentals/01-hit-or-miss/hit-or-miss.ts';
 

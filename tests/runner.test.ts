@@ -1,134 +1,160 @@
-import { expect, onTestFinished, test } from 'vitest';
-import { scratchCourse } from './scratch';
+import { appendFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Change, type ScratchCourse, scratchCourse } from './prover/scratch';
+import { type Ended, Learner, run } from './support/course';
 
-const LAB = 'labs/01-fundamentals/04-lru';
-const SOLUTION = 'solutions/01-fundamentals/04-lru/lru.ts';
-const STACK_LAB = 'labs/01-fundamentals/01-hit-or-miss';
-const STACK_SOLUTION = 'solutions/01-fundamentals/01-hit-or-miss/hit-or-miss.ts';
-
-type Course = ReturnType<typeof scratchCourse>;
-
-function course(): Course {
-  const scratch = scratchCourse();
-  onTestFinished(() => scratch.end());
-  return scratch;
-}
-
-/** The lab solved, with one passage replaced. */
-function solved(scratch: Course, from = '', to = ''): void {
-  const solution = scratch.read(SOLUTION);
-  if (!solution.includes(from)) throw new Error(`the solution has no "${from}" any more: correct this test`);
-  scratch.write(`${LAB}/lru.ts`, solution.replace(from, to));
-}
-
-const GET = '    const entry = this.#entries.get(key);\n    if (entry === undefined) return undefined;\n';
-
-const PEEK = 'return this.#entries.get(key)?.value;';
-
-/** What a learner may do to the course, and the exit code that `npm test -- lru` answers with. */
-const scenarios: Record<string, { code: number; prepare(scratch: Course): void; args?: readonly string[] }> =
-  {
-    'not implemented': { code: 1, prepare: () => {} },
-    red: {
-      code: 1,
-      prepare: (scratch) =>
-        solved(scratch, '    this.#use(entry);\n    return entry.value;', '    return entry.value;'),
-    },
-    green: { code: 0, prepare: (scratch) => solved(scratch) },
-    'syntax error': {
-      code: 1,
-      prepare: (scratch) => solved(scratch, 'get size(): number {', 'get size(: number {'),
-    },
-    'type error': {
-      code: 0,
-      prepare: (scratch) =>
-        solved(
-          scratch,
-          'return this.#entries.has(key);',
-          "const no: number = 'text';\n    return no !== undefined && this.#entries.has(key);",
-        ),
-    },
-    'missing export': { code: 1, prepare: (scratch) => solved(scratch, 'export class Lru', 'class Lru') },
-    'endless loop': { code: 1, prepare: (scratch) => solved(scratch, GET, `${GET}    while (true) {}\n`) },
-    'process exit': { code: 1, prepare: (scratch) => solved(scratch, GET, `${GET}    process.exit(0);\n`) },
-    'unhandled rejection': {
-      code: 1,
-      prepare: (scratch) =>
-        solved(scratch, PEEK, `Promise.reject(new Error('nobody listens'));\n    ${PEEK}`),
-    },
-    'emptied test': {
-      code: 1,
-      prepare(scratch) {
-        solved(scratch);
-        scratch.write(`${LAB}/lru.test.ts`, '');
-      },
-    },
-    'edited test': {
-      code: 1,
-      prepare(scratch) {
-        solved(scratch);
-        scratch.write(`${LAB}/lru.test.ts`, `${scratch.read(`${LAB}/lru.test.ts`)}\n// easier now\n`);
-      },
-    },
-    'missing test': { code: 1, prepare: (scratch) => scratch.remove(`${LAB}/lru.test.ts`) },
-    'missing starter': { code: 1, prepare: (scratch) => scratch.remove(`${LAB}/lru.ts`) },
-    'unknown name': { code: 2, prepare: () => {}, args: ['test', 'lur'] },
-    'unknown command': { code: 2, prepare: () => {}, args: ['tset'] },
+/** The learner's file: the solution, with one passage replaced. */
+const attempt =
+  (passage = '', replacement = ''): Change =>
+  (files) => {
+    const solution = files.get('memo.ts') ?? '';
+    if (!solution.includes(passage)) throw new Error(`the solution does not hold ${passage}`);
+    files.set('pristine', files.get('starter.ts') ?? '');
+    files.set(
+      'starter.ts',
+      solution.replace(passage, () => replacement),
+    );
   };
 
-test.concurrent.for(Object.entries(scenarios))(
-  '%s',
-  { timeout: 60_000 },
-  async ([name, { code, prepare, args }], { expect, onTestFinished }) => {
-    const scratch = scratchCourse();
-    onTestFinished(() => scratch.end());
-    prepare(scratch);
-    const ended = await scratch.run(args ?? ['test', 'lru']);
-    await expect(ended.output).toMatchFileSnapshot(`texts/${name.replaceAll(' ', '-')}.txt`);
-    expect(ended.code).toBe(code);
-  },
-);
+const KNOWN = 'const known = this.#values.get(key);';
+const LAST = '  // #endregion\n}\n';
+const inGet = (code: string) => attempt(KNOWN, `${code}\n    ${KNOWN}`);
+const atTheEnd = (code: string) => attempt(LAST, `${LAST}\n${code}\n`);
 
-test('a promise that never settles and a connection left open are told, on real servers', {
-  timeout: 60_000,
-}, async () => {
-  const scratch = course();
-  const solution = scratch.read(STACK_SOLUTION);
-  const load = '    const start = now();\n    const [rows]';
-  scratch.write(
-    `${STACK_LAB}/hit-or-miss.ts`,
-    solution.replace(load, `    await new Promise(() => {});\n${load}`),
+/** A lab on servers, in whose test Redis goes away. */
+const losesRedis: Change = (files) => {
+  attempt()(files);
+  files.set(
+    'checks.ts',
+    `import { expect, test } from 'vitest';
+import { useStack } from '#kit/stack';
+import { Memo } from './memo';
+
+const stack = useStack();
+
+test('a second get does not load again', async () => {
+  await stack.redis.call('shutdown', 'nosave').catch(() => {});
+  const cache = new Memo(async (key) => String(await stack.redis.get(key)));
+  expect(await cache.get('a')).toBe('a');
+});
+`,
   );
-  const hung = await scratch.run(['test', 'hit-or-miss']);
-  await expect(hung.output).toMatchFileSnapshot('texts/never-settles.txt');
-  expect(hung.code).toBe(1);
+};
 
-  const opened = solution
-    .replace("import type { Redis } from 'ioredis';", "import { Redis } from 'ioredis';")
-    .replace(load, `    new Redis(redis.options);\n${load}`);
-  scratch.write(`${STACK_LAB}/hit-or-miss.ts`, opened);
-  const left = await scratch.run(['test', 'hit-or-miss']);
-  expect(left.output).toContain('left something open');
-  expect(left.code).toBe(1);
+/** What is done to a lab, the exit code of its run, and what becomes of its files before it. */
+type Scenario = readonly [code: number, change: Change, spoil?: (lab: string) => void];
+
+const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  green: [0, attempt()],
+  'not-implemented': [1, () => {}],
+  red: [1, inGet("console.log('asked for', key);\n    this.#values.clear();")],
+  'thrown-error': [1, attempt('this.#values.set(key, value);', 'this.#values.keep(key, value);')],
+  'type-error': [0, inGet('const count: number = key;')],
+  'syntax-error': [1, attempt('async get(key: string)', 'async get(key: string')],
+  'missing-export': [1, attempt('export class', 'class')],
+  'error-while-loading': [1, atTheEnd("throw new Error('too early');")],
+  'process-exit': [1, inGet('process.exit(0);')],
+  crash: [1, inGet("process.kill(process.pid, 'SIGKILL');\n    await new Promise(() => {});")],
+  'unhandled-rejection': [1, inGet("Promise.reject(new Error('nobody listens'));")],
+  'left-open': [1, inGet('setInterval(() => this.#values.clear(), 60_000);')],
+  'never-settles': [1, inGet('await new Promise(() => {});')],
+  'missing-starter': [1, () => {}, (lab) => rmSync(`${lab}.ts`)],
+  'missing-test': [1, () => {}, (lab) => rmSync(`${lab}.test.ts`)],
+  'emptied-test': [1, attempt(), (lab) => truncateSync(`${lab}.test.ts`)],
+  'edited-test': [1, attempt(), (lab) => appendFileSync(`${lab}.test.ts`, '// easier now\n')],
+  'edited-test-red': [1, () => {}, (lab) => appendFileSync(`${lab}.test.ts`, '// easier now\n')],
+  'broken-test': [1, attempt(), (lab) => appendFileSync(`${lab}.test.ts`, '}\n')],
+};
+
+const courses: ScratchCourse[] = [];
+
+/** A course of these labs, after one that is solved in none: the current lab. */
+function openCourse(scenarios: Readonly<Record<string, Scenario>>): ScratchCourse {
+  const changes = Object.entries(scenarios).map(([name, [, change]]) => [name, change] as const);
+  const course = scratchCourse({ memo: () => {}, ...Object.fromEntries(changes) });
+  for (const [name, [, , spoil]] of Object.entries(scenarios)) {
+    spoil?.(join(course.root, 'labs', course.place(name), name));
+  }
+  courses.push(course);
+  return course;
+}
+
+/** What the runner said of each lab: two learners, one for each core, go through the labs one by one. */
+const answers = new Map<string, Ended>();
+/** What takes long by its nature goes on meanwhile. */
+const slow: Record<string, Promise<Ended>> = {};
+let course: ScratchCourse;
+
+beforeAll(async () => {
+  course = openCourse({
+    'endless-loop': [1, inGet('while (true) {}')],
+    'dead-redis': [2, losesRedis],
+  });
+  for (const name of ['endless-loop', 'dead-redis']) slow[name] = npmTest(name);
+
+  const all = Object.entries(SCENARIOS);
+  const half = Math.ceil(all.length / 2);
+  await Promise.all([all.slice(0, half), all.slice(half)].map(goThrough));
+}, 120_000);
+
+async function goThrough(scenarios: readonly (readonly [string, Scenario])[]): Promise<void> {
+  const learner = new Learner(openCourse(Object.fromEntries(scenarios)).root);
+  for (const [name] of scenarios) answers.set(name, await learner.test(name));
+  learner.leave();
+}
+
+afterAll(async () => {
+  await Promise.allSettled(Object.values(slow));
+  for (const { root } of courses) rmSync(root, { recursive: true });
 });
 
-test('no servers, an old Node and a damaged progress file are told', { timeout: 60_000 }, async () => {
-  const scratch = course();
-  const refused = await scratch.run(['test', 'hit-or-miss'], {
-    REDIS_URL: 'redis://127.0.0.1:1',
-    MYSQL_URL: 'mysql://root@127.0.0.1:1',
-  });
-  await expect(refused.output).toMatchFileSnapshot('texts/no-servers.txt');
-  expect(refused.code).toBe(2);
+const npmTest = (name: string, env = {}) => run(course.root, ['course/cli.cjs', 'test', name], env);
 
-  scratch.write('old.cjs', "Object.defineProperty(process.versions, 'node', { value: '18.20.4' });");
-  const old = await scratch.node(['-r', './old.cjs', 'course/cli.cjs', 'test']);
-  await expect(old.output).toMatchFileSnapshot('texts/old-node.txt');
-  expect(old.code).toBe(2);
+async function expectKept(name: string, ended: Ended | undefined, code: number): Promise<void> {
+  const output = ended?.output.replace(/\b99\.\d+/g, '99.<n>').replace(/99-proof\/\d+-/g, '99-proof/<n>-');
+  await expect(output).toMatchFileSnapshot(`texts/${name}.txt`);
+  expect(ended?.code).toBe(code);
+}
 
-  await scratch.run(['test', 'lru']);
-  scratch.write('.course/progress.json', '{"passed":');
-  const damaged = await scratch.run(['list']);
-  await expect(damaged.output).toMatchFileSnapshot('texts/damaged-progress.txt');
-  expect(damaged.code).toBe(0);
+test.each(Object.entries(SCENARIOS))('%s', async (name, [code]) => {
+  await expectKept(name, answers.get(name), code);
+});
+
+test('an unknown name and an unknown command are answered with the nearest', async () => {
+  await expectKept('unknown-name', await npmTest('mmeo'), 2);
+  await expectKept('unknown-command', await run(course.root, ['course/cli.cjs', 'tset']), 2);
+});
+
+test('no servers', async () => {
+  const nowhere = { REDIS_URL: 'redis://127.0.0.1:1', MYSQL_URL: 'mysql://root@127.0.0.1:1' };
+  await expectKept('no-servers', await npmTest('dead-redis', nowhere), 2);
+});
+
+test('an old Node', async () => {
+  writeFileSync(
+    join(course.root, 'old.cjs'),
+    "Object.defineProperty(process.versions, 'node', { value: '18.20.4' });",
+  );
+  await expectKept('old-node', await run(course.root, ['-r', './old.cjs', 'course/cli.cjs', 'test']), 2);
+});
+
+test('a damaged progress file is set aside, and one that cannot be written stops nothing', async () => {
+  const { root } = openCourse({});
+  writeFileSync(join(root, '.course'), '');
+  await expectKept('progress-not-saved', await run(root, ['course/cli.cjs', 'hint']), 0);
+  rmSync(join(root, '.course'));
+  await run(root, ['course/cli.cjs', 'hint']);
+  writeFileSync(join(root, '.course/progress.json'), '{"passed":');
+  await expectKept('damaged-progress', await run(root, ['course/cli.cjs', 'hint']), 0);
+});
+
+test('an endless loop is ended, and named', { timeout: 60_000 }, async () => {
+  await expectKept('endless-loop', await slow['endless-loop'], 1);
+});
+
+test('a server that dies in the middle of a run is named, and nothing is counted', {
+  timeout: 60_000,
+}, async () => {
+  await expectKept('dead-redis', await slow['dead-redis'], 2);
 });

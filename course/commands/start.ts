@@ -1,12 +1,12 @@
 import { type Lab, labs } from '../catalog';
 import { currentLab } from '../progress';
 import { Refusal } from '../refusal';
-import { print } from '../report';
 import { openSession, type Session } from '../session';
 import { onEnd } from '../signals';
 import { openStack } from '../stack/open';
 import { Desk } from './desk';
 import { standing } from './study';
+import { runLabs } from './test';
 
 /** `npm start`: sets up what is missing, starts the stack, and answers every save of the current lab. */
 export async function start(args: readonly string[]): Promise<number> {
@@ -20,18 +20,12 @@ export async function start(args: readonly string[]): Promise<number> {
     const lab = current ?? labs().at(-1);
     if (!lab) throw new Refusal('There is no lab here. Is this a complete copy of the course?');
     if (process.stdin.isTTY && process.stdout.isTTY) return await watchLabs(session, lab);
+    // Without a terminal there is nobody to watch for.
     console.log(`${standing()}\n`);
-    return current ? await once(session, current) : 0;
+    return current ? await runLabs(session, [current]) : 0;
   } finally {
     await session.close();
   }
-}
-
-/** Without a terminal there is nobody to watch for. */
-async function once(session: Session, lab: Lab): Promise<number> {
-  const [answer] = await session.run([lab]);
-  if (answer) await print(answer);
-  return answer?.verdict.kind === 'passed' ? 0 : 1;
 }
 
 function watchLabs(session: Session, lab: Lab): Promise<number> {

@@ -2,7 +2,7 @@ import { find, type Lab, labs, nearest } from '../catalog';
 import { currentLab } from '../progress';
 import { Refusal } from '../refusal';
 import { line, print } from '../report';
-import { openSession } from '../session';
+import { openSession, type Session } from '../session';
 import { onEnd } from '../signals';
 import type { Answer } from '../verdict';
 
@@ -12,21 +12,26 @@ export async function test(names: readonly string[]): Promise<number> {
   const session = openSession();
   onEnd(() => session.close());
   try {
-    const answers: Answer[] = [];
-    for (const lab of chosen) {
-      const [answer] = await session.run([lab]);
-      if (!answer) continue;
-      answers.push(answer);
-      if (chosen.length > 1) console.log(line(answer));
-    }
-    const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
-    const shown = red[0] ?? answers.at(-1);
-    if (chosen.length > 1) console.log();
-    if (shown) await print(shown);
-    return red.length > 0 ? 1 : 0;
+    return await runLabs(session, chosen);
   } finally {
     await session.close();
   }
+}
+
+/** Runs the labs and tells what came of them. @returns the exit code */
+export async function runLabs(session: Session, chosen: readonly Lab[]): Promise<number> {
+  const answers: Answer[] = [];
+  for (const lab of chosen) {
+    const [answer] = await session.run([lab]);
+    if (!answer) continue;
+    answers.push(answer);
+    if (chosen.length > 1) console.log(line(answer));
+  }
+  const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
+  const shown = red[0] ?? answers.at(-1);
+  if (chosen.length > 1) console.log();
+  if (shown) await print(shown);
+  return red.length > 0 ? 1 : 0;
 }
 
 /** The labs that `names` mean; with no name the current one, or all when everything is passed. */

@@ -31,7 +31,7 @@ export function typeErrors(file: string): Promise<readonly string[]> {
     },
   );
   // The tests come first: the answer to a save is theirs.
-  if (compiler.pid !== undefined) setPriority(compiler.pid, constants.priority.PRIORITY_LOW);
+  if (compiler.pid !== undefined) setPriority(compiler.pid, constants.priority.PRIORITY_BELOW_NORMAL);
   let output = '';
   compiler.stdout.on('data', (chunk) => {
     output += chunk;
