@@ -40,8 +40,6 @@ export function openSession(open: () => Promise<Stack> = openStack, { eager = fa
   if (eager) opened();
 
   async function verdictOf(lab: Lab): Promise<Verdict> {
-    const early = beforeRun(lab);
-    if (early) return early;
     const servers = needsStack(lab) ? await opened() : undefined;
     if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
     const verdict = judge(lab, await runner.run([{ [lab.place]: 'attempt' }]));
@@ -59,13 +57,13 @@ export function openSession(open: () => Promise<Stack> = openStack, { eager = fa
     async run(labs) {
       const answers: Answer[] = [];
       for (const lab of labs) {
-        const found = typeErrors(lab.files.starter);
-        const verdict = await verdictOf(lab);
+        const early = beforeRun(lab);
+        const types = early?.kind === 'void' ? NO_ERRORS : typeErrors(lab.files.starter);
+        const verdict = early ?? (await verdictOf(lab));
         remember(lab, verdict);
         // A syntax error is told once, by the verdict.
-        const told =
-          verdict.kind === 'void' || (verdict.kind === 'stopped' && verdict.why === 'syntax error');
-        answers.push({ lab, verdict, typeErrors: told ? Promise.resolve([]) : found });
+        const told = verdict.kind === 'stopped' && verdict.why === 'syntax error';
+        answers.push({ lab, verdict, typeErrors: told ? NO_ERRORS : types });
       }
       return answers;
     },
@@ -75,6 +73,8 @@ export function openSession(open: () => Promise<Stack> = openStack, { eager = fa
     },
   };
 }
+
+const NO_ERRORS: Answer['typeErrors'] = Promise.resolve([]);
 
 function needsStack(lab: Lab): boolean {
   try {

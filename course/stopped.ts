@@ -13,7 +13,7 @@ export const stoppedWords = ({ why, test }: Stopped): Words => STOPPED[why](test
 const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
   'endless loop': (inTest) => ({
     what: inTest
-      ? 'An endless loop: this test went on for 5 s without a pause, and was ended.'
+      ? 'An endless loop: this test went past its time limit without a pause, and was ended.'
       : 'An endless loop: your file was still being loaded after 7 s, and the run was ended.',
     remedy: 'Look for a loop whose condition never becomes false.',
   }),

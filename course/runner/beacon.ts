@@ -19,7 +19,7 @@ let test: string | undefined;
 beforeAll(() => void tell({ begins: 'hooks' }));
 beforeEach(({ task }) => {
   test = task.name;
-  tell({ begins: 'test', name: task.name });
+  tell({ begins: 'test', name: task.name, limitMs: task.timeout });
 });
 
 const connections: { socket: Socket; test: string | undefined }[] = [];

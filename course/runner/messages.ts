@@ -53,5 +53,5 @@ export type Report =
 export type Beat =
   | { readonly begins: 'load' }
   | { readonly begins: 'hooks' }
-  | { readonly begins: 'test'; readonly name: string }
+  | { readonly begins: 'test'; readonly name: string; readonly limitMs: number }
   | { readonly begins: 'nothing new' };

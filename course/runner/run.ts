@@ -4,15 +4,14 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { StackUrls } from '../stack/open';
 import type { Beat, LabRun, Order, Report, Round, TestError } from './messages';
-import { TEST_TIMEOUT_MS } from './vitest-options';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BEACON_FD = 4;
 
 /** From one step to the next: the parts of a lab load, a hook runs. */
 const STEP_MS = 7000;
-/** No test may take longer than the tests' own time limit. */
-const TEST_MS = TEST_TIMEOUT_MS + 1000;
+/** Vitest itself ends a test that is over its time limit, if the test lets it. */
+const OVER_LIMIT_MS = 1000;
 /** Vitest itself has to load, on a slow machine with an empty cache. */
 const START_MS = 60_000;
 /** On servers that others use too, a test file waits for its turn (kit/stack.ts). */
@@ -149,7 +148,7 @@ class Child {
 
   #patience(turnMs: number): number {
     if (this.#step.begins === 'nothing new') return START_MS;
-    if (this.#step.begins === 'test') return TEST_MS;
+    if (this.#step.begins === 'test') return this.#step.limitMs + OVER_LIMIT_MS;
     return this.#step.begins === 'hooks' ? turnMs : STEP_MS;
   }
 

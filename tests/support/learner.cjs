@@ -9,6 +9,11 @@ process.on('disconnect', () => process.exit());
 process.on('message', async (name) => {
   const rows = [];
   console.log = (...words) => rows.push(words.join(' '));
-  const code = await runLabs(session, choose([name]));
-  process.send({ code, output: rows.join('\n') });
+  try {
+    const code = await runLabs(session, choose([name]));
+    process.send({ code, output: rows.join('\n') });
+  } catch (error) {
+    // As main.ts answers: the command or the machine is wrong.
+    process.send({ code: 2, output: error.message });
+  }
 });
