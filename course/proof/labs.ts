@@ -5,14 +5,14 @@ import { helpFor, hintSections } from '../lesson';
 import { applyMistake, readMistake } from '../mistake';
 import type { LabRun, TestResult } from '../runner/messages';
 import { digest } from '../seal';
-import type { StackUrls } from '../stack/types';
+import type { Stack } from '../stack/types';
 import { fileOf, runOf, runTrials, type Trial, trialsOf } from './trials';
 
 /**
  * Proves labs: the solution passes, the starter fails as a starter, every mistake is rejected by the test that its diff
  * names, and every test rejects a mistake. @returns problems, one sentence each with file and remedy; none is a proof
  */
-export async function proveLabs(labs: readonly Lab[], stacks: readonly StackUrls[]): Promise<string[]> {
+export async function proveLabs(labs: readonly Lab[], stacks: readonly Stack[]): Promise<string[]> {
   const runnable = labs.filter((lab) => obstacles(lab).length === 0);
   const { runs, lost } = await runTrials(runnable.flatMap(trialsOf), stacks);
   return [
@@ -40,9 +40,7 @@ function paperProblems(lab: Lab): string[] {
   const read = (path: string) => readFileSync(path, 'utf8');
   const count = mistakesOf(lab).length;
   return [
-    ...(count < 4
-      ? [`${shown(lab.files.mistakes)}: ${count} mistakes: a lab keeps at least 4: add ${4 - count}`]
-      : []),
+    ...(count < 4 ? [`${shown(lab.files.mistakes)}: a lab keeps at least 4 mistakes: add ${4 - count}`] : []),
     ...(read(starter) === read(pristine)
       ? []
       : [
@@ -69,7 +67,9 @@ function labProblems(lab: Lab, runs: readonly LabRun[]): string[] {
   if (names.length === 0 || results.some(({ state }) => state !== 'passed')) {
     return solutionProblems(lab, solution.run);
   }
-  const idle = names.filter((name) => !mistakes.some(({ run }) => failed(run, name)));
+  // A mistake that did not run may be the one that a test rejects.
+  const allRan = mistakes.every(({ run }) => run && run.tests.length > 0);
+  const idle = allRan ? names.filter((name) => !mistakes.some(({ run }) => failed(run, name))) : [];
   return [
     ...solutionProblems(lab, solution.run),
     ...(starter?.run ? starterProblems(lab, starter.run) : []),

@@ -3,7 +3,7 @@ import { type Lab, mistakesOf, shown } from '../catalog';
 import type { LabRun, Round } from '../runner/messages';
 import { type Outcome, openRunner, type Runner } from '../runner/run';
 import type { Subject } from '../runner/subject';
-import type { StackUrls } from '../stack/types';
+import type { Stack } from '../stack/types';
 
 /** A lab's tests against one subject. */
 export interface Trial {
@@ -24,19 +24,20 @@ export const trialsOf = (lab: Lab): Trial[] => [
   ...mistakesOf(lab).map((mistake): Trial => ({ lab, subject: `mistakes/${mistake}` })),
 ];
 
-/** Runs trials in one process. Where one of them hangs or ends it, halves are run until that one is found. */
-export async function runTrials(trials: readonly Trial[], stacks: readonly StackUrls[]): Promise<Trials> {
+export async function runTrials(trials: readonly Trial[], stacks: readonly Stack[]): Promise<Trials> {
+  if (trials.length === 0) return { runs: [], lost: [] };
   const runner = openRunner({ passes: roundsOf(trials).length, workers: stacks.length });
-  runner.use(stacks);
+  runner.use(stacks, { shared: stacks.some(({ kind }) => kind !== 'private') });
   try {
-    return await runHalving(trials, runner);
+    return await halving(trials, (rounds) => runner.run(rounds));
   } finally {
     runner.close();
   }
 }
 
-async function runHalving(trials: readonly Trial[], runner: Runner): Promise<Trials> {
-  const outcome = await runner.run(roundsOf(trials));
+/** Runs trials together. Where one of them hangs or ends the process, halves are run until that one is found. */
+export async function halving(trials: readonly Trial[], run: Runner['run']): Promise<Trials> {
+  const outcome = await run(roundsOf(trials));
   const trouble = troubleOf(outcome);
   if (outcome.kind === 'ran' && !trouble) {
     const idle = trials.filter((trial) => !runOf(outcome.runs, trial));
@@ -51,10 +52,7 @@ async function runHalving(trials: readonly Trial[], runner: Runner): Promise<Tri
     return { runs: [], lost: [`${file}: ${trouble}: it may fail by an assertion only`] };
   }
   const middle = Math.ceil(trials.length / 2);
-  const halves = [
-    await runHalving(trials.slice(0, middle), runner),
-    await runHalving(trials.slice(middle), runner),
-  ];
+  const halves = [await halving(trials.slice(0, middle), run), await halving(trials.slice(middle), run)];
   const lost = halves.flatMap((half) => half.lost);
   return {
     runs: halves.flatMap(({ runs }) => runs),
@@ -93,5 +91,5 @@ function troubleOf(outcome: Outcome): string | undefined {
     return error && `throws where no test sees it (${error.message.split('\n')[0]})`;
   }
   const where = outcome.test ? `in the test "${outcome.test}"` : 'while it is loaded';
-  return outcome.kind === 'hung' ? `hangs ${where}` : `ends the test process (${outcome.how}) ${where}`;
+  return outcome.kind === 'hung' ? `hangs ${where}` : `ends the test process ${where} (${outcome.how})`;
 }

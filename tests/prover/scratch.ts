@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import {
   cpSync,
   mkdirSync,
@@ -74,23 +73,4 @@ function soundLab(): Files {
   );
   const files = new Map(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
   return files.set('lesson.md', files.get('lesson.md')?.replace('PADDING', 'word '.repeat(900)) ?? '');
-}
-
-/** `npm run verify -- NAMES` in the scratch course. */
-export function verify(
-  root: string,
-  names: readonly string[],
-): Promise<{ code: number | null; output: string }> {
-  const cli = spawn(process.execPath, ['course/cli.cjs', 'verify', ...names], {
-    cwd: root,
-    // With CI set, Vitest has words of its own for a focused test.
-    env: { ...process.env, CI: '' },
-  });
-  let output = '';
-  const keep = (chunk: Buffer) => {
-    output += chunk;
-  };
-  cli.stdout.on('data', keep);
-  cli.stderr.on('data', keep);
-  return new Promise((resolve) => cli.once('close', (code) => resolve({ code, output })));
 }

@@ -1,0 +1,183 @@
+import type { Change, Files } from './scratch';
+
+/** What is done to the sound lab, and what must be said of it. */
+export type Breakage = readonly [change: Change, ...problems: (string | RegExp)[]];
+export type Breakages = Readonly<Record<string, Breakage>>;
+
+const AGAIN = 'a second get does not load again';
+const OWN = 'each key has its own value';
+const MISTAKE = 'mistakes/keeps-the-last.diff';
+
+const text = (files: Files, name: string) => files.get(name) ?? '';
+const edit =
+  (name: string, from: string | RegExp, to: string): Change =>
+  (files) => {
+    const edited = text(files, name).replace(from, () => to);
+    if (edited === files.get(name)) throw new Error(`${name} does not hold ${from}`);
+    files.set(name, edited);
+  };
+const add =
+  (name: string, more: string): Change =>
+  (files) => {
+    files.set(name, text(files, name) + more);
+  };
+const leaveOut =
+  (name: string): Change =>
+  (files) => {
+    files.delete(name);
+  };
+export const all =
+  (...changes: readonly Change[]): Change =>
+  (files) => {
+    for (const change of changes) change(files);
+  };
+const inMistake = (code: string) => edit(MISTAKE, 'this.#values.clear();', code);
+const inStarter = (code: string) => edit('starter.ts', "throw new Error('not implemented');", code);
+const newTest = (body: string) =>
+  all(add('checks.ts', `\ntest('it works', ${body});\n`), add('hints.md', '\n## it works\n\n1. Think.\n'));
+
+const NOT_BY = (reason: string) =>
+  `solutions/PLACE/${MISTAKE}: must be rejected by an assertion of "${AGAIN}", not by: ${reason}: let the test expect what it should see, or choose another mistake`;
+const NOT_AS_STARTER = (test: string, how: string) =>
+  `solutions/PLACE/starter.ts: the test "${test}" must fail by "not implemented" and ${how}: let it throw where the learner has to write, and the test come there`;
+const IDLE =
+  'labs/PLACE/memo.test.ts: the test "it works" rejects no mistake: sharpen it, or add the mistake it is for';
+const NOT_RUN = 'labs/PLACE/memo.test.ts: the test "it works" was not run: let nothing skip it';
+
+/** Each is a lab of its own, and proven with the others in one run. */
+export const LAB: Breakages = {
+  'a weak test': [newTest("async () => expect(await new Memo(async () => 'a').get('')).toBe('a')"), IDLE],
+  'an empty test': [newTest('() => {}'), NOT_AS_STARTER('it works', 'passed'), IDLE],
+  'a test without a body': [newTest('{}'), NOT_RUN],
+  'a test that skips itself': [newTest('({ skip }) => skip()'), NOT_RUN],
+  'a skipped test': [
+    edit('checks.ts', 'test(', 'test.skip('),
+    'labs/PLACE/memo.test.ts: test.skip hides tests: remove it',
+  ],
+  'a focused test': [
+    edit('checks.ts', 'test(', 'test.concurrent.only('),
+    'labs/PLACE/memo.test.ts: test.concurrent.only hides tests: remove it',
+  ],
+  'a test file without tests': [
+    edit('checks.ts', /^test\([\s\S]*/m, ''),
+    'labs/PLACE/memo.test.ts: no test was run (No test suite found in file labs/PLACE/memo.test.ts): a run that executes nothing proves nothing',
+  ],
+  'an edited test file': [
+    (files) => files.set('seal', 'of another text'),
+    'labs/PLACE/memo.test.ts differs from its seal memo.test.ts.sha256: git checkout labs/PLACE/memo.test.ts, or npm run sync if you are its author',
+  ],
+
+  'a mistake that survives': [
+    inMistake('this.#values.delete(key);'),
+    `solutions/PLACE/${MISTAKE}: survives: the test "${AGAIN}" does not reject it: sharpen the test`,
+  ],
+  'a mistake that crashes': [inMistake("throw new TypeError('boom');"), NOT_BY('TypeError: boom')],
+  'a mistake that never settles': [
+    inMistake("if (key === 'b') await new Promise(() => {});"),
+    NOT_BY('Error: Test timed out in 1000ms.'),
+  ],
+  'a mistake that does not apply': [
+    edit(MISTAKE, 'await this.#load(key)', 'await load(key)'),
+    `solutions/PLACE/${MISTAKE}: does not apply to the solution: make the diff again`,
+  ],
+  'a mistake that does not load': [
+    inMistake('this.#values.clear('),
+    /^solutions\/PLACE\/mistakes\/keeps-the-last.diff: could not be run \(.+\): correct the diff$/,
+  ],
+  'a mistake that names no test': [
+    edit(MISTAKE, `Rejected-by: ${AGAIN}`, 'Rejected-by: it works'),
+    `solutions/PLACE/${MISTAKE}: no test is called "it works": correct the line Rejected-by`,
+  ],
+  'a mistake without a header': [
+    edit(MISTAKE, /^Mistake: [\s\S]+?(?=^---)/m, ''),
+    `solutions/PLACE/${MISTAKE}: the line "Mistake: …" is missing above the diff: add it`,
+  ],
+  'only three mistakes': [
+    leaveOut(MISTAKE),
+    'solutions/PLACE/mistakes: a lab keeps at least 4 mistakes: add 1',
+  ],
+
+  'a starter that passes a test': [
+    inStarter("if (key !== 'b') return key.toUpperCase();\n    throw new Error('not implemented');"),
+    NOT_AS_STARTER(OWN, 'passed'),
+  ],
+  'a starter that never settles': [
+    inStarter("if (key === 'a') return new Promise(() => {});\n    throw new Error('not implemented');"),
+    NOT_AS_STARTER(AGAIN, 'failed by: Error: Test timed out in 1000ms.'),
+  ],
+  'a starter that does not load': [
+    edit('starter.ts', '/** ', "import './nowhere';\n\n/** "),
+    "solutions/PLACE/starter.ts: its tests did not run (Cannot find module './nowhere' imported from solutions/PLACE/starter.ts): it must load",
+  ],
+  'a starter with an answer in it': [
+    all((files) => files.set('pristine', text(files, 'starter.ts')), inStarter("return 'an answer';")),
+    'labs/PLACE/memo.ts differs from solutions/PLACE/starter.ts: npm run reset -- memo, or npm run sync if you are its author',
+  ],
+
+  'a solution that fails': [
+    edit('memo.ts', '#load = load;', "#load = async () => 'same';"),
+    ...[
+      `${AGAIN}" (AssertionError: expected [] to deeply equal [ 'a', 'b' ])`,
+      `${OWN}" (AssertionError: expected [ 'same', 'same', 'same' ] to deeply equal [ 'X', 'Y', 'X' ])`,
+    ].map((how) => `solutions/PLACE/memo.ts: fails its own test "${how}: mend the one or the other`),
+  ],
+  'no solution': [
+    leaveOut('memo.ts'),
+    'solutions/PLACE/memo.ts is missing: each lab has its solution',
+    'chapters/PLACE.md: solutions/PLACE/memo.ts#get does not exist: name a file, and a region that is in it',
+  ],
+  'a test without hints': [
+    edit('hints.md', '1. Under which name is a value kept?', ''),
+    `labs/PLACE/hints.md: no hints for the test "${OWN}": write "1. …" under "## ${OWN}"`,
+  ],
+  'hints without a test': [
+    add('hints.md', '\n## it works\n\n1. Think.\n'),
+    'labs/PLACE/hints.md: "it works" is no test: rename the heading',
+  ],
+};
+
+/** All of them are in one lab. */
+export const TEXT: Breakages = {
+  'a broken link': [
+    edit('lesson.md', '/memo.test.ts)', '/tests.ts)'),
+    'chapters/PLACE.md: the link ../../labs/PLACE/tests.ts leads nowhere: correct it or add labs/PLACE/tests.ts',
+  ],
+  'a broken anchor': [
+    edit('hints.md', '#one-value-for-all', '#one-for-all'),
+    'labs/PLACE/hints.md: the link ../../../chapters/PLACE.md#one-for-all names no heading of chapters/PLACE.md: correct the one or the other',
+  ],
+  'a snippet that differs': [
+    edit('lesson.md', '  return value;', '  return known;'),
+    'chapters/PLACE.md: the block from solutions/PLACE/memo.ts#get differs from the file: npm run sync',
+  ],
+  'a snippet from nowhere': [
+    add('lesson.md', '\n```ts file=solutions/99-proof/01-memo/memo.ts#set\n```\n'),
+    'chapters/PLACE.md: solutions/PLACE/memo.ts#set does not exist: name a file, and a region that is in it',
+  ],
+  'an unmarked code block': [
+    add('lesson.md', '\n```ts\ncache.clear();\n```\n'),
+    'chapters/PLACE.md: the block "cache.clear();" has no source: mark it file=PATH#REGION, fragment or wrong',
+  ],
+  'a code block in a list': [
+    add('lesson.md', '\n- Clear it:\n\n  ```ts\n  cache.clear();\n  ```\n'),
+    'chapters/PLACE.md: the block "```ts" is overlooked: begin its line with three backticks',
+  ],
+  'wrong headings': [
+    edit('lesson.md', '## Read more', '## Sources'),
+    'chapters/PLACE.md: the headings must be: How it works, In code, What breaks it, Measured, The lab, In an interview, Read more',
+  ],
+  'too few words': [
+    edit('lesson.md', 'word '.repeat(500), ''),
+    /^chapters\/PLACE.md: 4\d\d words: make them 900 to 1800$/,
+  ],
+  'no front matter': [
+    edit('lesson.md', /^---[\s\S]+?---\n/, ''),
+    ...['title', 'minutes', 'guide'].map(
+      (field) => `chapters/PLACE.md: the front matter lacks "${field}": add it`,
+    ),
+  ],
+  'a figure that nothing measured': [
+    edit('lesson.md', 'Nothing.', 'It is <!-- measured:ratio --><!-- /measured --> as fast.'),
+    'chapters/PLACE.md: nothing was measured for <!-- measured:ratio -->: npm run measure -- memo --write',
+  ],
+};
