@@ -9,7 +9,7 @@ const subject = (process.env.COURSE_SUBJECT ?? 'attempt') as Subject;
 process.env.TZ = 'America/New_York';
 
 export default defineConfig({
-  plugins: [subjectResolver(() => subject)],
+  plugins: [subjectResolver(subject)],
   test: {
     ...testOptions,
     // The beacon belongs to the course's own runner, and speaks of labs.

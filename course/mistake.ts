@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { applyPatch } from 'diff';
 
-/** A plausible wrong solution: a diff on the solution under three lines that tell its story. */
+/** A plausible wrong solution: a diff on the solution under the lines that tell its story. */
 export interface Mistake {
   readonly title: string;
   readonly why: string;
-  /** The name of the test that must reject it. */
-  readonly rejectedBy: string;
+  /** The names of the tests that must reject it, one or more. */
+  readonly rejectedBy: readonly string[];
   readonly patch: string;
 }
 
@@ -15,18 +15,24 @@ export function readMistake(path: string): Mistake {
   const text = readFileSync(path, 'utf8');
   const start = text.search(/^--- /m);
   const header = text.slice(0, start);
-  const field = (name: string): string => {
-    const value = new RegExp(`^${name}: (.+)$`, 'm').exec(header)?.[1];
-    if (start < 0 || !value) throw new Error(`${path}: the line "${name}: …" is missing above the diff`);
-    return value.trim();
+  const fields = (name: string): [string, ...string[]] => {
+    const [first, ...others] = valuesOf(name, header);
+    if (start < 0 || !first) throw new Error(`${path}: the line "${name}: …" is missing above the diff`);
+    return [first, ...others];
   };
   return {
-    title: field('Mistake'),
-    why: field('Why'),
-    rejectedBy: field('Rejected-by'),
+    title: fields('Mistake')[0],
+    why: fields('Why')[0],
+    rejectedBy: fields('Rejected-by'),
     patch: text.slice(start),
   };
 }
+
+/** The same line of a diff that may have other faults. */
+export const rejectedBy = (path: string): string[] => valuesOf('Rejected-by', readFileSync(path, 'utf8'));
+
+const valuesOf = (name: string, text: string): string[] =>
+  [...text.matchAll(new RegExp(`^${name}: (.+)$`, 'gm'))].map(([, value = '']) => value.trim());
 
 /** The solution with the mistake in it. @throws when the diff does not fit the solution any more */
 export function applyMistake(solution: string, path: string): string {

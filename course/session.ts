@@ -42,7 +42,7 @@ export function openSession(open: () => Promise<Stack> = openStack, { eager = fa
   async function verdictOf(lab: Lab): Promise<Verdict> {
     const servers = needsStack(lab) ? await opened() : undefined;
     if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
-    const verdict = judge(lab, await runner.run([{ [lab.place]: 'attempt' }]));
+    const verdict = judge(lab, await runner.run([{ place: lab.place, subject: 'attempt' }]));
     const gone = servers && verdict.kind !== 'passed' ? await goneServers(servers) : [];
     if (gone.length === 0) return verdict;
     await closeStack();

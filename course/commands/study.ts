@@ -92,7 +92,13 @@ export function mistakes(names: readonly string[]): number {
   }
   const stories = mistakesOf(lab).map((mistake) => {
     const { title, why, rejectedBy, patch } = readMistake(join(lab.files.mistakes, `${mistake}.diff`));
-    return [bold(title), wrap(why), dim(`rejected by: ${rejectedBy}`), '', paint(patch)].join('\n');
+    return [
+      bold(title),
+      wrap(why),
+      ...rejectedBy.map((test) => dim(`rejected by: ${test}`)),
+      '',
+      paint(patch),
+    ].join('\n');
   });
   console.log(stories.join('\n'));
   return 0;

@@ -67,23 +67,19 @@ function labProblems(lab: Lab, runs: readonly LabRun[]): string[] {
   if (names.length === 0 || results.some(({ state }) => state !== 'passed')) {
     return solutionProblems(lab, solution.run);
   }
-  // A mistake that did not run may be the one that a test rejects.
-  const allRan = mistakes.every(({ run }) => run && run.tests.length > 0);
-  const idle = allRan ? names.filter((name) => !mistakes.some(({ run }) => failed(run, name))) : [];
+  const rejecting = new Set(mistakes.flatMap(({ trial }) => trial.only ?? []));
+  const idle = names.filter((name) => !rejecting.has(name));
   return [
     ...solutionProblems(lab, solution.run),
     ...(starter?.run ? starterProblems(lab, starter.run) : []),
     ...mistakes.flatMap(({ trial, run }) => (run ? mistakeProblems(trial, run) : [])),
     ...idle.map(
       (name) =>
-        `${shown(lab.files.test)}: the test "${name}" rejects no mistake: sharpen it, or add the mistake it is for`,
+        `${shown(lab.files.test)}: no mistake is rejected by the test "${name}": add the one it is for, or a line Rejected-by`,
     ),
     ...hintProblems(lab, names),
   ];
 }
-
-const failed = (run: LabRun | undefined, name: string): boolean =>
-  run?.tests.some((test) => test.name === name && test.state === 'failed') ?? false;
 
 function solutionProblems(lab: Lab, { tests, fileErrors, ms }: LabRun): string[] {
   const test = shown(lab.files.test);
@@ -127,8 +123,12 @@ function mistakeProblems(trial: Trial, { tests, fileErrors }: LabRun): string[] 
   }
   if (tests.length === 0) return [`${file}: could not be run${because(fileErrors)}: correct the diff`];
 
-  const named = tests.find(({ name }) => name === mistake.rejectedBy);
-  if (!named) return [`${file}: no test is called "${mistake.rejectedBy}": correct the line Rejected-by`];
+  return mistake.rejectedBy.flatMap((name) => rejectionProblems(file, name, tests));
+}
+
+function rejectionProblems(file: string, name: string, tests: readonly TestResult[]): string[] {
+  const named = tests.find((test) => test.name === name);
+  if (!named) return [`${file}: no test is called "${name}": correct the line Rejected-by`];
   if (named.state === 'passed') {
     return [`${file}: survives: the test "${named.name}" does not reject it: sharpen the test`];
   }

@@ -1,14 +1,13 @@
 import { join } from 'node:path';
 import { type Lab, mistakesOf, shown } from '../catalog';
-import type { LabRun, Round } from '../runner/messages';
+import { rejectedBy } from '../mistake';
+import type { LabRun, Task } from '../runner/messages';
 import { type Outcome, openRunner, type Runner } from '../runner/run';
-import type { Subject } from '../runner/subject';
 import type { Stack } from '../stack/types';
 
-/** A lab's tests against one subject. */
-export interface Trial {
+/** A task, and the lab that it is a proof of. */
+export interface Trial extends Task {
   readonly lab: Lab;
-  readonly subject: Subject;
 }
 
 /** Each trial ends in one of them. */
@@ -19,17 +18,23 @@ export interface Trials {
 }
 
 export const trialsOf = (lab: Lab): Trial[] => [
-  { lab, subject: 'solution' },
-  { lab, subject: 'starter' },
-  ...mistakesOf(lab).map((mistake): Trial => ({ lab, subject: `mistakes/${mistake}` })),
+  { lab, place: lab.place, subject: 'solution' },
+  { lab, place: lab.place, subject: 'starter' },
+  ...mistakesOf(lab).map((name) => mistakeTrial(lab, name)),
 ];
+
+/** A mistake meets only the tests that must reject it. */
+function mistakeTrial(lab: Lab, name: string): Trial {
+  const only = rejectedBy(join(lab.files.mistakes, `${name}.diff`));
+  return { lab, place: lab.place, subject: `mistakes/${name}`, ...(only.length > 0 && { only }) };
+}
 
 export async function runTrials(trials: readonly Trial[], stacks: readonly Stack[]): Promise<Trials> {
   if (trials.length === 0) return { runs: [], lost: [] };
-  const runner = openRunner({ passes: roundsOf(trials).length, workers: stacks.length });
+  const runner = openRunner({ workers: stacks.length, isolate: false });
   runner.use(stacks, { shared: stacks.some(({ kind }) => kind !== 'private') });
   try {
-    return await halving(trials, (rounds) => runner.run(rounds));
+    return await halving(trials, (tasks) => runner.run(tasks));
   } finally {
     runner.close();
   }
@@ -37,7 +42,7 @@ export async function runTrials(trials: readonly Trial[], stacks: readonly Stack
 
 /** Runs trials together. Where one of them hangs or ends the process, halves are run until that one is found. */
 export async function halving(trials: readonly Trial[], run: Runner['run']): Promise<Trials> {
-  const outcome = await run(roundsOf(trials));
+  const outcome = await run(trials.map(({ lab: _, ...task }) => task));
   const trouble = troubleOf(outcome);
   if (outcome.kind === 'ran' && !trouble) {
     const idle = trials.filter((trial) => !runOf(outcome.runs, trial));
@@ -71,17 +76,6 @@ export function fileOf({ lab, subject }: Trial): string {
   if (subject === 'solution') return shown(lab.files.solution);
   if (subject === 'starter') return shown(lab.files.pristine);
   return shown(join(lab.files.mistakes, '..', `${subject}.diff`));
-}
-
-/** Each lab's first subject, each lab's second, … */
-function roundsOf(trials: readonly Trial[]): Round[] {
-  const rounds: Record<string, Subject>[] = [];
-  for (const { lab, subject } of trials) {
-    const free = rounds.find((round) => !(lab.place in round));
-    if (free) free[lab.place] = subject;
-    else rounds.push({ [lab.place]: subject });
-  }
-  return rounds;
 }
 
 /** What went wrong outside of the tests. */

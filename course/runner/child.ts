@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path';
 import type { UserConsoleLog } from 'vitest';
-import type { TestCase, TestProject, TestSpecification, Vitest } from 'vitest/node';
+import type { TestCase, TestProject, Vitest } from 'vitest/node';
 import type { StackUrls } from '../stack/open';
-import type { Order, Report, Round } from './messages';
+import type { Order, Report, Task } from './messages';
 import { labRun, Printed, unhandledError } from './results';
-import { subjectResolver } from './subject';
+import { subjectResolver, testModule } from './subject';
 import { testOptions } from './vitest-options';
 import { warmThreads } from './warm-threads';
 
@@ -21,15 +21,16 @@ declare module 'vitest' {
   }
 }
 
-export async function child([passes = '1', workers = '1']: readonly string[]): Promise<void> {
-  const rounds: Round[] = [];
+export async function child([workers, threads]: readonly string[]): Promise<void> {
   const printed = new Printed();
   let stacks: readonly StackUrls[] = [];
   const send = (report: Report) => process.send?.(report);
   // The parent is gone, however it went.
   process.on('disconnect', () => process.exit(1));
 
-  const opening = open(rounds, Number(passes), Number(workers), printed, () => send({ type: 'tested' }));
+  const opening = open({ workers: Number(workers), isolate: threads === 'isolated' }, printed, () =>
+    send({ type: 'tested' }),
+  );
   process.on('message', async (order: Order) => {
     if (order.type === 'stacks') {
       stacks = order.stacks;
@@ -37,10 +38,9 @@ export async function child([passes = '1', workers = '1']: readonly string[]): P
     }
     try {
       const vitest = await opening;
-      rounds.splice(0, rounds.length, ...order.rounds);
       printed.clear();
       for (const project of vitest.projects) project.provide('stacks', stacks);
-      send(await run(vitest, rounds, printed));
+      send(await run(vitest, order.tasks, printed));
     } catch (error) {
       send({ type: 'broken', message: String(error) });
     }
@@ -48,14 +48,10 @@ export async function child([passes = '1', workers = '1']: readonly string[]): P
 }
 
 async function open(
-  rounds: readonly Round[],
-  passes: number,
-  workers: number,
+  { workers, isolate }: { workers: number; isolate: boolean },
   printed: Printed,
   tested: () => void,
 ): Promise<Vitest> {
-  // A learner waits for a single pass; many passes share their workers instead.
-  const pool = passes === 1 ? warmThreads() : testOptions.pool;
   const { createVitest } = await import('vitest/node');
   let vitest: Vitest | undefined;
   const reporter = {
@@ -63,47 +59,50 @@ async function open(
     onTestCaseResult(test: TestCase) {
       tested();
       // One promise that never settles is enough to tell; each further one would cost a learner seconds.
-      if (passes === 1 && test.result().errors?.some(({ message }) => /timed out in \d+ms/.test(message))) {
+      if (isolate && test.result().errors?.some(({ message }) => /timed out in \d+ms/.test(message))) {
         void vitest?.cancelCurrentRun('test-failure');
       }
     },
   };
-  const project = (pass: number) => ({
-    plugins: [subjectResolver((place) => rounds[pass]?.[place] ?? 'attempt')],
-    // Many subjects, one worker: the libraries load once. A learner's own run stays isolated.
-    test: { ...testOptions, pool, isolate: passes === 1, name: String(pass), include: ['labs/**/*.test.ts'] },
-  });
-  vitest = await createVitest('test', {
-    root: ROOT,
-    config: false,
-    watch: false,
-    reporters: [reporter],
-    includeTaskLocation: true,
-    maxWorkers: workers,
-    fileParallelism: workers > 1,
-    projects: Array.from({ length: passes }, (_, pass) => project(pass)),
-  });
+  vitest = await createVitest(
+    'test',
+    {
+      ...testOptions,
+      root: ROOT,
+      config: false,
+      watch: false,
+      reporters: [reporter],
+      includeTaskLocation: true,
+      include: ['labs/**/*.test.ts'],
+      isolate,
+      maxWorkers: workers,
+      fileParallelism: workers > 1,
+      // A learner waits for one file; many files share threads instead.
+      pool: isolate ? warmThreads() : testOptions.pool,
+    },
+    { plugins: [subjectResolver('attempt')] },
+  );
   return vitest;
 }
 
-async function run(vitest: Vitest, rounds: readonly Round[], printed: Printed): Promise<Report> {
-  const specifications = vitest.projects.flatMap((project): TestSpecification[] =>
-    Object.keys(rounds[Number(project.name)] ?? {}).map((place) =>
-      project.createSpecification(join(ROOT, 'labs', place, `${place.split('/')[1]?.slice(3)}.test.ts`)),
-    ),
+async function run(vitest: Vitest, tasks: readonly Task[], printed: Printed): Promise<Report> {
+  const project = vitest.getRootProject();
+  const specifications = tasks.map(({ place, subject, only }) =>
+    project.createSpecification(testModule(place, subject), only && { testNamePattern: anyOf(only) }),
   );
-  for (const project of vitest.projects) forgetLabs(project);
+  forgetLabs(project);
   const { testModules, unhandledErrors } = await vitest.runTestSpecifications(specifications);
-  const wanted = new Set(
-    specifications.map((specification) => specification.moduleId + specification.project.name),
-  );
-  const modules = testModules.filter((module) => wanted.has(module.moduleId + module.project.name));
+  const wanted = new Set(specifications.map(({ moduleId }) => moduleId));
+  const modules = testModules.filter(({ moduleId }) => wanted.has(moduleId));
   return {
     type: 'done',
-    runs: modules.map((module) => labRun(module, rounds[Number(module.project.name)], printed)),
+    runs: modules.map((module) => labRun(module, printed)),
     unhandled: unhandledErrors.map((error) => unhandledError(error, modules)),
   };
 }
+
+const anyOf = (names: readonly string[]): RegExp =>
+  new RegExp(`^(?:${names.map((name) => name.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|')})$`);
 
 /** Of all that a run loads, only the files of labs change while this process lives. */
 function forgetLabs({ vite: { moduleGraph } }: TestProject): void {

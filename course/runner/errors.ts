@@ -84,4 +84,5 @@ function placesIn(stack: string): Place[] {
 
 const shown = ({ file, line, column }: Place): string => `${file}:${line}:${column}`;
 
-const unrooted = (message: string): string => message.replaceAll(`${ROOT}/`, '');
+const unrooted = (message: string): string =>
+  message.replaceAll(`${ROOT}/`, '').replace(/(?<=\.test\.ts)\?subject=[^\s:)]+/g, '');

@@ -1,8 +1,13 @@
 import type { StackUrls } from '../stack/open';
 import type { Subject } from './subject';
 
-/** A pass over labs, each with one subject. Several passes of one run go on side by side, in one Vitest. */
-export type Round = Readonly<Record<string, Subject>>;
+/** A lab's tests against one subject. */
+export interface Task {
+  readonly place: string;
+  readonly subject: Subject;
+  /** The names of the tests to run; all of them where absent. */
+  readonly only?: readonly string[];
+}
 
 export interface TestResult {
   readonly name: string;
@@ -41,7 +46,7 @@ export interface LabRun {
 /** To the child. */
 export type Order =
   | { readonly type: 'stacks'; readonly stacks: readonly StackUrls[] }
-  | { readonly type: 'run'; readonly rounds: readonly Round[] };
+  | { readonly type: 'run'; readonly tasks: readonly Task[] };
 
 /** From the child. */
 export type Report =

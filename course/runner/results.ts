@@ -1,11 +1,10 @@
-import { dirname, join, resolve } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import type { UserConsoleLog } from 'vitest';
 import type { TestCase, TestModule } from 'vitest/node';
 import { asError } from './errors';
-import type { LabRun, Round, TestError, TestResult } from './messages';
+import type { LabRun, TestError, TestResult } from './messages';
+import { subjectOf } from './subject';
 
-const ROOT = resolve(import.meta.dirname, '../..');
 /** A loop may print without end; the last of it is kept. */
 const PRINTED_AT_MOST = 4000;
 
@@ -28,11 +27,11 @@ export class Printed {
 }
 
 /** Vitest's account of one test file, as far as a learner's screen or a proof needs it. */
-export function labRun(module: TestModule, round: Round | undefined, printed: Printed): LabRun {
-  const place = dirname(module.moduleId).slice(join(ROOT, 'labs').length + 1);
+export function labRun(module: TestModule, printed: Printed): LabRun {
+  const { place, subject = 'attempt' } = subjectOf(module.moduleId);
   return {
     place,
-    subject: round?.[place] ?? 'attempt',
+    subject,
     tests: [...module.children.allTests()].map((test) => testResult(test, printed)),
     fileErrors: module.errors().map((error) => asError(error)),
     printed: printed.of(module.id),

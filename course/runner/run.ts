@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import type { StackUrls } from '../stack/open';
-import type { Beat, LabRun, Order, Report, Round, TestError } from './messages';
+import type { Beat, LabRun, Order, Report, Task, TestError } from './messages';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BEACON_FD = 4;
@@ -33,7 +33,7 @@ export type Outcome =
 
 export interface Runner {
   /** One run at a time. It never settles once the runner is closed. */
-  run(rounds: readonly Round[]): Promise<Outcome>;
+  run(tasks: readonly Task[]): Promise<Outcome>;
   /** Where the servers are. Before the first run of a lab that needs them. */
   use(stacks: readonly StackUrls[], how?: { readonly shared: boolean }): void;
   close(): void;
@@ -42,19 +42,22 @@ export interface Runner {
 /**
  * Runs lab tests in a child process under a watchdog. The child starts at once, so that it loads while servers start,
  * and is kept for the next run; one that hung or crashed is replaced.
+ *
+ * @param isolate each test file in a thread of its own, as a learner's should; else threads are kept from file to
+ *   file, so that many files load their libraries once
  */
-export function openRunner({ passes = 1, workers = 1 } = {}): Runner {
+export function openRunner({ workers = 1, isolate = true } = {}): Runner {
   let stacks: readonly StackUrls[] = [];
   let turnMs = STEP_MS;
-  let current = new Child(passes, workers);
+  let current = new Child(workers, isolate);
   let closed = false;
   return {
-    async run(rounds) {
+    async run(tasks) {
       if (closed) return new Promise(() => {});
-      if (current.hasEnded) current = new Child(passes, workers);
-      const outcome = await current.run(rounds, stacks, turnMs);
+      if (current.hasEnded) current = new Child(workers, isolate);
+      const outcome = await current.run(tasks, stacks, turnMs);
       // The next one loads while the learner reads.
-      if (current.hasEnded) current = new Child(passes, workers);
+      if (current.hasEnded) current = new Child(workers, isolate);
       return outcome;
     },
     use(urls, { shared } = { shared: false }) {
@@ -77,13 +80,22 @@ class Child {
   #stepAt = 0;
   #pulseAt = 0;
 
-  constructor(passes: number, workers: number) {
-    this.#process = fork(join(ROOT, 'course/cli.cjs'), ['child', String(passes), String(workers)], {
-      cwd: ROOT,
-      // Far from UTC: where local time and UTC are one, code that confuses them passes.
-      env: { ...process.env, COURSE_BEACON_FD: String(BEACON_FD), NODE_ENV: 'test', TZ: 'America/New_York' },
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc', 'pipe'],
-    });
+  constructor(workers: number, isolate: boolean) {
+    this.#process = fork(
+      join(ROOT, 'course/cli.cjs'),
+      ['child', String(workers), isolate ? 'isolated' : 'shared'],
+      {
+        cwd: ROOT,
+        // Far from UTC: where local time and UTC are one, code that confuses them passes.
+        env: {
+          ...process.env,
+          COURSE_BEACON_FD: String(BEACON_FD),
+          NODE_ENV: 'test',
+          TZ: 'America/New_York',
+        },
+        stdio: ['ignore', 'pipe', 'pipe', 'ipc', 'pipe'],
+      },
+    );
     // An order to a process that has just ended: its end is told by "close".
     this.#process.on('error', () => {});
     const { stdout, stderr, stdio } = this.#process;
@@ -102,12 +114,12 @@ class Child {
     return this.#process.exitCode !== null || this.#process.signalCode !== null || this.#process.killed;
   }
 
-  run(rounds: readonly Round[], stacks: readonly StackUrls[], turnMs: number): Promise<Outcome> {
+  run(tasks: readonly Task[], stacks: readonly StackUrls[], turnMs: number): Promise<Outcome> {
     this.#output = '';
     this.#step = { begins: 'nothing new' };
     this.#stepAt = performance.now();
     this.#send({ type: 'stacks', stacks });
-    this.#send({ type: 'run', rounds });
+    this.#send({ type: 'run', tasks });
     return new Promise((settle) => {
       const end = (outcome: Outcome) => {
         clearInterval(watchdog);

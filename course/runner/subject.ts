@@ -10,20 +10,33 @@ const ROOT = resolve(import.meta.dirname, '../..');
 const LABS = join(ROOT, 'labs');
 const PATH_MODULE = '\0subject-file:';
 
+/** The test file of a lab folder (`01-fundamentals/04-lru`), as a module that knows its subject. */
+export function testModule(place: string, subject: Subject): string {
+  const file = join(LABS, place, `${basename(place).slice(3)}.test.ts`);
+  return subject === 'attempt' ? file : `${file}?${new URLSearchParams({ subject })}`;
+}
+
+/** The inverse of `testModule`. */
+export function subjectOf(moduleId: string): { place: string; subject: Subject | undefined } {
+  const [file = '', query] = moduleId.split('?');
+  const subject = new URLSearchParams(query).get('subject') ?? undefined;
+  return { place: dirname(file).slice(LABS.length + 1), subject: subject as Subject | undefined };
+}
+
 /**
  * The one place that decides which file `./lru` means inside `lru.test.ts`; `./lru?file` is that file's path.
- * `choose` is asked for each lab folder (`01-fundamentals/04-lru`).
+ * `usual` is meant where the test module names no subject.
  */
-export function subjectResolver(choose: (labFolder: string) => Subject): Plugin {
+export function subjectResolver(usual: Subject): Plugin {
   return {
     name: 'subject',
     enforce: 'pre',
     resolveId(source, importer) {
       const inTest = importer?.startsWith(LABS) && /\.test\.ts(\?|$)/.test(importer);
       if (!importer || !inTest || !source.startsWith('./')) return;
-      const place = dirname(importer).slice(LABS.length + 1);
+      const { place, subject = usual } = subjectOf(importer);
       const [module = '', query] = source.split('?');
-      const file = subjectFile(place, `${basename(module, '.ts')}.ts`, choose(place));
+      const file = subjectFile(place, `${basename(module, '.ts')}.ts`, subject);
       return query === 'file' ? PATH_MODULE + file : file;
     },
     load(id) {

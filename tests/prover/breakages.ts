@@ -41,7 +41,7 @@ const NOT_BY = (reason: string) =>
 const NOT_AS_STARTER = (test: string, how: string) =>
   `solutions/PLACE/starter.ts: the test "${test}" must fail by "not implemented" and ${how}: let it throw where the learner has to write, and the test come there`;
 const IDLE =
-  'labs/PLACE/memo.test.ts: the test "it works" rejects no mistake: sharpen it, or add the mistake it is for';
+  'labs/PLACE/memo.test.ts: no mistake is rejected by the test "it works": add the one it is for, or a line Rejected-by';
 const NOT_RUN = 'labs/PLACE/memo.test.ts: the test "it works" was not run: let nothing skip it';
 
 /** Each is a lab of its own, and proven with the others in one run. */

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { labs } from '../../course/catalog';
 import { fileOf, halving, type Trial, trialsOf } from '../../course/proof/trials';
-import type { LabRun, Round } from '../../course/runner/messages';
+import type { LabRun, Task } from '../../course/runner/messages';
 import type { Outcome } from '../../course/runner/run';
 
 const trials = labs().slice(0, 3).flatMap(trialsOf);
@@ -49,8 +49,8 @@ test('what goes wrong only together does not go unsaid', async () => {
 });
 
 test('a subject that was not run does not pass for one that was', async () => {
-  const forgetful = async (rounds: readonly Round[]): Promise<Outcome> => {
-    const outcome = await runner(crash, () => false)(rounds);
+  const forgetful = async (tasks: readonly Task[]): Promise<Outcome> => {
+    const outcome = await runner(crash, () => false)(tasks);
     return outcome.kind === 'ran' ? { ...outcome, runs: outcome.runs.slice(1) } : outcome;
   };
   const { lost } = await halving(trials, forgetful);
@@ -59,8 +59,10 @@ test('a subject that was not run does not pass for one that was', async () => {
 
 /** Ends in `outcome` where the trials that it is asked for are `spoilt`; runs them where they are not. */
 function runner(outcome: Outcome, spoilt: (asked: ReadonlySet<Trial>) => boolean) {
-  return async (rounds: readonly Round[]): Promise<Outcome> => {
-    const asked = trials.filter(({ lab, subject }) => rounds.some((round) => round[lab.place] === subject));
+  return async (tasks: readonly Task[]): Promise<Outcome> => {
+    const asked = trials.filter(({ lab, subject }) =>
+      tasks.some((task) => task.place === lab.place && task.subject === subject),
+    );
     if (spoilt(new Set(asked))) return outcome;
     const runs = asked.map(
       ({ lab, subject }): LabRun => ({

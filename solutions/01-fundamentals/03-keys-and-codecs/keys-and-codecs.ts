@@ -200,8 +200,15 @@ function fromJson(json: unknown): unknown {
 }
 
 function fromMarked(text: string): unknown {
-  if (text[1] === 'd') return new Date(Number(text.slice(2)));
+  if (text[1] === 'd') return timeAt(Number(text.slice(2)));
   return text[1] === 'n' ? BigInt(text.slice(2)) : text.slice(1);
+}
+
+/** As BigInt does: what is no number is no value. */
+function timeAt(ms: number): Date {
+  const time = new Date(ms);
+  if (Number.isNaN(time.getTime())) throw new RangeError('not a time');
+  return time;
 }
 
 const isPlain = (value: object): boolean => {
