@@ -167,7 +167,7 @@ describe('what is no stack is told apart', { timeout: LONG_MS }, () => {
     );
   });
 
-  it('another kind of server, within 3 s', async () => {
+  it.concurrent('another kind of server, within 3 s', async () => {
     const swapped = open({
       REDIS_URL: `redis://${new URL(mysqlUrl).host}`,
       MYSQL_URL: `mysql://${new URL(redisUrl).host}`,
@@ -177,7 +177,7 @@ describe('what is no stack is told apart', { timeout: LONG_MS }, () => {
     );
   });
 
-  it('a server that never answers, within 3 s', async () => {
+  it.concurrent('a server that never answers, within 3 s', async () => {
     const mute = createServer((socket) => socket.on('error', () => {}).resume());
     await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void mute.close());
