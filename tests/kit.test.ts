@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import mysql, { type RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
 import { type Inside, startProcesses } from '#kit/processes';
 import { seeded } from '#kit/random';
 import { useStack } from '#kit/stack';
@@ -146,4 +147,40 @@ test('processes run at once, tell words, and can be killed', async () => {
   await Promise.all(peers.map((peer) => peer.kill()));
   const ends = await Promise.allSettled(peers.map(({ result }) => result));
   expect(ends.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+});
+
+test('explore finds the interleaving that plain cache-aside loses, the same one each time', async () => {
+  const plain = (held: boolean) =>
+    explore(stack, {
+      prepare: async () => {
+        await stack.redis.del('name');
+        await stack.db.query("UPDATE users SET name = 'old' WHERE id = 1");
+      },
+      actors: {
+        reader: async ({ redis, db }) => {
+          if (await redis.get('name')) return;
+          const [[user]] = await db.query<RowDataPacket[]>('SELECT name FROM users WHERE id = 1');
+          if (!held) await redis.set('name', user?.name);
+        },
+        writer: async ({ redis, db }) => {
+          await db.query("UPDATE users SET name = 'new' WHERE id = 1");
+          await redis.del('name');
+        },
+      },
+      verdict: async () =>
+        (await stack.redis.get('name')) === 'old' ? 'the cache must not keep the old name' : undefined,
+    });
+  const loss = await plain(false).catch((error) => String(error));
+  expect(
+    String(loss).replace(/interleaving \d+/, 'interleaving n'),
+  ).toBe(`AssertionError: the cache must not keep the old name
+
+  1. reader: get name
+  2. reader: SELECT name FROM users WHERE id = 1
+  3. writer: UPDATE users SET name = 'new' WHERE id = 1
+  4. writer: del name
+  5. reader: set name old
+
+(interleaving n of 80, seed 2026)`);
+  await plain(true);
 });

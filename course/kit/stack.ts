@@ -122,7 +122,8 @@ async function open(tables: readonly TableName[]) {
     },
     async close() {
       for (const client of clients) client.disconnect();
-      await Promise.all(pools.map((pool) => pool.end()));
+      // A test may have ended its own.
+      await Promise.allSettled(pools.map((pool) => pool.end()));
       await dropSchema(admin, SCHEMA);
       await admin.end();
     },

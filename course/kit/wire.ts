@@ -1,4 +1,5 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { type FrameReader, frameReader } from './frames';
 import { type Gate, HeldGate, signal } from './gate';
@@ -20,6 +21,8 @@ export interface Wire {
   heal(): Promise<void>;
   /** The next request whose text matches waits at a gate: `wire.hold(/^SET user:1 /)`, `wire.hold(/FROM users/i)`. */
   hold(pattern: RegExp): Gate;
+  /** Each request waits for `pass`, and those behind it for its answer too; with no `pass`, nothing waits any more. */
+  direct(pass?: (request: string) => Promise<void>): void;
   close(): Promise<void>;
 }
 
@@ -30,7 +33,7 @@ export async function openWire(url: string): Promise<Wire> {
   const target = new URL(url);
   const links = new Set<Link>();
   const gates: HeldGate[] = [];
-  const state: WireState = { fault: 'none', delayMs: 0, gates };
+  const state: WireState = { fault: 'none', delayMs: 0, gates, pass: undefined };
 
   const server = createServer((client) => {
     const link = new Link(client, target, state);
@@ -77,7 +80,11 @@ export async function openWire(url: string): Promise<Wire> {
       gates.push(gate);
       return gate;
     },
+    direct(pass) {
+      state.pass = pass;
+    },
     async close() {
+      state.pass = undefined;
       for (const gate of gates) gate.release();
       await refuse();
     },
@@ -90,7 +97,11 @@ interface WireState {
   fault: Fault;
   delayMs: number;
   readonly gates: readonly HeldGate[];
+  pass: ((request: string) => Promise<void>) | undefined;
 }
+
+/** A request that waits for a lock of the server is answered later: what comes behind it need not wait as long. */
+const ANSWERED_WITHIN_MS = 25;
 
 /** One proxied connection. */
 class Link {
@@ -102,6 +113,7 @@ class Link {
   #toServer = Promise.resolve();
   #toClient = Promise.resolve();
   #resumed = signal();
+  #answered = signal();
 
   constructor(client: Socket, target: URL, state: WireState) {
     this.#client = client;
@@ -122,16 +134,22 @@ class Link {
         const gate = state.gates.find((each) => each.takes(frame.text));
         this.#toServer = this.#toServer.then(async () => {
           await gate?.pass();
+          const directed = frame.text !== '' && state.pass;
+          if (directed) await directed(frame.text);
+          const answer = this.#answered.promise;
           await this.#deliver(this.#server, frame.bytes);
+          if (directed) await Promise.race([answer, sleep(ANSWERED_WITHIN_MS)]);
         });
       }
     });
     this.#server.on('data', (chunk) => {
       this.#reader.answered?.(chunk);
+      this.#answered.fire();
+      this.#answered = signal();
       const due = Date.now() + state.delayMs;
       this.#toClient = this.#toClient.then(async () => {
         const wait = due - Date.now();
-        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        if (wait > 0) await sleep(wait);
         await this.#deliver(client, chunk);
       });
     });
