@@ -102,6 +102,27 @@ test('a value is copied with its own time left', async () => {
     (entry?.expiresAt ?? 0) - clock.now(),
     "a SET came between GET and PTTL, and the old value got the new one's time: read both in one step",
   ).toBeLessThanOrEqual(itsOwn);
+
+  await stack.redis.set('k', 'slow to come', 'PX', 5_000);
+  const first = wire.hold(/\bk\b|^MULTI/i);
+  const late = redis.get('k');
+  await first.arrived;
+  clock.advance(4_500);
+  first.release();
+  expect(
+    ((await late)?.expiresAt ?? 0) - T0,
+    'the answer took 4.5 s: counted from then, the copy would live 4.5 s longer than the original. Read the clock before you ask',
+  ).toBeLessThanOrEqual(5_000);
+
+  const written = await stack.work(async () => {
+    for (const left of [0.5, 0, -1]) await redis.set('gone', { value: 'x', expiresAt: clock.now() + left });
+  });
+  expect(written.redis(), 'less than 1 ms is left: there is nothing to store').toBe(0);
+  await stack.redis.lpush('list', 'not a text');
+  expect(
+    await redis.get('list').catch(() => 'rejected'),
+    'an error in the reply (WRONGTYPE) is a failure, and no miss: nobody would ever hear of it',
+  ).toBe('rejected');
 });
 
 test('a layer that fails is passed over', async () => {
@@ -124,7 +145,9 @@ test('a layer that fails is passed over', async () => {
   await (await lookup('product:2'))?.filled;
   expect(map.get('product:2')?.value, 'the healthy layer is filled all the same').toContain('board');
   expect(failures, 'a failure that nobody hears of is never repaired: report it').toContain('redis');
-  expect(redis.sets, 'Redis has just failed: a fill would only wait for it again').toBe(0);
+  expect(redis.sets, 'Redis has just failed: a fill would queue another command on a broken connection').toBe(
+    0,
+  );
 });
 
 test('a layer that hangs is passed over when its time is up', async () => {
@@ -141,7 +164,9 @@ test('a layer that hangs is passed over when its time is up', async () => {
     layer: 'mysql',
   });
   expect(failures[0], 'a late layer is reported as such').toBeInstanceOf(LayerTimeoutError);
-  expect(redis.sets, 'Redis has just hung: a fill would only wait for it again').toBe(0);
+  expect(redis.sets, 'Redis has just hung: a fill would queue another command behind those that wait').toBe(
+    0,
+  );
 });
 
 test('a fill is not waited for, and its failure stays its own', async () => {
@@ -234,7 +259,12 @@ test('a rate is a share of what reaches the layer, and the funnel sums to 1', ()
   const wrong = (hitRate: number, latencyMs: number) => () => predict([{ name: 'cdn', hitRate, latencyMs }]);
   expect(wrong(90, 1), 'a rate of 90 is a percentage: refuse it').toThrow(RangeError);
   expect(wrong(Number.NaN, 1), '0 hits of 0 lookups is not a rate: refuse NaN').toThrow(RangeError);
-  expect(wrong(0.9, -1), 'a latency below 0 is a mistake of the caller').toThrow(RangeError);
+  expect(wrong(-0.1, 1), 'a rate below 0 is a mistake of the caller').toThrow(RangeError);
+  for (const latencyMs of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(wrong(0.9, latencyMs), `a latency of ${latencyMs} ms is a mistake of the caller`).toThrow(
+      RangeError,
+    );
+  }
 });
 
 const mysql = () => productSource({ db: stack.db, ttlMs: 60_000, timeoutMs: 2000 });
@@ -277,6 +307,6 @@ function spied(layer: Layer) {
 function soon<T>(promise: Promise<T>): Promise<T | 'still waiting'> {
   return Promise.race([
     promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), 1500).unref()),
+    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), 700).unref()),
   ]);
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 
@@ -55,7 +56,7 @@ export interface ProfileCache {
    * The profile, or null when there is no such user. One query on a miss, none when Redis knows the answer.
    * When the query fails, rejects with its error and leaves nothing in Redis. A failing Redis fails the lookup too:
    * a cache that may be lost is lesson 2.1.
-   * @param id rejects with {@link InvalidIdError} unless a positive safe integer; nothing is sent or counted then
+   * @param id rejects with {@link InvalidIdError} unless a number that is a positive safe integer; nothing is sent or counted then
    */
   get(id: number): Promise<Profile | null>;
   stats(): Stats;
@@ -72,7 +73,7 @@ export class InvalidIdError extends TypeError {
   override readonly name = 'InvalidIdError';
 
   constructor(id: unknown) {
-    super(`a user id is a positive integer, not ${JSON.stringify(id)}`);
+    super(`a user id is a positive safe integer, not ${inspect(id)}`);
   }
 }
 

@@ -35,7 +35,7 @@ export type Lookup = (key: string) => Promise<Found | undefined>;
 export interface LookupOptions {
   /** The clock, in ms since the epoch. Default: `Date.now`. */
   readonly now?: () => number;
-  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. */
+  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. It must not throw. */
   readonly onFailure?: (layer: string, error: unknown) => void;
 }
 
@@ -78,7 +78,7 @@ export function createLookup(
   };
 
   return async (key) => {
-    // A cache that fails is not listed: filling it would cost a second wait for the same broken connection.
+    // A cache that fails is not listed: a fill would queue another command on a connection that has just failed.
     const missed: Layer[] = [];
     for (const cache of caches) {
       const entry = await attempt(cache, () => cache.get(key));

@@ -35,7 +35,7 @@ export type Lookup = (key: string) => Promise<Found | undefined>;
 export interface LookupOptions {
   /** The clock, in ms since the epoch. Default: `Date.now`. */
   readonly now?: () => number;
-  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. */
+  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. It must not throw. */
   readonly onFailure?: (layer: string, error: unknown) => void;
 }
 
