@@ -5,7 +5,7 @@ import type { Pool } from 'mysql2/promise';
 import { assert } from 'vitest';
 import { signal } from './gate';
 import type { LabStack } from './stack';
-import { openWire, type Wire } from './wire';
+import { openWire } from './wire';
 
 /** One of those that race: its own connections, each through a wire of its own. */
 export interface Actor {
