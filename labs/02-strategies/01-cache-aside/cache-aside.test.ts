@@ -1,0 +1,274 @@
+import { inspect } from 'node:util';
+import type { Redis } from 'ioredis';
+import type { RowDataPacket } from 'mysql2/promise';
+import { expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { useStack } from '#kit/stack';
+import { openWire, type Wire } from '#kit/wire';
+import {
+  ABSENT_TTL_MS,
+  cacheClientOptions,
+  createProducts,
+  decode,
+  encode,
+  InvalidIdError,
+  PRODUCT_TTL_MS,
+  productKey,
+} from './cache-aside';
+
+const stack = useStack('products');
+
+const MUG = 'Enamel mug, 350 ml';
+const NOBODY = 999;
+const KEY = productKey(1);
+const changes = (name: string) => ({ name, price: '9.50', stock: 3 });
+
+function openProducts(redis: Redis = stack.redis, db = stack.db) {
+  const products = createProducts({ redis, db });
+  onTestFinished(() => products.close());
+  return products;
+}
+
+/** A repository whose Redis can be taken away. Its connection is up. */
+async function behindWire(deadlineMs = 50) {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis(cacheClientOptions(deadlineMs), wire.url);
+  onTestFinished(() => redis.disconnect());
+  await expect.poll(() => redis.status).toBe('ready');
+  return { wire, redis, products: openProducts(redis) };
+}
+
+test('a product and an absence are both cached, each for its own time', async () => {
+  const products = openProducts();
+  const answers: unknown[] = [];
+  const work = await stack.work(async () => {
+    for (const id of [1, 1, NOBODY, NOBODY]) answers.push(await products.find(id));
+  });
+  expect(answers[0], 'a miss must give the row, its date as a Date').toMatchObject({
+    id: 1,
+    name: MUG,
+    updatedAt: expect.any(Date),
+  });
+  expect(answers[1], 'a hit must give what the miss gave').toEqual(answers[0]);
+  expect(answers.slice(2), 'there is no such product: null, the first time and the second').toEqual([
+    null,
+    null,
+  ]);
+  expect(work.sql('select'), 'one query a product and one an absence: the rest had to come from Redis').toBe(
+    2,
+  );
+  const ttl = await stack.redis.pttl(KEY);
+  expect(ttl, 'a product must expire after PRODUCT_TTL_MS, not before and not never').toSatisfy(
+    (ms: number) => ms > PRODUCT_TTL_MS - 60_000 && ms <= PRODUCT_TTL_MS,
+  );
+  const absentTtl = await stack.redis.pttl(productKey(NOBODY));
+  expect(
+    absentTtl,
+    'an absence must expire after ABSENT_TTL_MS: the next one to be created may have this id',
+  ).toSatisfy((ms: number) => ms > ABSENT_TTL_MS - 20_000 && ms <= ABSENT_TTL_MS);
+});
+
+test('an entry filled before an update ended does not outlive it', async () => {
+  let reading = false;
+  let overtaken = false;
+  await explore(stack, {
+    prepare: async () => {
+      await stack.redis.del(KEY);
+      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+    },
+    actors: {
+      reader: async ({ redis, db }) => {
+        reading = true;
+        await openProducts(redis, db).find(1);
+        reading = false;
+      },
+      writer: async ({ redis, db }) => {
+        await openProducts(redis, db).update(1, changes('new'));
+        // A reader that still has its SET before it may win: that race is the next test's.
+        overtaken = reading;
+      },
+    },
+    verdict: async () => {
+      const left = await cachedName();
+      return left === MUG && !overtaken
+        ? 'the reader had finished when the update did, and its old value is still cached: commit first, then delete'
+        : undefined;
+    },
+  });
+});
+test('two updates at once leave no old value behind', async () => {
+  await explore(stack, {
+    runs: 40,
+    prepare: () =>
+      stack.redis.set(KEY, encode({ ...changes(MUG), id: 1, updatedAt: new Date(0) }), 'PX', 60_000),
+    actors: {
+      one: ({ redis, db }) => openProducts(redis, db).update(1, changes('one')),
+      other: ({ redis, db }) => openProducts(redis, db).update(1, changes('other')),
+    },
+    verdict: async () => {
+      const left = await cachedName();
+      const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+      return left === undefined || left === row?.name
+        ? undefined
+        : `MySQL holds "${row?.name}" and Redis "${left}": two SETs can arrive in the other order, two DELs cannot harm`;
+    },
+  });
+});
+
+test('the stale fill that cache-aside cannot prevent ends with its TTL', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const reader = openProducts(stack.connectRedis({}, wire.url));
+  const gate = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
+  const reading = reader.find(1);
+  await Promise.race([gate.arrived, reading]);
+  await openProducts().update(1, changes('new'));
+  gate.release();
+  await reading;
+  const ttl = await stack.redis.pttl(KEY);
+  expect(
+    ttl,
+    'a reader stored the old row after the DEL: nothing but a TTL, set with the value, will ever end that entry',
+  ).toSatisfy((ms: number) => ms === -2 || (ms > 0 && ms <= PRODUCT_TTL_MS));
+});
+
+type Fault = (wire: Wire) => unknown;
+const FAULTS: Readonly<Record<string, Fault>> = {
+  refused: (wire) => wire.refuse(),
+  slow: (wire) => wire.delay(5000),
+  stalled: (wire) => wire.stall(),
+  'black-holed': (wire) => wire.blackHole(),
+};
+
+test('a Redis that is refused, slow, stalled or black-holed delays a read and a write by its deadline only', async () => {
+  await stack.db.query(
+    "INSERT INTO products (id, name, price, stock, category_id, updated_at) VALUES (4, 'Stool', '45.00', 2, 1, NOW(3))",
+  );
+  await Promise.all(
+    Object.entries(FAULTS).map(async ([fault, strike], index) => {
+      const { wire, products } = await behindWire();
+      await strike(wire);
+      const id = index + 1;
+      const other = (id % 4) + 1;
+      expect(
+        await soon(products.update(id, changes(fault))),
+        `Redis is ${fault} and MySQL has committed: the update must say so, soon`,
+      ).toBe(true);
+      expect(
+        await soon(products.find(id)),
+        `Redis is ${fault}: the read must come from MySQL, soon, whatever the kind of failure`,
+      ).toMatchObject({ id, name: fault });
+      expect(
+        await soon(products.find(other)),
+        `Redis is ${fault}: that holds for what nobody has updated too`,
+      ).toMatchObject({ id: other });
+    }),
+  );
+});
+
+test('what is wrong with an entry or with its SET is no reason to fail a read', async () => {
+  const products = openProducts();
+  await stack.redis.lpush(KEY, 'a list, which GET refuses');
+  await stack.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
+  expect(await soon(products.find(1)), 'Redis answered WRONGTYPE: MySQL has the product').toMatchObject({
+    id: 1,
+  });
+  expect(await soon(products.find(2)), 'the bytes are no entry: MySQL has the product').toMatchObject({
+    id: 2,
+  });
+
+  const { wire, products: cut } = await behindWire(1000);
+  const gate = wire.hold(/product:3/i);
+  const fill = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
+  const reading = soon(cut.find(3));
+  await gate.arrived;
+  gate.release();
+  await Promise.race([fill.arrived, reading]);
+  wire.cut();
+  expect(await reading, 'the row was read, and only its SET failed: the reader has to get it').toMatchObject({
+    id: 3,
+  });
+});
+
+test('an invalidation that an outage swallowed is made up for', async () => {
+  const { wire, products } = await behindWire();
+  await openProducts().find(1);
+  wire.blackHole();
+  expect(await soon(products.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
+    true,
+  );
+  expect(await soon(products.find(1)), 'during the outage the read must be of MySQL').toMatchObject({
+    name: 'new',
+  });
+  await wire.heal();
+  for (let reads = 0; reads < 3; reads++) {
+    expect(
+      await soon(products.find(1)),
+      'Redis is back with the old entry: until its DEL is confirmed, this process knows better than to read it',
+    ).toMatchObject({ name: 'new' });
+  }
+  await expect
+    .poll(cachedName, {
+      timeout: 3000,
+      interval: 20,
+      message:
+        'the DEL was lost in the outage: try it again until Redis confirms it, or others read the old entry',
+    })
+    .not.toBe(MUG);
+});
+
+test('a fill that an outage swallowed does not come back after it', async () => {
+  const { wire, redis, products } = await behindWire(150);
+  const gate = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
+  const reading = products.find(1);
+  await Promise.race([gate.arrived, reading]);
+  wire.blackHole();
+  gate.release();
+  expect(await soon(reading), 'the read must not wait for a SET that is never answered').toMatchObject({
+    name: MUG,
+  });
+  await openProducts().update(1, changes('new'));
+  await wire.heal();
+  await expect
+    .poll(() => redis.ping().catch(() => 'away'), { timeout: 3000, message: 'the client must connect again' })
+    .toBe('PONG');
+  expect(
+    await cachedName(),
+    'the client sent the unanswered SET again when Redis was back, with a row that is old by now: an option forbids it',
+  ).not.toBe(MUG);
+});
+
+test('an id that is not a positive integer reaches neither server', async () => {
+  const products = openProducts();
+  const fromOutside: unknown[] = ['1 OR 1=1', '1', [1], true, null, 0, -1, 1.5, Number.NaN, 2 ** 53, 1n];
+  const work = await stack.work(async () => {
+    for (const id of fromOutside) {
+      const asks: (() => Promise<unknown>)[] = [
+        () => products.find(id as number),
+        () => products.update(id as number, changes('x')),
+      ];
+      for (const ask of asks) {
+        const answer = await Promise.resolve()
+          .then(ask)
+          .catch((error: unknown) => error);
+        expect(answer, `an id of ${inspect(id)} must be refused with InvalidIdError`).toBeInstanceOf(
+          InvalidIdError,
+        );
+      }
+    }
+  });
+  expect(work.sql(), 'an invalid id must be refused before any SQL is sent').toBe(0);
+  expect(work.redis(), 'an invalid id must be refused before it becomes a key').toBe(0);
+});
+
+async function cachedName(): Promise<string | undefined> {
+  const text = await stack.redis.get(KEY);
+  return text === null ? undefined : decode(text)?.name;
+}
+
+/** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
+function soon<T>(promise: Promise<T>): Promise<T | string> {
+  return Promise.race([
+    promise.catch((error: unknown) => `rejected: ${error}`),
+    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), 1200).unref()),
+  ]);
+}

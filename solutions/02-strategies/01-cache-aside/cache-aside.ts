@@ -1,0 +1,194 @@
+import type { Redis, RedisOptions } from 'ioredis';
+import type { Pool, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
+
+/** The longest that any entry of a product lives (ms): what bounds every staleness that nothing else has ended. */
+export const PRODUCT_TTL_MS = 10 * 60_000;
+
+/** How long "there is no such product" is believed (ms). */
+export const ABSENT_TTL_MS = 30_000;
+
+/** Invalidations that Redis has not confirmed are remembered for this many products; the TTL ends what is older. */
+export const OWED_AT_MOST = 10_000;
+
+/** How long to wait before an owed invalidation is tried again (ms). */
+export const RETRY_MS = 100;
+
+export interface Product {
+  readonly id: number;
+  readonly name: string;
+  /** DECIMAL as text, with all of its digits. */
+  readonly price: string;
+  readonly stock: number;
+  readonly updatedAt: Date;
+}
+
+export type Changes = Pick<Product, 'name' | 'price' | 'stock'>;
+
+export class InvalidIdError extends TypeError {
+  override readonly name = 'InvalidIdError';
+
+  constructor(id: unknown) {
+    super(`a product id is a positive safe integer, not ${String(id)}`);
+  }
+}
+
+export const productKey = (id: number): string => `product:${id}`;
+
+/** The bytes of an entry; null is the knowledge that there is no such product. Provided. */
+export const encode = (product: Product | null): string => JSON.stringify(product);
+
+/** @throws when the text is no entry. Provided. */
+export function decode(text: string): Product | null {
+  const entry: unknown = JSON.parse(text);
+  if (entry === null) return null;
+  if (typeof entry !== 'object' || !('id' in entry) || !('updatedAt' in entry))
+    throw new TypeError('no entry');
+  return { ...(entry as Product), updatedAt: new Date(String(entry.updatedAt)) };
+}
+
+export interface Products {
+  /**
+   * The product, or null when there is none. One query on a miss, none on a hit. Whatever Redis does or fails to do,
+   * the answer is MySQL's or at most PRODUCT_TTL_MS old; Redis can delay it by its deadline, once for the GET and
+   * once for the SET. After a GET that failed, nothing is stored.
+   * @param id rejects with {@link InvalidIdError} unless a positive safe integer; nothing is sent then
+   * @throws what MySQL answers when the query fails
+   */
+  find(id: number): Promise<Product | null>;
+  /**
+   * Writes to MySQL, then deletes the entry. Resolves with true once MySQL has committed, whatever becomes of the
+   * DEL; with false when there is no such product. A DEL that Redis did not confirm is owed: it is tried again every
+   * RETRY_MS, and until it is confirmed this repository neither reads nor fills that entry.
+   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails
+   */
+  update(id: number, changes: Changes): Promise<boolean>;
+  /** Ends the retries. What is still owed is left to the TTL. */
+  close(): void;
+}
+
+// #region options
+/**
+ * Options under which a Redis that is away costs a caller no more than `deadlineMs`, and leaves nothing to be
+ * executed later: ioredis would else queue commands while it is offline, and send unanswered ones again.
+ * @param deadlineMs how long one command may take, in ms
+ */
+export function cacheClientOptions(deadlineMs = 50): RedisOptions {
+  return {
+    commandTimeout: deadlineMs,
+    connectTimeout: 1000,
+    // A black hole keeps a connection "up" for many minutes, and every unanswered command in memory.
+    socketTimeout: 10 * deadlineMs,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: (attempt) => Math.min(attempt * 50, 1000),
+  };
+}
+// #endregion
+
+/**
+ * Products by cache-aside.
+ * @param redis made with {@link cacheClientOptions}: every command settles within its deadline
+ * @param onCacheError hears of each failure of Redis; it must not throw
+ */
+export function createProducts({
+  redis,
+  db,
+  onCacheError = () => {},
+}: {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly onCacheError?: (error: unknown) => void;
+}): Products {
+  /** Keys whose DEL no server has confirmed yet, each with the update that owes it; oldest first. */
+  const owed = new Map<string, symbol>();
+  let retry: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  // #region find
+  async function read(key: string): Promise<{ product: Product | null } | 'miss' | 'failed'> {
+    try {
+      const text = await redis.get(key);
+      return text === null ? 'miss' : { product: decode(text) };
+    } catch (error) {
+      // Of whatever kind: a timeout, a reply that is an error, bytes that nobody can read.
+      onCacheError(error);
+      return 'failed';
+    }
+  }
+
+  async function fill(key: string, product: Product | null): Promise<void> {
+    const ttlMs = product === null ? ABSENT_TTL_MS : PRODUCT_TTL_MS;
+    await redis.set(key, encode(product), 'PX', ttlMs).catch(onCacheError);
+  }
+
+  async function find(id: number): Promise<Product | null> {
+    requireId(id);
+    const key = productKey(id);
+    const cached = owed.has(key) ? 'failed' : await read(key);
+    if (typeof cached === 'object') return cached.product;
+    const product = await select(db, id);
+    // An update of this process that has begun since may have its DEL behind it: the row may be the old one.
+    if (cached === 'miss' && !owed.has(key)) await fill(key, product);
+    return product;
+  }
+  // #endregion
+
+  // #region update
+  async function update(id: number, changes: Changes): Promise<boolean> {
+    requireId(id);
+    const [{ affectedRows }] = await db.execute<ResultSetHeader>(
+      'UPDATE products SET name = ?, price = ?, stock = ?, updated_at = NOW(3) WHERE id = ?',
+      [changes.name, changes.price, changes.stock, id],
+    );
+    // Committed: from here on nothing may turn the answer into a failure.
+    owed.set(productKey(id), Symbol());
+    for (const oldest of owed.keys()) {
+      if (owed.size <= OWED_AT_MOST) break;
+      owed.delete(oldest);
+    }
+    await settle();
+    return affectedRows > 0;
+  }
+
+  async function settle(): Promise<void> {
+    const debts = [...owed];
+    try {
+      await redis.del(debts.map(([key]) => key));
+      for (const [key, update] of debts) {
+        // A later update of the same product owes a DEL of its own.
+        if (owed.get(key) === update) owed.delete(key);
+      }
+    } catch (error) {
+      onCacheError(error);
+      if (!closed) retry ??= setTimeout(again, RETRY_MS).unref();
+    }
+  }
+
+  function again(): void {
+    retry = undefined;
+    if (owed.size > 0) void settle();
+  }
+  // #endregion
+
+  return {
+    find,
+    update,
+    close() {
+      closed = true;
+      clearTimeout(retry);
+    },
+  };
+}
+
+function requireId(id: number): void {
+  if (!Number.isSafeInteger(id) || id < 1) throw new InvalidIdError(id);
+}
+
+async function select(db: Pool, id: number): Promise<Product | null> {
+  const [rows] = await db.execute<(Product & RowDataPacket)[]>(
+    'SELECT id, name, price, stock, updated_at AS updatedAt FROM products WHERE id = ?',
+    [id],
+  );
+  return rows[0] ? { ...rows[0] } : null;
+}
