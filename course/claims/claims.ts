@@ -29,8 +29,18 @@ export interface Plot {
   readonly series: readonly Series[];
 }
 
+/** A table of many subjects by many properties, where a list of claims would not be read: `<!-- measured:matrix NAME -->`. */
+export interface Matrix {
+  readonly name: string;
+  readonly columns: readonly string[];
+  /** The subject, then a cell for each column. */
+  readonly rows: readonly (readonly [subject: string, ...cells: string[]])[];
+}
+
 export interface Measurement {
   readonly claims: readonly Claim[];
+  /** Left out of the quick mode, as a rule: nothing checks it. */
+  readonly matrices?: readonly Matrix[];
   readonly plots?: readonly Plot[];
   /** Servers that the measure started itself, with their versions: "Redis 7.0.15". Those of `stack` are known. */
   readonly servers?: readonly string[];

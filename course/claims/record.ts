@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
-import type { Claim, Measurement, Plot } from './claims';
+import type { Claim, Matrix, Measurement, Plot } from './claims';
 
 /** What `npm run measure -- <id> --write` found, and where: `measured.json` beside the measure. */
 export interface MeasuredRecord {
@@ -12,6 +12,7 @@ export interface MeasuredRecord {
   readonly cpu: { readonly model: string; readonly count: number };
   readonly claims: readonly Claim[];
   readonly plots: readonly Plot[];
+  readonly matrices?: readonly Matrix[];
 }
 
 /** Of this machine, now. */
@@ -29,6 +30,7 @@ export function recordOf(measurement: Measurement, servers: readonly string[]): 
         points: points.map(([x, y]) => [rounded(x, 6), rounded(y, 4)] as const),
       })),
     })),
+    ...(measurement.matrices && { matrices: measurement.matrices }),
   };
 }
 
@@ -39,14 +41,19 @@ export function readRecord(path: string): MeasuredRecord | undefined {
 }
 
 /** JSON with one line for a claim and one for a series, so that a diff shows what changed. */
-export function serialise({ claims, plots, ...machine }: MeasuredRecord): string {
+export function serialise({ claims, plots, matrices, ...machine }: MeasuredRecord): string {
   const plotLines = plots.map(({ series, ...plot }) => {
     const head = JSON.stringify(plot).slice(0, -1);
     return `${head},"series":[\n${lines(series, '      ')}\n    ]}`;
   });
+  const matrixLines = matrices?.map(({ rows, ...matrix }) => {
+    const head = JSON.stringify(matrix).slice(0, -1);
+    return `${head},"rows":[\n${lines(rows, '      ')}\n    ]}`;
+  });
   return [
     `${JSON.stringify(machine, undefined, 2).slice(0, -2)},`,
     `  "claims": [\n${lines(claims, '    ')}\n  ],`,
+    ...(matrixLines ? [`  "matrices": [\n    ${matrixLines.join(',\n    ')}\n  ],`] : []),
     plots.length === 0 ? '  "plots": []' : `  "plots": [\n    ${plotLines.join(',\n    ')}\n  ]`,
     '}\n',
   ].join('\n');

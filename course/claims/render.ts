@@ -1,3 +1,4 @@
+import type { Matrix } from './claims';
 import { bound, figure } from './figures';
 import { drawPlot } from './plot';
 import type { MeasuredRecord } from './record';
@@ -22,6 +23,11 @@ export function render(lesson: string, record: MeasuredRecord, labId: string): s
       const plot = record.plots.find((candidate) => `plot ${candidate.name}` === name);
       if (!plot) throw refuse(unknown('plot', record.plots, labId));
       return filled(`\n\n![${escapeAlt(plot.title)}](images/${fileName(labId, plot.name)})\n\n`);
+    }
+    if (name.startsWith('matrix ')) {
+      const matrix = record.matrices?.find((candidate) => `matrix ${candidate.name}` === name);
+      if (!matrix) throw refuse(unknown('matrix', record.matrices ?? [], labId));
+      return filled(`\n\n${matrixTable(matrix)}\n\n`);
     }
     const claim = record.claims.find((candidate) => candidate.name === name);
     if (!claim) throw refuse(unknown('claim', record.claims, labId));
@@ -51,6 +57,11 @@ function table({ claims, date, node, servers, cpu }: MeasuredRecord, labId: stri
     '',
     `Measured on ${machine}, on ${date}. Again on yours: \`npm run measure -- ${labId}\`.`,
   ].join('\n');
+}
+
+function matrixTable({ columns, rows }: Matrix): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(escapeCell).join(' | ')} |`;
+  return [line(['', ...columns]), line(['---', ...columns.map(() => '---')]), ...rows.map(line)].join('\n');
 }
 
 const escapeCell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');

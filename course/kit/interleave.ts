@@ -32,7 +32,7 @@ export interface Race<Name extends string> {
 
 const SHOWN_AT_MOST = 64;
 /** A request that takes longer waits in the server, for a lock that another actor holds: the others go on. */
-const WAITS_IN_SERVER_MS = 30;
+const WAITS_IN_SERVER_MS = 10;
 
 /**
  * Runs the actors again and again, each time in another interleaving of their requests: fast-check's scheduler decides

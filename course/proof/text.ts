@@ -70,7 +70,7 @@ function figureProblems(lab: Lab, text: string): string[] {
 function countWords(text: string): number {
   const prose = withoutCode(text)
     .replace(/^---\n[\s\S]*?\n---\n/, '')
-    .replace(/<!-- measured:(table|plot [\w-]+) -->[\s\S]*?<!-- \/measured -->/g, '')
+    .replace(/<!-- measured:(table|(?:plot|matrix) [\w-]+) -->[\s\S]*?<!-- \/measured -->/g, '')
     .replace(/<!--.*?-->/g, '')
     .replace(/^\|.*$/gm, '')
     .replace(/\]\([^)]*\)/g, ']');

@@ -18,6 +18,8 @@ const stack = useStack('products');
 
 const T0 = 1_700_000_000_000;
 const MUG = 'Enamel mug, 350 ml';
+/** Whatever stores product:1, but not its reading. */
+const FILL = /^(SET|PSETEX|EVAL|EVALSHA)\b.*\bproduct:1\b.*Enamel/is;
 
 test('the first layer that holds the key answers: those above are filled, those below are left alone', async () => {
   const map = new Map<string, Entry>();
@@ -76,8 +78,14 @@ test('a filled layer never outlives the one it was filled from', async () => {
   expect(copy, 'Redis drops b in 50 s: its copy in the Map must be gone by then').toBeLessThanOrEqual(
     clock.now() + 50_000,
   );
-  clock.advance(50_001);
-  expect((await lookup('b'))?.layer, 'an entry past its deadline is a miss').not.toBe('map');
+  clock.advance(copy - clock.now());
+  const again = await lookup('b');
+  await again?.filled;
+  expect(again?.layer, 'an entry at its deadline is a miss').toBe('redis');
+  expect(
+    map.get('b')?.expiresAt,
+    'the Map held an entry past its deadline, so it missed: fill it again',
+  ).toBeGreaterThan(clock.now());
 
   await stack.redis.set('c', 'c without a time to live');
   const endless = await lookup('c');
@@ -87,21 +95,26 @@ test('a filled layer never outlives the one it was filled from', async () => {
 test('a value is copied with its own time left', async () => {
   const clock = fakeClock(T0);
   const wire = await openWire(stack.redisUrl);
-  const redis = redisLayer({ redis: stack.connectRedis({}, wire.url), timeoutMs: 4000, now: clock.now });
-  await stack.redis.set('k', 'old', 'PX', 5_000);
+  const client = stack.connectRedis({}, wire.url);
+  const redis = redisLayer({ redis: client, timeoutMs: 4000, now: clock.now });
+  await client.ping();
 
-  const gate = wire.hold(/^(PTTL|PEXPIRETIME|TTL|EXPIRETIME) /i);
-  const reading = redis.get('k');
-  await Promise.race([gate.arrived, reading]);
-  await stack.redis.set('k', 'new', 'PX', 60_000);
-  gate.release();
-
-  const entry = await reading;
-  const itsOwn = entry?.value === 'old' ? 5_000 : 60_000;
-  expect(
-    (entry?.expiresAt ?? 0) - clock.now(),
-    "a SET came between GET and PTTL, and the old value got the new one's time: read both in one step",
-  ).toBeLessThanOrEqual(itsOwn);
+  for (const ttls of [
+    [5_000, 60_000, 5_000, 60_000],
+    [60_000, 5_000, 60_000, 5_000],
+  ]) {
+    // Before each request of the reader, whatever it is, the key is written: its value says how long it lives.
+    wire.direct(async () => {
+      const ttl = ttls.shift();
+      if (ttl) await stack.redis.set('k', String(ttl), 'PX', ttl);
+    });
+    const entry = await redis.get('k');
+    wire.direct();
+    expect(
+      (entry?.expiresAt ?? 0) - clock.now(),
+      "a SET came between your two commands, and one value got the other's time: read both in one step",
+    ).toBeLessThanOrEqual(Number(entry?.value ?? 0));
+  }
 
   await stack.redis.set('k', 'slow to come', 'PX', 5_000);
   const first = wire.hold(/\bk\b|^MULTI/i);
@@ -111,13 +124,34 @@ test('a value is copied with its own time left', async () => {
   first.release();
   expect(
     ((await late)?.expiresAt ?? 0) - T0,
-    'the answer took 4.5 s: counted from then, the copy would live 4.5 s longer than the original. Read the clock before you ask',
+    'the answer took 4.5 s: read the clock before you ask, or the copy outlives the original by them',
   ).toBeLessThanOrEqual(5_000);
+
+  const sent: string[] = [];
+  const seen: number[] = [];
+  wire.direct(async (request) => {
+    sent.push(request);
+    seen.push(await stack.redis.pttl('copy'));
+  });
+  const stored = await redis
+    .set('copy', { value: 'x', expiresAt: clock.now() + 14_500.9 })
+    .then(() => 'stored', String);
+  wire.direct();
+  seen.push(await stack.redis.pttl('copy'));
+  expect(stored, 'Redis takes whole ms only: round down').toBe('stored');
+  expect(
+    seen,
+    'a crash after the SET leaves a key for ever: value and time to live are one command',
+  ).not.toContain(-1);
+  expect(
+    sent.join('\n'),
+    '14 500.9 ms are left: send 14500, neither seconds nor a ms that the entry does not have',
+  ).toMatch(/\b14500\b/);
 
   const written = await stack.work(async () => {
     for (const left of [0.5, 0, -1]) await redis.set('gone', { value: 'x', expiresAt: clock.now() + left });
   });
-  expect(written.redis(), 'less than 1 ms is left: there is nothing to store').toBe(0);
+  expect(written.redis(), 'less than 1 ms is left: there is nothing to send').toBe(0);
   await stack.redis.lpush('list', 'not a text');
   expect(
     await redis.get('list').catch(() => 'rejected'),
@@ -148,6 +182,32 @@ test('a layer that fails is passed over', async () => {
   expect(redis.sets, 'Redis has just failed: a fill would queue another command on a broken connection').toBe(
     0,
   );
+
+  const rude = recorder('rude');
+  const throws: Layer = {
+    ...rude,
+    get() {
+      throw new Error('before there was any promise');
+    },
+  };
+  const told: string[] = [];
+  const patient = createLookup([throws], mysql(), { onFailure: (layer) => told.push(layer) });
+  const past = await patient('product:1').catch((error: Error) => error.message);
+  expect(past, 'a cache that throws at once has failed like one that rejects').toMatchObject({
+    layer: 'mysql',
+  });
+  expect([told, rude.given], 'a cache that throws at once is reported, and not filled').toEqual([
+    ['rude'],
+    [],
+  ]);
+
+  const unheard = createLookup([throws], mysql(), {
+    onFailure() {
+      throw new Error('the log is down too');
+    },
+  });
+  const still = await unheard('product:1').catch((error: Error) => error.message);
+  expect(still, 'onFailure threw: that must not fail the read').toMatchObject({ layer: 'mysql' });
 });
 
 test('a layer that hangs is passed over when its time is up', async () => {
@@ -155,69 +215,118 @@ test('a layer that hangs is passed over when its time is up', async () => {
   const client = stack.connectRedis({ lazyConnect: true }, wire.url);
   const redis = spied(redisLayer({ redis: client, timeoutMs: 20 }));
   const failures: unknown[] = [];
-  const lookup = createLookup([redis], mysql(), { onFailure: (_, error) => failures.push(error) });
+  const lookup = createLookup([redis], inMemory(), { onFailure: (_, error) => failures.push(error) });
   await client.connect();
   wire.blackHole();
 
-  const found = await soon(lookup('product:1').catch((error: Error) => error.message));
+  // Both waits are timers of this process: however slow the machine, 20 ms end before 150 ms.
+  const found = await soon(
+    lookup('a').catch((error: Error) => error.message),
+    150,
+  );
   expect(found, 'Redis does not answer and never will: stop waiting after its timeoutMs').toMatchObject({
-    layer: 'mysql',
+    layer: 'source',
   });
   expect(failures[0], 'a late layer is reported as such').toBeInstanceOf(LayerTimeoutError);
   expect(redis.sets, 'Redis has just hung: a fill would queue another command behind those that wait').toBe(
     0,
   );
+
+  const prompt = createLookup([recorder('prompt')], inMemory());
+  const before = timers();
+  for (let i = 0; i < 20; i++) await (await prompt('a'))?.filled;
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(timers() - before, '20 reads were in time: clear the timer of a deadline that was met').toBeLessThan(
+    10,
+  );
 });
 
 test('a fill is not waited for, and its failure stays its own', async () => {
   const wire = await openWire(stack.redisUrl);
-  const redis = redisLayer({ redis: stack.connectRedis({}, wire.url), timeoutMs: 10_000 });
+  const client = stack.connectRedis({}, wire.url);
+  const redis = redisLayer({ redis: client, timeoutMs: 10_000 });
   const full: Layer = { ...recorder('full'), set: () => Promise.reject(new Error('OOM')) };
+  const throws: Layer = {
+    ...recorder('throws'),
+    set() {
+      throw new Error('before there was any promise');
+    },
+  };
   const stuck: Layer = { ...recorder('stuck'), timeoutMs: 20, set: () => new Promise(() => {}) };
   const failures: string[] = [];
-  const lookup = createLookup([full, stuck, redis], mysql(), {
-    onFailure: (layer) => failures.push(layer),
+  const lookup = createLookup([full, throws, stuck, redis], mysql(), {
+    onFailure(layer) {
+      failures.push(layer);
+      throw new Error('the log is down too');
+    },
   });
 
-  const gate = wire.hold(/^(SET|PSETEX) product:1 /i);
-  const found = await soon(lookup('product:1'));
+  // The read does not need the fill: it has ended by the time that the wire sees the SET.
+  const gate = wire.hold(FILL);
+  const found = await Promise.race([
+    lookup('product:1'),
+    gate.arrived.then(
+      () => new Promise<'still waiting'>((resolve) => setImmediate(resolve, 'still waiting')),
+    ),
+  ]);
   expect(found, 'the value is known: do not let the reader wait for the fills').toMatchObject({
     layer: 'mysql',
   });
   if (typeof found !== 'object') return;
-  await gate.arrived;
+  const filled = found.filled.then(() => 'ended', String);
+  await Promise.race([gate.arrived, filled]);
   expect(await stack.redis.exists('product:1'), 'the SET is still held on the wire').toBe(0);
   gate.release();
+  // Answered after the SET, on the same connection: only timers are left to wait for.
+  await client.ping();
 
-  const ended = await soon(found.filled.then(() => 'ended', String));
-  expect(ended, 'filled resolves whatever becomes of the fills, each within its timeoutMs').toBe('ended');
+  const ended = await soon(filled, 150);
+  expect(ended, 'filled resolves whatever fills and onFailure throw, each fill within its timeoutMs').toBe(
+    'ended',
+  );
   expect(await stack.redis.exists('product:1'), 'filled resolves after the last fill, not before').toBe(1);
-  expect(failures.sort(), 'fills that failed are reported too').toEqual(['full', 'stuck']);
+  expect(failures.sort(), 'fills that failed are reported too').toEqual(['full', 'stuck', 'throws']);
 });
 
 test('the source has the last word: its failure is an error, its absence is not', async () => {
   const cache = recorder('cache');
+  const map = new Map<string, Entry>([['stale', { value: 'a while ago', expiresAt: T0 - 1 }]]);
   const refused = new Error('connect ECONNREFUSED');
   const answers: Record<string, () => Promise<Entry | undefined>> = {
     dead: () => Promise.reject(refused),
+    stale: () => Promise.reject(refused),
     late: () => new Promise(() => {}),
     absent: async () => undefined,
     brief: async () => ({ value: 'read slowly', expiresAt: T0 - 1 }),
   };
   const source: Source = { name: 'source', timeoutMs: 20, get: async (key) => answers[key]?.() };
-  const lookup = createLookup([cache], source, { now: () => T0 });
-  const ask = (key: string) => soon(lookup(key).catch((error: unknown) => error));
+  const lookup = createLookup([cache, mapLayer(map)], source, { now: () => T0 });
+  const ask = (key: string) =>
+    soon(
+      lookup(key).catch((error: unknown) => error),
+      150,
+    );
 
   expect(await ask('dead'), 'undefined would be a lie: nobody knows. Throw the error of the source').toBe(
     refused,
   );
+  expect(
+    await ask('stale'),
+    'what a cache holds past its deadline does not become true because the source is dead: throw',
+  ).toBe(refused);
   expect(await ask('late'), 'a source that hangs ends in a LayerTimeoutError').toBeInstanceOf(
     LayerTimeoutError,
   );
   expect(await ask('absent'), 'the source answered that there is no such key: undefined').toBeUndefined();
   expect(cache.given, 'nothing was found, so there is nothing to fill with').toEqual([]);
-  expect(await ask('brief'), "the source's entry is the truth even past its deadline").toMatchObject({
-    value: 'read slowly',
+  const brief = await lookup('brief');
+  await brief?.filled;
+  expect(brief?.value, "the source's entry is the truth even past its deadline").toBe('read slowly');
+  expect(
+    await ask('brief'),
+    'no cache may serve an entry past its deadline: ask the source again',
+  ).toMatchObject({
+    layer: 'source',
   });
 });
 
@@ -257,10 +366,12 @@ test('a rate is a share of what reaches the layer, and the funnel sums to 1', ()
   expect(absent, 'what the last layer does not have is nowhere').toBeCloseTo(0.003, 9);
 
   const wrong = (hitRate: number, latencyMs: number) => () => predict([{ name: 'cdn', hitRate, latencyMs }]);
-  expect(wrong(90, 1), 'a rate of 90 is a percentage: refuse it').toThrow(RangeError);
-  expect(wrong(Number.NaN, 1), '0 hits of 0 lookups is not a rate: refuse NaN').toThrow(RangeError);
-  expect(wrong(-0.1, 1), 'a rate below 0 is a mistake of the caller').toThrow(RangeError);
-  for (const latencyMs of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+  for (const hitRate of [90, 1.01, -0.1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(wrong(hitRate, 1), `a rate of ${hitRate} (a percentage, 0 of 0) is no share: refuse it`).toThrow(
+      RangeError,
+    );
+  }
+  for (const latencyMs of [-1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
     expect(wrong(0.9, latencyMs), `a latency of ${latencyMs} ms is a mistake of the caller`).toThrow(
       RangeError,
     );
@@ -268,6 +379,15 @@ test('a rate is a share of what reaches the layer, and the funnel sums to 1', ()
 });
 
 const mysql = () => productSource({ db: stack.db, ttlMs: 60_000, timeoutMs: 2000 });
+
+const inMemory = (): Source => ({
+  name: 'source',
+  timeoutMs: 2000,
+  get: async (key) => ({ value: `${key} of the source`, expiresAt: Date.now() + 60_000 }),
+});
+
+/** Timers that keep this process alive. */
+const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
 
 /** A cache that holds nothing and writes down what it is asked and given. */
 function recorder(name: string) {
@@ -304,9 +424,9 @@ function spied(layer: Layer) {
 }
 
 /** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>): Promise<T | 'still waiting'> {
+function soon<T>(promise: Promise<T>, ms = 700): Promise<T | 'still waiting'> {
   return Promise.race([
     promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), 700).unref()),
+    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
   ]);
 }

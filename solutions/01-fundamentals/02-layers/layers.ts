@@ -35,7 +35,7 @@ export type Lookup = (key: string) => Promise<Found | undefined>;
 export interface LookupOptions {
   /** The clock, in ms since the epoch. Default: `Date.now`. */
   readonly now?: () => number;
-  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. It must not throw. */
+  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. What it throws is dropped. */
   readonly onFailure?: (layer: string, error: unknown) => void;
 }
 
@@ -54,8 +54,10 @@ export class LayerTimeoutError extends Error {
  *   The reader does not wait for the fills.
  * - A cache that throws, rejects, or takes longer than its `timeoutMs` is passed over, reported to `onFailure`,
  *   and not filled in this lookup.
- * - The source has the last word: its entry is returned even past its deadline, its `undefined` means that the
- *   key exists nowhere (and fills nothing), and its error is the reader's.
+ * - The source has the last word: its entry is returned even past its deadline (a fill with it does no harm: it is
+ *   a miss at once), its `undefined` means that the key exists nowhere (and fills nothing), and its error is the
+ *   reader's. A cached entry past its deadline is not returned in its place.
+ * - A deadline that was met leaves no timer behind.
  *
  * @throws the source's own error, or LayerTimeoutError when the source is late (from the lookup, not from here)
  */
@@ -65,11 +67,18 @@ export function createLookup(
   source: Source,
   { now = Date.now, onFailure = () => {} }: LookupOptions = {},
 ): Lookup {
+  const report = (layer: string, error: unknown): void => {
+    try {
+      onFailure(layer, error);
+    } catch {
+      // A log that is down is no reason to fail a read.
+    }
+  };
   const attempt = async <T>(layer: Source, action: () => Promise<T>): Promise<T | 'failed'> => {
     try {
       return await within(layer, action);
     } catch (error) {
-      onFailure(layer.name, error);
+      report(layer.name, error);
       return 'failed';
     }
   };
@@ -114,7 +123,9 @@ async function within<T>(layer: Source, action: () => Promise<T>): Promise<T> {
  * - `get` gives the deadline that Redis itself keeps: now, read before asking, plus the key's remaining time (PTTL).
  *   Value and remaining time belong together even when somebody overwrites the key between two commands.
  *   A key without a time to live comes out as expired.
- * - `set` gives Redis the time that is left of the entry, in whole ms (PX), and stores nothing when none is left.
+ * - `set` gives Redis the time that is left of the entry, in whole ms rounded down (PX), in the command that stores
+ *   the value. With less than 1 ms left it sends nothing.
+ * - Only time left crosses the wire, never a deadline: the clock of Redis may not agree with `now`.
  *
  * @throws what the client throws; a reply that is an error counts as one
  */
