@@ -1,0 +1,333 @@
+import type { Redis } from 'ioredis';
+import type { RowDataPacket } from 'mysql2/promise';
+import { expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { useStack } from '#kit/stack';
+import { openWire, type Wire } from '#kit/wire';
+import { type Args, cacheKey, createReadThrough, decode, LoadTimeoutError } from './read-through';
+
+const stack = useStack('products');
+
+const NAME = 'products-of';
+const MUG = 'Enamel mug, 350 ml';
+
+interface Product {
+  name: string;
+  updatedAt: Date;
+  tags: string[];
+}
+
+async function selectProducts({ category = 1 }: Args): Promise<Product[]> {
+  const [rows] = await stack.db.execute<RowDataPacket[]>(
+    'SELECT name, updated_at AS updatedAt FROM products WHERE category_id = ? ORDER BY id LIMIT 10',
+    [category],
+  );
+  return rows.map(({ name, updatedAt }) => ({ name, updatedAt, tags: ['shop'] }));
+}
+
+function openCache<V = Product[]>(
+  load: (args: Args, signal: AbortSignal) => Promise<V>,
+  { redis = stack.redis, loadDeadlineMs = 3000, cacheDeadlineMs = 2000 } = {},
+) {
+  return createReadThrough<Args, V>({
+    redis,
+    name: NAME,
+    load,
+    ttlMs: 60_000,
+    loadDeadlineMs,
+    cacheDeadlineMs,
+  });
+}
+
+test('200 readers of a cold key make one query, and a hit is what the miss was', async () => {
+  const cache = openCache(selectProducts);
+  let answers: Product[][] = [];
+  const cold = await stack.work(async () => {
+    answers = await Promise.all(Array.from({ length: 200 }, () => cache.get({ category: 1 })));
+  });
+  expect(cold.sql('select'), '200 calls of one key met: they had to share one query').toBe(1);
+  expect(answers[199]?.[0], 'every reader gets the answer, its dates as Dates').toMatchObject({
+    name: MUG,
+    updatedAt: expect.any(Date),
+  });
+  const warm = await stack.work(async () => {
+    expect(await cache.get({ category: 1 }), 'from Redis it must be equal to what was loaded').toEqual(
+      answers[0],
+    );
+  });
+  expect(warm.sql('select'), 'the value was stored: no second query').toBe(0);
+  const ttl = await stack.redis.pttl(cacheKey(NAME, { category: 1 }));
+  expect(ttl, 'an entry lives for ttlMs, by the clock of Redis').toSatisfy(
+    (ms: number) => ms > 40_000 && ms <= 60_000,
+  );
+});
+
+test('different keys load side by side', async () => {
+  const second = held();
+  const cache = openCache(async ({ category }) => {
+    if (category === 1) await second.promise;
+    else second.release();
+    return category;
+  });
+  const both = Promise.all([cache.get({ category: 1 }), cache.get({ category: 2 })]);
+  expect(
+    await soon(both),
+    'the load of key 1 goes on until that of key 2 has begun: one lock for all keys makes each wait for the others',
+  ).toEqual([1, 2]);
+});
+
+test('a rejection is shared, then forgotten', async () => {
+  const failure = new Error('connection lost');
+  let loads = 0;
+  const cache = openCache(async () => {
+    loads++;
+    await turn();
+    if (loads === 1) throw failure;
+    return 'loaded';
+  });
+  const answers = await Promise.all(
+    Array.from({ length: 5 }, () => cache.get({}).catch((error: unknown) => error)),
+  );
+  expect(answers, 'five callers shared a load that failed: each gets its error').toEqual(
+    Array(5).fill(failure),
+  );
+  expect(
+    loads,
+    'one failure for all five: 50 callers must not make 50 attempts at a database in trouble',
+  ).toBe(1);
+  expect(await soon(cache.get({})), 'the next call must try again: a failure is no answer to keep').toBe(
+    'loaded',
+  );
+});
+
+test('who leaves leaves alone, and a load that nobody waits for is aborted', async () => {
+  const loading = held();
+  const signals: AbortSignal[] = [];
+  const cache = openCache(async (_args, signal) => {
+    signals.push(signal);
+    await loading.promise;
+    return 'loaded';
+  });
+  const first = new AbortController();
+  const left = soon(cache.get({}, { signal: first.signal }));
+  const stays = soon(cache.get({}));
+  await expect.poll(() => signals.length, { interval: 5 }).toBe(1);
+  first.abort(new Error('gone home'));
+  expect(await left, 'its own signal must end the call at once, with its reason').toBe(
+    'rejected: Error: gone home',
+  );
+  expect(signals[0]?.aborted, 'somebody still waits: the load goes on').toBe(false);
+  loading.release();
+  expect(await stays, "one caller's abort must not fail the others").toBe('loaded');
+
+  await cache.invalidate({});
+  const never = openCache((_args, signal) => {
+    signals.push(signal);
+    return new Promise<string>(() => {});
+  });
+  const [one, other] = [new AbortController(), new AbortController()];
+  const leaving = [
+    soon(never.get({}, { signal: one.signal })),
+    soon(never.get({}, { signal: other.signal })),
+  ];
+  await expect.poll(() => signals.length, { interval: 5 }).toBe(2);
+  one.abort();
+  other.abort();
+  await Promise.all(leaving);
+  expect(signals[1]?.aborted, 'nobody waits any more: tell the loader, which may stop its query').toBe(true);
+  void never.get({}).catch(() => {});
+  await expect
+    .poll(() => signals.length, {
+      interval: 5,
+      timeout: 500,
+      message: 'the next caller must not join what was aborted',
+    })
+    .toBe(3);
+});
+
+test('no caller can change what another gets', async () => {
+  const cache = openCache(selectProducts);
+  const [one, other] = await Promise.all([cache.get({ category: 1 }), cache.get({ category: 1 })]);
+  const deface = (products: Product[]) => {
+    try {
+      products[0]?.tags.push('sold out');
+      products[0]?.updatedAt.setTime(0);
+    } catch {
+      // Frozen values are as good as copies.
+    }
+  };
+  deface(one);
+  expect(other[0]?.tags, 'two callers shared a load: a change of one must not reach the other').toEqual([
+    'shop',
+  ]);
+  expect(other[0]?.updatedAt.getTime(), 'a Date can be changed too, even in a frozen object').toBeGreaterThan(
+    0,
+  );
+  const hit = await cache.get({ category: 1 });
+  deface(hit);
+  expect((await cache.get({ category: 1 }))[0]?.tags, 'nor may it reach the callers after it').toEqual([
+    'shop',
+  ]);
+});
+
+test('one question has one key, for reads and for invalidations', async () => {
+  let loads = 0;
+  const count = async () => ++loads;
+  const cache = openCache(count);
+  await cache.get({ category: 1, page: 2 });
+  await cache.get({ page: 2, category: 1 });
+  expect(loads, 'the order of the arguments is no part of the question').toBe(1);
+  await openCache(count).get({ category: 1, page: 2 });
+  expect(loads, 'another object, or process, with the same name must find the same entry').toBe(1);
+  await cache.invalidate({ page: 2, category: 1 });
+  await cache.get({ category: 1, page: 2 });
+  expect(loads, 'the invalidation has to meet the key that the reads use').toBe(2);
+  await cache.get({ category: '1', page: 2 });
+  await cache.get({ category: 1, page: 2, all: true });
+  expect(loads, "1 is not '1', and one argument more is another question").toBe(4);
+  expect(cacheKey('a', { b: 'x","y' }), 'no text may end its place in the key early').not.toBe(
+    cacheKey('a', { b: 'x', y: '' }),
+  );
+});
+
+test('a load that never settles holds its key no longer than its deadline', async () => {
+  let loads = 0;
+  const cache = openCache(() => (++loads === 1 ? new Promise<string>(() => {}) : Promise.resolve('loaded')), {
+    loadDeadlineMs: 60,
+  });
+  const answers = await Promise.all([1, 2].map(() => soon(cache.get({}).catch((error: unknown) => error))));
+  for (const answer of answers) {
+    expect(
+      answer,
+      'the load hangs: after loadDeadlineMs all who wait must get a LoadTimeoutError',
+    ).toBeInstanceOf(LoadTimeoutError);
+  }
+  expect(await soon(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
+    'loaded',
+  );
+});
+
+test('a read begun after an invalidation does not get what was loaded before it', async () => {
+  const loading = held();
+  const began = held();
+  let first = true;
+  const cache = openCache(async (args) => {
+    const rows = await selectProducts(args);
+    began.release();
+    if (first) {
+      first = false;
+      await loading.promise;
+    }
+    return rows[0]?.name;
+  });
+  const old = cache.get({ category: 1 });
+  await Promise.race([began.promise, old]);
+  await stack.db.query("UPDATE products SET name = 'new' WHERE id = 1");
+  await cache.invalidate({ category: 1 });
+  expect(
+    await soon(cache.get({ category: 1 })),
+    'a load from before the invalidation was going on: a read after it must not join that load',
+  ).toBe('new');
+  loading.release();
+  expect(await old, 'who came before the invalidation may get the old value').toBe(MUG);
+  expect(
+    await cache.get({ category: 1 }),
+    'the old load ended last, and must not have stored its value',
+  ).toBe('new');
+
+  let shared: ReturnType<typeof openCache<string>> | undefined;
+  await explore(stack, {
+    runs: 20,
+    prepare: async () => {
+      await stack.redis.del(cacheKey(NAME, { category: 1 }));
+      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+    },
+    actors: {
+      reader: ({ redis, db }) => {
+        shared = openCache(
+          async () => {
+            const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+            return String(row?.name);
+          },
+          { redis },
+        );
+        return shared.get({ category: 1 });
+      },
+      writer: async ({ db }) => {
+        await db.query("UPDATE products SET name = 'new' WHERE id = 1");
+        await shared?.invalidate({ category: 1 });
+      },
+    },
+    verdict: async () => {
+      const bytes = await stack.redis.getBuffer(cacheKey(NAME, { category: 1 }));
+      return bytes && decode(bytes) === MUG
+        ? 'the invalidation is over and the old value is in Redis: this process knew of both'
+        : undefined;
+    },
+  });
+});
+
+const FAULTS: Readonly<Record<string, (wire: Wire) => unknown>> = {
+  refused: (wire) => wire.refuse(),
+  stalled: (wire) => wire.stall(),
+  'black-holed': (wire) => wire.blackHole(),
+};
+
+test('a Redis that is refused, stalled or black-holed delays a call by its deadline only, and no invalidation is lost', async () => {
+  await Promise.all(
+    Object.entries(FAULTS).map(async ([fault, strike]) => {
+      const { wire, redis } = await wired();
+      let stored = 'old';
+      const cache = openCache(async () => stored, { redis, cacheDeadlineMs: 40 });
+      await openCache(async () => 'old').get({ fault });
+      await strike(wire);
+      expect(
+        await soon(cache.get({ fault: `${fault}, cold` })),
+        `Redis is ${fault}, with a client that waits for ever: the loader has the answer`,
+      ).toBe('old');
+      stored = 'new';
+      expect(await soon(cache.invalidate({ fault })), `Redis is ${fault}: invalidate must say so, soon`).toBe(
+        false,
+      );
+      expect(await soon(cache.get({ fault })), `Redis is ${fault}: the read after it is of the loader`).toBe(
+        'new',
+      );
+      await wire.heal();
+      await expect.poll(() => soon(redis.ping(), 100), { interval: 10, timeout: 2500 }).toBe('PONG');
+      expect(
+        await soon(cache.get({ fault })),
+        'Redis is back with the old entry: this object knows that it was to be deleted',
+      ).toBe('new');
+    }),
+  );
+});
+
+async function wired(): Promise<{ wire: Wire; redis: Redis }> {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis(
+    { retryStrategy: () => 20, maxRetriesPerRequest: null, autoResendUnfulfilledCommands: false },
+    wire.url,
+  );
+  onTestFinished(() => redis.disconnect());
+  await expect.poll(() => redis.status).toBe('ready');
+  return { wire, redis };
+}
+
+/** A promise that the test resolves. */
+function held() {
+  let release = () => {};
+  const promise = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return { promise, release };
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
+function soon<T>(promise: Promise<T>, ms = 1200): Promise<T | string> {
+  return Promise.race([
+    promise.catch((error: unknown) => `rejected: ${error}`),
+    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
+  ]);
+}

@@ -1,0 +1,71 @@
+import { deserialize, serialize } from 'node:v8';
+import type { Redis } from 'ioredis';
+
+/** Invalidations that Redis has not confirmed are remembered for this many keys; the TTL ends what is older. */
+export const OWED_AT_MOST = 10_000;
+
+/** What a question is about, by name. The order of the names means nothing. */
+export type Args = Readonly<Record<string, string | number | boolean>>;
+
+/** Values as bytes, and back. A Date, a Map, a bigint and undefined come back as what they were. Provided. */
+export const encode = (value: unknown): Buffer => serialize(value);
+/** Each call gives a value of its own. @throws when the bytes are no value. Provided. */
+export const decode = <V>(bytes: Buffer): V => deserialize(bytes) as V;
+
+export class LoadTimeoutError extends Error {
+  override readonly name = 'LoadTimeoutError';
+
+  constructor(key: string, ms: number) {
+    super(`the load of ${key} took longer than ${ms} ms`);
+  }
+}
+
+export interface ReadThroughOptions<A extends Args, V> {
+  readonly redis: Redis;
+  /** Of the question: the namespace of its keys. No two caches on one Redis share a name. */
+  readonly name: string;
+  /** Asks the source. `signal` aborts when the deadline has passed, or when nobody waits any more. */
+  readonly load: (args: A, signal: AbortSignal) => Promise<V>;
+  /** How long a value is served from Redis (ms). */
+  readonly ttlMs: number;
+  /** How long one load may take (ms). */
+  readonly loadDeadlineMs: number;
+  /** How long one command to Redis may take (ms), whatever the client's own options are. */
+  readonly cacheDeadlineMs: number;
+}
+
+export interface ReadThrough<A extends Args, V> {
+  /**
+   * The value from Redis, else from `load`. Calls of one key that meet share one load, and each gets a copy of its
+   * own. A failure of Redis is never the caller's: it costs cacheDeadlineMs at most, once for the GET and once for
+   * the SET.
+   * @param signal ends this call only; when every caller of a load has left, the load is aborted
+   * @throws what `load` throws, to all who share it, and it is forgotten then; {@link LoadTimeoutError}; the reason
+   *   of `signal`
+   */
+  get(args: A, options?: { readonly signal?: AbortSignal }): Promise<V>;
+  /**
+   * Call it after the commit. A `get` that begins after this call does not see what was loaded before it: neither
+   * from Redis nor from a load that is still going on, which will not be stored. Other processes are held to that
+   * from the confirmation of Redis on, but for a SET that they have under way (leases, lesson 3.6).
+   * @returns whether Redis confirmed it; if not, this object asks Redis for it again before it uses the entry
+   */
+  invalidate(args: A): Promise<boolean>;
+}
+
+/** The one name of a question, for reads and for invalidations: the same whatever the order of the arguments. */
+export function cacheKey(name: string, args: Args): string {
+  throw new Error('not implemented');
+}
+
+/** A read-through cache of one question over Redis, with one load a key at a time in this process. */
+export function createReadThrough<A extends Args, V>({
+  redis,
+  name,
+  load,
+  ttlMs,
+  loadDeadlineMs,
+  cacheDeadlineMs,
+}: ReadThroughOptions<A, V>): ReadThrough<A, V> {
+  throw new Error('not implemented');
+}
