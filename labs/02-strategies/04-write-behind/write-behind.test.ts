@@ -1,0 +1,368 @@
+import type { Redis } from 'ioredis';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
+import { beforeAll, beforeEach, expect, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { type Inside, startProcesses } from '#kit/processes';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import {
+  APPLIED_WRITES,
+  BacklogFullError,
+  createWorker,
+  createWriter,
+  DEAD_LETTERS,
+  GROUP,
+  STREAM,
+  viewKey,
+  type Worker,
+} from './write-behind';
+import subjectFile from './write-behind?file';
+
+type Subject = typeof import('./write-behind');
+
+const stack = useStack('products');
+
+beforeAll(() => stack.db.query(APPLIED_WRITES));
+beforeEach(() => stack.db.query('DELETE FROM applied_writes'));
+
+test('a killed worker loses nothing and doubles nothing', async () => {
+  const writer = writerOf();
+  const redisWire = await openWire(stack.redisUrl);
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  const beforeCommit = mysqlWire.hold(/^COMMIT/i);
+  const [first] = await startProcesses(
+    1,
+    subjectFile,
+    { redis: stack.redisUrl, mysql: mysqlWire.url },
+    writesAndWorks,
+  );
+  await Promise.race([beforeCommit.arrived, first?.result]);
+  await first?.kill();
+
+  const commit = mysqlWire.hold(/^COMMIT/i);
+  const second = createWorker({
+    redis: stack.connectRedis({}, redisWire.url),
+    db: stack.connectDb({}, mysqlWire.url),
+    name: 'second',
+    claimIdleMs: 0,
+  });
+  const step = second.step().catch(() => {});
+  await Promise.race([commit.arrived, step]);
+  const afterCommit = [redisWire.hold(/./), mysqlWire.hold(/./)];
+  commit.release();
+  await Promise.race([...afterCommit.map(({ arrived }) => arrived), step]);
+  // To the servers, that is its death: no request of it arrives any more.
+  await Promise.all([redisWire.refuse(), mysqlWire.refuse()]);
+
+  await writer.write(1, { price: '99.00' });
+  await drain(workerOf('third'));
+  expect(
+    await rows(),
+    'one worker was killed before its COMMIT, one was cut off after it: each acknowledged write must reach MySQL all the same. It waits in Redis, not in a process, and leaves the stream after the COMMIT only',
+  ).toMatchObject([
+    { price: '99.00', stock: 20 },
+    { price: '34.00', stock: 20 },
+    { price: '119.95', stock: 20 },
+  ]);
+  expect(
+    (await rows()).map(({ version }) => version),
+    'version must rise by one for each write, and not again when a batch comes again: keep which write has reached a row in the transaction that writes the row',
+  ).toEqual([22, 21, 21]);
+});
+
+test('a late write undoes no newer one, and what it alone changes is not lost', async () => {
+  const writer = writerOf();
+  await stack.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM');
+  await writer.write(1, { price: '10.00', stock: 5 });
+  await stack.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
+  await writer.write(1, { price: '20.00' });
+  await drain(workerOf('busy', { claimIdleMs: 60_000 }));
+  await drain(workerOf('heir'));
+  const [row] = await rows();
+  expect(
+    row,
+    'the newer price must stay when the older write comes later: compare stream ids, in the order of the stream',
+  ).toMatchObject({ price: '20.00' });
+  expect(
+    row,
+    'the stock of the older write must arrive: no newer write has one, so the id is kept for each column',
+  ).toMatchObject({ stock: 5 });
+  expect(await left(), 'what was finished leaves the stream').toEqual({ waiting: 0, taken: 0 });
+});
+
+test('what MySQL refuses goes to the dead letters, and its neighbours commit', async () => {
+  const writer = writerOf();
+  await writer.write(1, { price: '13.00' });
+  await writer.write(2, { stock: OUT_OF_RANGE });
+  await writer.write(2, { price: '35.00' });
+  await writer.write(4, { stock: 1 });
+  await writer.write(3, { stock: 7 });
+  await attempt(workerOf('worker'));
+  expect(
+    await rows(),
+    'one bad row must not take its batch with it: when MySQL refuses a batch, try its writes in smaller parts',
+  ).toMatchObject([
+    { price: '13.00', stock: 140 },
+    { price: '35.00', stock: 12 },
+    { price: '119.95', stock: 7 },
+  ]);
+  const letters = await stack.redis.xrange(DEAD_LETTERS, '-', '+');
+  expect(
+    letters.map(([, fields]) => fields.join(' ')).sort(),
+    'the value that is out of range, and the write of a product that MySQL does not have, must be kept as dead letters, with what was to be written',
+  ).toEqual([
+    expect.stringMatching(/product 2 .*stock 3000000000/),
+    expect.stringMatching(/product 4 .*stock 1$/),
+  ]);
+  expect(await left(), 'a dead letter leaves the stream: else it comes again for ever').toEqual({
+    waiting: 0,
+    taken: 0,
+  });
+});
+
+test('a refused write is read no longer, a pending one still is', async () => {
+  const writer = writerOf();
+  await writer.read(2);
+  await writer.write(2, { stock: OUT_OF_RANGE });
+  await writer.write(2, { price: '35.00' });
+  await attempt(workerOf('worker', { batchSize: 1 }), 1);
+  const seen = await writer.read(2);
+  expect(
+    seen?.stock,
+    'MySQL refused this stock: the view must go back to what the row holds, or readers see a value that will never be',
+  ).toBe(12);
+  expect(
+    seen?.price,
+    'the price is acknowledged and still waits in the stream: whoever drops the view must lay over it what is pending',
+  ).toBe('35.00');
+});
+
+test('many writes of a product are one row written', async () => {
+  const writer = writerOf();
+  for (let stock = 1; stock <= 40; stock++) {
+    await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
+  }
+  const work = await stack.work(() => drain(workerOf('worker', { batchSize: 200 })));
+  expect(
+    (await rows()).map(({ stock, version }) => ({ stock, version })),
+    'the last write of a product is the one that stays',
+  ).toEqual([1, 2, 3].map(() => ({ stock: 40, version: 41 })));
+  expect(
+    work.sql('insert', 'update', 'replace'),
+    '120 writes of three products in one batch need a few statements: coalesce by product before you write',
+  ).toBeLessThanOrEqual(9);
+});
+
+test('a full backlog refuses, and stores nothing', async () => {
+  const writer = writerOf({ backlogAtMost: 5 });
+  const writes = Array.from({ length: 20 }, (_, stock) => writer.write(1, { stock: 1000 + stock }));
+  const answers = await Promise.allSettled(writes);
+  const refused = answers.filter((answer) => answer.status === 'rejected');
+  expect(
+    refused.map(({ reason }) => reason),
+    'fifteen of twenty writes at once must be refused: a check in one command and an XADD in the next lets all of them in',
+  ).toEqual(Array.from({ length: 15 }, () => expect.any(BacklogFullError)));
+  expect(
+    await stack.redis.xlen(STREAM),
+    'the five that were acknowledged wait: none is trimmed to make room',
+  ).toBe(5);
+  expect((await writer.read(1))?.stock, 'a write that was refused must not be seen by readers').toBe(1004);
+
+  await drain(workerOf('worker'));
+  const again = await settled(writer.write(1, { stock: 1 }));
+  expect(
+    again,
+    'what is committed must leave the stream (XACK alone keeps it), or the backlog stays full',
+  ).toBe('resolved');
+});
+
+test('a read is the whole product, with all that is pending', async () => {
+  const redisWire = await openWire(stack.redisUrl);
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  const writer = writerOf();
+  await writer.write(2, { stock: 7 });
+  const board = { id: 2, name: 'Beech cutting board', price: '34.00', stock: 7 };
+  expect(
+    await writer.read(2),
+    'nobody had read this product before its stock was written: the rest must come from the row, and the stock from the write',
+  ).toEqual(board);
+  const hit = await stack.work(() => writer.read(2));
+  expect(hit.sql('select'), 'the second read must be a hit').toBe(0);
+  expect(await writer.read(2), 'and it must be whole, too').toEqual(board);
+
+  const slow = writerOf({
+    redis: stack.connectRedis({}, redisWire.url),
+    db: stack.connectDb({}, mysqlWire.url),
+  });
+  const select = mysqlWire.hold(/^SELECT/i);
+  const reading = slow.read(1);
+  await Promise.race([select.arrived, reading]);
+  const fill = redisWire.hold(/./);
+  select.release();
+  await Promise.race([fill.arrived, reading]);
+  await writer.write(1, { price: '20.00' });
+  await drain(workerOf('worker'));
+  fill.release();
+  await reading;
+  expect(
+    await writer.read(1),
+    'a reader that took the old row with it before the write must not store its price over the new one',
+  ).toMatchObject({ price: '20.00' });
+});
+
+test('two writers of one product keep both columns', async () => {
+  const writer = writerOf();
+  await explore(stack, {
+    prepare: async () => {
+      await stack.redis.del(viewKey(1), STREAM);
+      await writer.read(1);
+    },
+    actors: {
+      price: ({ redis, db }) => writerOf({ redis, db }).write(1, { price: '20.00' }),
+      stock: ({ redis, db }) => writerOf({ redis, db }).write(1, { stock: 5 }),
+      reader: ({ redis, db }) => writerOf({ redis, db }).read(1),
+    },
+    verdict: async () => {
+      const seen = await writer.read(1);
+      return seen?.price === '20.00' && seen.stock === 5
+        ? undefined
+        : `both writes were acknowledged, yet a reader sees ${JSON.stringify(seen)}: change the view in the server, column by column, in the script that adds to the stream`;
+    },
+    runs: 30,
+  });
+});
+
+test('without Redis nothing is acknowledged and nothing old is read', async () => {
+  const redisWire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis({ maxRetriesPerRequest: null }, redisWire.url);
+  const writer = createWriter({
+    redis,
+    db: stack.db,
+    deadlineMs: 150,
+  });
+  await redis.ping();
+  await writer.write(1, { stock: 5 });
+  redisWire.blackHole();
+  const [written, read] = await Promise.all([
+    settled(writer.write(1, { stock: 6 })),
+    settled(writer.read(1)),
+  ]);
+  expect(
+    written,
+    'Redis did not answer: write must reject within its deadline, for the write may be stored nowhere',
+  ).toBe('rejected');
+  expect(
+    read,
+    'the row in MySQL is older than what was acknowledged: without Redis, read must reject within its deadline',
+  ).toBe('rejected');
+});
+
+test('run outlives an outage of MySQL, and stop drains', async () => {
+  const writer = writerOf();
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  const failures = failureCounter();
+  const worker = createWorker({
+    redis: stack.connectRedis(),
+    db: stack.connectDb({}, mysqlWire.url),
+    name: 'worker',
+    batchSize: 10,
+    claimIdleMs: 0,
+    onError: failures.count,
+  });
+  await mysqlWire.refuse();
+  for (let stock = 1; stock <= 25; stock++) await writer.write(1, { stock });
+  const running = worker.run();
+  expect(
+    await Promise.race([failures.first, after(2000, 'nothing')]),
+    'a step that fails must be told to onError',
+  ).toBe('told');
+  const commit = mysqlWire.hold(/^COMMIT/i);
+  await mysqlWire.heal();
+  const back = commit.arrived.then(
+    () => 'back',
+    () => 'gone',
+  );
+  expect(
+    await Promise.race([back, after(2000, 'gone')]),
+    'the loop must go on after MySQL was away: else writes are acknowledged and nobody takes them',
+  ).toBe('back');
+
+  const stopped = Promise.all([worker.stop(), running]);
+  commit.release();
+  expect(await settled(stopped, 2000), 'stop must resolve when the stream is empty').toBe('resolved');
+  expect(
+    await left(),
+    'stop must finish the batch in hand and take what is left, before it resolves',
+  ).toEqual({ waiting: 0, taken: 0 });
+  expect((await rows())[0], 'all of the writes must be in MySQL').toMatchObject({ stock: 25, version: 26 });
+});
+
+/** Beyond an INT: MySQL refuses it, and only MySQL knows. */
+const OUT_OF_RANGE = 3_000_000_000;
+
+/** Three products, twenty writes each, all acknowledged; then this same process works. */
+async function writesAndWorks({
+  subject,
+  args,
+  Redis,
+  mysql,
+}: Inside<Subject, { redis: string; mysql: string }>) {
+  const db = mysql.createPool({ uri: args.mysql });
+  const writer = subject.createWriter({ redis: new Redis(args.redis), db, deadlineMs: 3000 });
+  for (let stock = 1; stock <= 20; stock++) {
+    await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
+  }
+  const worker = subject.createWorker({ redis: new Redis(args.redis), db, name: 'first' });
+  await worker.step().catch(() => {});
+}
+
+/** Deadlines that a busy machine keeps: where they are the point, the test says so. */
+const writerOf = (options: { redis?: Redis; db?: Pool; backlogAtMost?: number } = {}) =>
+  createWriter({ redis: stack.redis, db: stack.db, deadlineMs: 3000, ...options });
+
+const workerOf = (name: string, options: { claimIdleMs?: number; batchSize?: number } = {}) =>
+  createWorker({ redis: stack.connectRedis(), db: stack.db, name, claimIdleMs: 0, ...options });
+
+async function drain(worker: Worker): Promise<void> {
+  for (let steps = 0; steps < 20 && (await worker.step()) > 0; steps++);
+}
+
+/** A step that fails leaves its batch pending: the next one takes it again. */
+async function attempt(worker: Worker, steps = 5): Promise<void> {
+  for (let i = 0; i < steps; i++) await worker.step().catch(() => {});
+}
+
+async function rows() {
+  const [found] = await stack.db.query<RowDataPacket[]>(
+    'SELECT price, stock, version FROM products ORDER BY id',
+  );
+  return found.map(({ price, stock, version }) => ({ price, stock, version }));
+}
+
+/** What is in the stream, and how much of it somebody has taken. */
+async function left() {
+  const [taken] = (await stack.redis.xpending(STREAM, GROUP)) as [number];
+  return { waiting: await stack.redis.xlen(STREAM), taken };
+}
+
+const after = <T>(ms: number, value: T) =>
+  new Promise<T>((resolve) => {
+    setTimeout(resolve, ms, value).unref();
+  });
+
+const settled = (promise: Promise<unknown>, withinMs = 1000) =>
+  Promise.race([
+    promise.then(
+      () => 'resolved',
+      () => 'rejected',
+    ),
+    after(withinMs, `still waiting after ${withinMs} ms`),
+  ]);
+
+function failureCounter() {
+  let count = () => {};
+  const first = new Promise<'told'>((resolve) => {
+    count = () => resolve('told');
+  });
+  return { first, count: () => count() };
+}
