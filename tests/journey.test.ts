@@ -22,7 +22,7 @@ test('a learner comes from red to green with the commands of the README', { time
   const starter = course.read(LAB);
   course.write(LAB, course.read('solutions/01-fundamentals/01-hit-or-miss/hit-or-miss.ts'));
   const green = await course.run(['test']);
-  expect(green.output).toContain('all 7 tests pass');
+  expect(green.output).toContain('all 8 tests pass');
   expect(green.output).toContain('1.2 Layers');
   expect(green.code).toBe(0);
 

@@ -31,6 +31,7 @@ export interface Profile {
  */
 export type Outcome = 'hit' | 'negative' | 'miss' | 'error';
 
+/** A latency runs from the call of `get` until its promise settles. */
 export interface Latency {
   /** Lookups since the cache was created. */
   readonly count: number;
@@ -45,8 +46,9 @@ export interface Stats extends Readonly<Record<Outcome, Latency>> {
   readonly all: Latency;
   /**
    * What the cache has saved since it was created (ms): the time that the hits, negatives and misses would have
-   * taken straight from MySQL, at the mean time of the loads so far, minus the time they did take. Errors are left
-   * out on both sides. Below zero the cache costs more time than it saves. 0 before the first load.
+   * taken straight from MySQL, at the mean time of the loads so far, minus the time they did take. A load is a query
+   * that MySQL answered, with a row or with none, and without the storing after it; a query that failed is none.
+   * Errors are left out on both sides. Below zero the cache costs more time than it saves. 0 before the first load.
    */
   readonly savedMs: number;
 }
@@ -54,8 +56,10 @@ export interface Stats extends Readonly<Record<Outcome, Latency>> {
 export interface ProfileCache {
   /**
    * The profile, or null when there is no such user. One query on a miss, none when Redis knows the answer.
-   * When the query fails, rejects with its error and leaves nothing in Redis. A failing Redis fails the lookup too:
-   * a cache that may be lost is lesson 2.1.
+   * What MySQL answered is stored before `get` resolves, by one command that sets the TTL as well
+   * ({@link PROFILE_TTL_MS} or {@link ABSENT_TTL_MS}); being read does not prolong it.
+   * When the query fails, rejects with its error and leaves nothing in Redis. When Redis fails, to read or to store,
+   * rejects with its error too: going on without the cache is lesson 2.1.
    * @param id rejects with {@link InvalidIdError} unless a number that is a positive safe integer; nothing is sent or counted then
    */
   get(id: number): Promise<Profile | null>;
