@@ -208,7 +208,7 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   }
   await expect
     .poll(cachedName, {
-      timeout: 3000,
+      timeout: 1500,
       interval: 20,
       message:
         'the DEL was lost in the outage: try it again until Redis confirms it, or others read the old entry',
@@ -269,6 +269,6 @@ async function cachedName(): Promise<string | undefined> {
 function soon<T>(promise: Promise<T>): Promise<T | string> {
   return Promise.race([
     promise.catch((error: unknown) => `rejected: ${error}`),
-    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), 1200).unref()),
+    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), 700).unref()),
   ]);
 }

@@ -325,7 +325,7 @@ function held() {
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 /** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
-function soon<T>(promise: Promise<T>, ms = 1200): Promise<T | string> {
+function soon<T>(promise: Promise<T>, ms = 700): Promise<T | string> {
   return Promise.race([
     promise.catch((error: unknown) => `rejected: ${error}`),
     new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
