@@ -134,7 +134,11 @@ test('who leaves leaves alone, and a load that nobody waits for is aborted', asy
   one.abort();
   other.abort();
   await Promise.all(leaving);
-  expect(signals[1]?.aborted, 'nobody waits any more: tell the loader, which may stop its query').toBe(true);
+  await expect
+    .poll(() => signals[1]?.aborted, {
+      message: 'nobody waits any more: tell the loader, which may stop its query',
+    })
+    .toBe(true);
   void never.get({}).catch(() => {});
   await expect
     .poll(() => signals.length, {
@@ -143,11 +147,34 @@ test('who leaves leaves alone, and a load that nobody waits for is aborted', asy
       message: 'the next caller must not join what was aborted',
     })
     .toBe(3);
+  await leaveEarly();
 });
+
+/** A signal that has aborted before the call, and one that aborts during the GET. */
+async function leaveEarly(): Promise<void> {
+  let loads = 0;
+  const { wire, redis } = await wired();
+  const cache = openCache(async () => ++loads, { redis });
+  expect(
+    await soon(cache.get({ early: true }, { signal: AbortSignal.abort(new Error('gone')) })),
+    'the signal has aborted before the call: reject with its reason',
+  ).toBe('rejected: Error: gone');
+  const gate = wire.hold(/products-of/);
+  const leaves = new AbortController();
+  const leaving = soon(cache.get({ early: true }, { signal: leaves.signal }));
+  await gate.arrived;
+  leaves.abort(new Error('gone'));
+  expect(await leaving, 'a caller may leave while Redis is asked').toBe('rejected: Error: gone');
+  gate.release();
+  await soon(redis.ping());
+  await turn();
+  expect(loads, 'nobody was left when Redis answered: do not begin the load').toBe(0);
+}
 
 test('no caller can change what another gets', async () => {
   const cache = openCache(selectProducts);
-  const [one, other] = await Promise.all([cache.get({ category: 1 }), cache.get({ category: 1 })]);
+  const two = () => Promise.all([cache.get({ category: 1 }), cache.get({ category: 1 })]);
+  const [one, other] = await two();
   const deface = (products: Product[]) => {
     try {
       products[0]?.tags.push('sold out');
@@ -163,8 +190,9 @@ test('no caller can change what another gets', async () => {
   expect(other[0]?.updatedAt.getTime(), 'a Date can be changed too, even in a frozen object').toBeGreaterThan(
     0,
   );
-  const hit = await cache.get({ category: 1 });
+  const [hit, secondHit] = await two();
   deface(hit);
+  expect(secondHit[0]?.tags, 'two callers shared a hit: that holds for hits, too').toEqual(['shop']);
   expect((await cache.get({ category: 1 }))[0]?.tags, 'nor may it reach the callers after it').toEqual([
     'shop',
   ]);
@@ -185,16 +213,29 @@ test('one question has one key, for reads and for invalidations', async () => {
   await cache.get({ category: '1', page: 2 });
   await cache.get({ category: 1, page: 2, all: true });
   expect(loads, "1 is not '1', and one argument more is another question").toBe(4);
+  expect(
+    cacheKey('a', { b: 1 }),
+    'two questions with the same arguments are two keys: the name belongs in it',
+  ).not.toBe(cacheKey('c', { b: 1 }));
+  expect(
+    () => cacheKey('a', { b: Number.NaN }),
+    'NaN and Infinity are one text in JSON: refuse them',
+  ).toThrow(RangeError);
   expect(cacheKey('a', { b: 'x","y' }), 'no text may end its place in the key early').not.toBe(
     cacheKey('a', { b: 'x', y: '' }),
   );
 });
 
 test('a load that never settles holds its key no longer than its deadline', async () => {
-  let loads = 0;
-  const cache = openCache(() => (++loads === 1 ? new Promise<string>(() => {}) : Promise.resolve('loaded')), {
-    loadDeadlineMs: 60,
-  });
+  const late = held();
+  const signals: AbortSignal[] = [];
+  const cache = openCache(
+    async (_args, signal) => {
+      if (signals.push(signal) === 1) await late.promise.then(() => 'too late');
+      return signals.length === 1 ? 'too late' : 'loaded';
+    },
+    { loadDeadlineMs: 60 },
+  );
   const answers = await Promise.all([1, 2].map(() => soon(cache.get({}).catch((error: unknown) => error))));
   for (const answer of answers) {
     expect(
@@ -202,6 +243,13 @@ test('a load that never settles holds its key no longer than its deadline', asyn
       'the load hangs: after loadDeadlineMs all who wait must get a LoadTimeoutError',
     ).toBeInstanceOf(LoadTimeoutError);
   }
+  expect(signals[0]?.aborted, 'tell the loader too: its signal aborts at the deadline').toBe(true);
+  late.release();
+  await turn();
+  expect(
+    await stack.redis.exists(cacheKey(NAME, {})),
+    'what came after the deadline must not be stored',
+  ).toBe(0);
   expect(await soon(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
     'loaded',
   );
@@ -235,6 +283,7 @@ test('a read begun after an invalidation does not get what was loaded before it'
     'the old load ended last, and must not have stored its value',
   ).toBe('new');
 
+  await twoFlights();
   let shared: ReturnType<typeof openCache<string>> | undefined;
   await explore(stack, {
     runs: 20,
@@ -267,6 +316,46 @@ test('a read begun after an invalidation does not get what was loaded before it'
   });
 });
 
+/** An old load ends while the one after the invalidation goes on; and a read begins while the DEL is on its way. */
+async function twoFlights(): Promise<void> {
+  const loads: ReturnType<typeof held>[] = [];
+  const { wire, redis } = await wired();
+  const cache = openCache(
+    async () => {
+      const number = loads.push(held());
+      await loads[number - 1]?.promise;
+      return number;
+    },
+    { redis },
+  );
+  const first = soon(cache.get({ of: 'two' }));
+  await expect.poll(() => loads.length, { interval: 5 }).toBe(1);
+  const gate = wire.hold(/^(DEL|UNLINK|EVAL|EVALSHA|MULTI)\b/i);
+  const invalidated = cache.invalidate({ of: 'two' });
+  const second = soon(cache.get({ of: 'two' }));
+  await Promise.race([gate.arrived, invalidated]);
+  gate.release();
+  await invalidated;
+  await expect
+    .poll(() => loads.length, {
+      interval: 5,
+      timeout: 700,
+      message: 'a read begun while the DEL is on its way joined the old load',
+    })
+    .toBe(2);
+  loads[0]?.release();
+  await first;
+  const third = soon(cache.get({ of: 'two' }));
+  await turn();
+  loads[1]?.release();
+  loads[2]?.release();
+  expect(
+    await Promise.all([second, third]),
+    'the old load has ended and must not take the new one out of the map',
+  ).toEqual([2, 2]);
+  expect(loads.length, 'the third read had a load to join').toBe(2);
+}
+
 const FAULTS: Readonly<Record<string, (wire: Wire) => unknown>> = {
   refused: (wire) => wire.refuse(),
   stalled: (wire) => wire.stall(),
@@ -285,6 +374,11 @@ test('a Redis that is refused, stalled or black-holed delays a call by its deadl
         await soon(cache.get({ fault: `${fault}, cold` })),
         `Redis is ${fault}, with a client that waits for ever: the loader has the answer`,
       ).toBe('old');
+      await stack.redis.set(cacheKey(NAME, { garbage: fault }), 'no value at all');
+      expect(
+        await soon(openCache(async () => 'loaded').get({ garbage: fault })),
+        'bytes that decode refuses are a miss, not an error of the caller',
+      ).toBe('loaded');
       stored = 'new';
       expect(await soon(cache.invalidate({ fault })), `Redis is ${fault}: invalidate must say so, soon`).toBe(
         false,

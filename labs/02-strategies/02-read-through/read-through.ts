@@ -37,15 +37,17 @@ export interface ReadThroughOptions<A extends Args, V> {
 export interface ReadThrough<A extends Args, V> {
   /**
    * The value from Redis, else from `load`. Calls of one key that meet share one load, and each gets a copy of its
-   * own. A failure of Redis is never the caller's: it costs cacheDeadlineMs at most, once for the GET and once for
-   * the SET.
-   * @param signal ends this call only; when every caller of a load has left, the load is aborted
+   * own. A failure of Redis, or bytes that `decode` refuses, are never the caller's: each command costs cacheDeadlineMs
+   * at most. After a GET that failed, nothing is stored.
+   * @param args must not be changed while the call goes on
+   * @param signal ends this call only, at once if it has aborted already; when every caller of a load has left, the
+   *   load is aborted, or not begun
    * @throws what `load` throws, to all who share it, and it is forgotten then; {@link LoadTimeoutError}; the reason
    *   of `signal`
    */
   get(args: A, options?: { readonly signal?: AbortSignal }): Promise<V>;
   /**
-   * Call it after the commit. A `get` that begins after this call does not see what was loaded before it: neither
+   * Call it after the commit. A `get` that begins after this call, even before it has resolved, does not see what was loaded before it: neither
    * from Redis nor from a load that is still going on, which will not be stored. Other processes are held to that
    * from the confirmation of Redis on, but for a SET that they have under way (leases, lesson 3.6).
    * @returns whether Redis confirmed it; if not, this object asks Redis for it again before it uses the entry
@@ -53,7 +55,10 @@ export interface ReadThrough<A extends Args, V> {
   invalidate(args: A): Promise<boolean>;
 }
 
-/** The one name of a question, for reads and for invalidations: the same whatever the order of the arguments. */
+/**
+ * The one name of a question, for reads and for invalidations: the same whatever the order of the arguments.
+ * @throws {RangeError} for a number that is not finite
+ */
 export function cacheKey(name: string, args: Args): string {
   throw new Error('not implemented');
 }

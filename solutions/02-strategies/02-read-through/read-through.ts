@@ -37,15 +37,17 @@ export interface ReadThroughOptions<A extends Args, V> {
 export interface ReadThrough<A extends Args, V> {
   /**
    * The value from Redis, else from `load`. Calls of one key that meet share one load, and each gets a copy of its
-   * own. A failure of Redis is never the caller's: it costs cacheDeadlineMs at most, once for the GET and once for
-   * the SET.
-   * @param signal ends this call only; when every caller of a load has left, the load is aborted
+   * own. A failure of Redis, or bytes that `decode` refuses, are never the caller's: each command costs cacheDeadlineMs
+   * at most. After a GET that failed, nothing is stored.
+   * @param args must not be changed while the call goes on
+   * @param signal ends this call only, at once if it has aborted already; when every caller of a load has left, the
+   *   load is aborted, or not begun
    * @throws what `load` throws, to all who share it, and it is forgotten then; {@link LoadTimeoutError}; the reason
    *   of `signal`
    */
   get(args: A, options?: { readonly signal?: AbortSignal }): Promise<V>;
   /**
-   * Call it after the commit. A `get` that begins after this call does not see what was loaded before it: neither
+   * Call it after the commit. A `get` that begins after this call, even before it has resolved, does not see what was loaded before it: neither
    * from Redis nor from a load that is still going on, which will not be stored. Other processes are held to that
    * from the confirmation of Redis on, but for a SET that they have under way (leases, lesson 3.6).
    * @returns whether Redis confirmed it; if not, this object asks Redis for it again before it uses the entry
@@ -54,9 +56,15 @@ export interface ReadThrough<A extends Args, V> {
 }
 
 // #region key
-/** The one name of a question, for reads and for invalidations: the same whatever the order of the arguments. */
+/**
+ * The one name of a question, for reads and for invalidations: the same whatever the order of the arguments.
+ * @throws {RangeError} for a number that is not finite
+ */
 export function cacheKey(name: string, args: Args): string {
-  // JSON keeps 1 and '1' apart, and no text can end its place early.
+  const unnamed = Object.values(args).find((value) => typeof value === 'number' && !Number.isFinite(value));
+  // JSON writes NaN and Infinity alike.
+  if (unnamed !== undefined) throw new RangeError(`${unnamed} cannot be part of a key`);
+  // It keeps 1 and '1' apart, and no text can end its place early.
   return `${name}:${JSON.stringify(Object.entries(args).sort(([a], [b]) => (a < b ? -1 : 1)))}`;
 }
 // #endregion
@@ -120,6 +128,8 @@ export function createReadThrough<A extends Args, V>({
   ): Promise<Buffer> {
     const cached = await read(key);
     if (typeof cached === 'object') return cached;
+    // All may have left during the GET.
+    abort.signal.throwIfAborted();
     const timer = setTimeout(() => abort.abort(new LoadTimeoutError(key, loadDeadlineMs)), loadDeadlineMs);
     let bytes: Buffer;
     try {
@@ -164,11 +174,14 @@ export function createReadThrough<A extends Args, V>({
   // #endregion
 
   return {
+    // #region get
     async get(args, { signal } = {}) {
       signal?.throwIfAborted();
       const key = cacheKey(name, args);
+      // Nothing is awaited between the look and the departure.
       return join(key, flights.get(key) ?? depart(key, args), signal);
     },
+    // #endregion
     async invalidate(args) {
       const key = cacheKey(name, args);
       // Its callers get what they came for; nobody joins it any more, and it stores nothing.
