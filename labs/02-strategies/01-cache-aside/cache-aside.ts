@@ -59,7 +59,8 @@ export interface Products {
    * Writes to MySQL, then deletes the entry. Resolves with true once MySQL has committed, whatever becomes of the
    * DEL; with false when there is no such product. A DEL that Redis did not confirm is owed: it is tried again every
    * RETRY_MS, and until it is confirmed this repository neither reads nor fills that entry.
-   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails
+   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails; the entry is deleted then too, because
+   *   an update whose answer was lost may have been committed
    */
   update(id: number, changes: Changes): Promise<boolean>;
   /** Ends the retries. What is still owed is left to the TTL. */

@@ -59,7 +59,8 @@ export interface Products {
    * Writes to MySQL, then deletes the entry. Resolves with true once MySQL has committed, whatever becomes of the
    * DEL; with false when there is no such product. A DEL that Redis did not confirm is owed: it is tried again every
    * RETRY_MS, and until it is confirmed this repository neither reads nor fills that entry.
-   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails
+   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails; the entry is deleted then too, because
+   *   an update whose answer was lost may have been committed
    */
   update(id: number, changes: Changes): Promise<boolean>;
   /** Ends the retries. What is still owed is left to the TTL. */
@@ -137,20 +138,28 @@ export function createProducts({
   // #region update
   async function update(id: number, changes: Changes): Promise<boolean> {
     requireId(id);
-    const [{ affectedRows }] = await db.execute<ResultSetHeader>(
-      'UPDATE products SET name = ?, price = ?, stock = ?, updated_at = NOW(3) WHERE id = ?',
-      [changes.name, changes.price, changes.stock, id],
-    );
-    // Committed: from here on nothing may turn the answer into a failure.
-    owed.set(productKey(id), Symbol());
+    try {
+      const [{ affectedRows }] = await db.execute<ResultSetHeader>(
+        'UPDATE products SET name = ?, price = ?, stock = ?, updated_at = NOW(3) WHERE id = ?',
+        [changes.name, changes.price, changes.stock, id],
+      );
+      return affectedRows > 0;
+    } finally {
+      // Committed, or rejected with an answer that was lost on its way: either way the entry may be old.
+      owe(productKey(id));
+      await settle();
+    }
+  }
+
+  function owe(key: string): void {
+    owed.set(key, Symbol());
     for (const oldest of owed.keys()) {
       if (owed.size <= OWED_AT_MOST) break;
       owed.delete(oldest);
     }
-    await settle();
-    return affectedRows > 0;
   }
 
+  /** Never rejects: what has been committed has been. */
   async function settle(): Promise<void> {
     const debts = [...owed];
     try {
