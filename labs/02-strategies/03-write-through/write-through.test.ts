@@ -117,7 +117,7 @@ test('two writers and a reader leave nothing older than the database', async () 
       if (left === 'absent') return undefined;
       return left?.name === row?.name && left?.version === row?.version
         ? undefined
-        : `all are done, MySQL holds "${row?.name}" and Redis "${left?.name}": compare and set in one step, in Redis`;
+        : `all are done, MySQL holds "${row?.name}" in version ${row?.version} and Redis "${left?.name}" in version ${left?.version}: compare and set in one step, in Redis, and read row and version together`;
     },
   });
 });
@@ -234,6 +234,17 @@ test('a rolled back write caches nothing', async () => {
     await cachedName(),
   );
 
+  const one = openUsers(stack.redis, stack.connectDb({ connectionLimit: 1 }));
+  const twice = () => soon(one.update(1, { email: 'ben@example.org' }).catch(() => 'refused'));
+  expect([await twice(), await twice()], 'an update that failed must give its connection back').toEqual([
+    'refused',
+    'refused',
+  ]);
+  expect(
+    await soon(openUsers().update(1, { name: ADA })),
+    'an update that failed must not keep the row locked: roll back before the connection is given back',
+  ).toMatchObject({ name: ADA });
+
   for (const lost of ['COMMIT', 'answer'] as const) {
     const wire = await openWire(stack.mysqlUrl);
     const users = openUsers(stack.redis, stack.connectDb({}, wire.url));
@@ -326,6 +337,12 @@ test('create, update and a miss cache one and the same row', async () => {
   const miss = await users.find(id);
   const afterMiss = await cached(id);
   expect(miss?.createdAt, 'createdAt must be a Date on a miss').toBeInstanceOf(Date);
+  await stack.redis.pexpire(userKey(id), 5000);
+  await users.find(id);
+  expect(
+    await stack.redis.pttl(userKey(id)),
+    'a hit must leave the TTL alone: it is the last bound of an old value',
+  ).toBeLessThanOrEqual(5000);
   expect(afterMiss, 'a hit must equal the miss that filled it: a Date is a Date').toEqual(miss);
   expect(
     afterCreate,

@@ -71,6 +71,7 @@ export interface Users {
   find(id: number): Promise<User | null>;
   /**
    * Inserts a user and, once MySQL has committed, stores the whole row in Redis. Resolves with that row.
+   * `created_at` has no default: the INSERT sends NOW(3).
    * @throws {InvalidChangeError} when `data` has a key that is not in WRITABLE, lacks one, or holds what is no text:
    * nothing is sent then; what MySQL answers when the insert fails
    */

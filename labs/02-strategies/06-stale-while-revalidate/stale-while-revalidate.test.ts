@@ -92,6 +92,13 @@ test('a missing or hard-expired value waits for one load', async () => {
     'the value was 4 s old when its load ended: what is left of hardTtlMs counts from the beginning of the load',
   ).toBeLessThanOrEqual(HARD_MS - 4_000);
 
+  const byKey = open(async (key) => ({ name: key, updatedAt: new Date(0) }), { now: clock.now });
+  const both = await Promise.all([byKey.get('product:2'), byKey.get('product:3')]);
+  expect(
+    both.map((product) => product?.name),
+    'two keys missed at once: each has a load of its own',
+  ).toEqual(['product:2', 'product:3']);
+
   await stack.redis.del(entryKey(KEY));
   expect((await swr.get(KEY))?.name, 'nothing is left to serve: wait for the load').toBe('second');
   await swr.settled();
