@@ -149,7 +149,9 @@ test('processes run at once, tell words, and can be killed', async () => {
   expect(ends.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
 });
 
-test('explore finds the interleaving that plain cache-aside loses, the same one each time', async () => {
+test('explore finds the interleaving that plain cache-aside loses, the same one each time', {
+  timeout: 30_000,
+}, async () => {
   const plain = (held: boolean) =>
     explore(stack, {
       prepare: async () => {

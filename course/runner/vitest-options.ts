@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { InlineConfig } from 'vitest/node';
 
 /** A test that waits longer than this is told that something never settled. */
-export const TEST_TIMEOUT_MS = 4000;
+export const TEST_TIMEOUT_MS = 6000;
 
 /** What a bare `npx vitest` and the course's own runner share. */
 export const testOptions = {

@@ -47,9 +47,9 @@ export interface ReadThrough<A extends Args, V> {
    */
   get(args: A, options?: { readonly signal?: AbortSignal }): Promise<V>;
   /**
-   * Call it after the commit. A `get` that begins after this call, even before it has resolved, does not see what was loaded before it: neither
-   * from Redis nor from a load that is still going on, which will not be stored. Other processes are held to that
-   * from the confirmation of Redis on, but for a SET that they have under way (leases, lesson 3.6).
+   * Call it after the commit. A `get` of this object that begins after this call, even before it has resolved, does
+   * not see what it had loaded before: neither from Redis nor from a load still going on, which will not be stored.
+   * Other processes do not hear of it: they still join and store a load begun before it (leases, lesson 3.6).
    * @returns whether Redis confirmed it; if not, this object asks Redis for it again before it uses the entry
    */
   invalidate(args: A): Promise<boolean>;
