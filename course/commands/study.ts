@@ -17,7 +17,11 @@ export function hint(names: readonly string[]): number {
 }
 
 export function hintFor(lab: Lab): string {
-  const failing = failingTest(lab) || [...hintSections(lab).keys()][0];
+  const red = failingTest(lab);
+  if (red === undefined && isPassed(lab)) {
+    return `${name(lab)} is passed: no test of it is red.\nWhat others get wrong in it: ${cyan(`npm run mistakes -- ${lab.id}`)}`;
+  }
+  const failing = red || [...hintSections(lab).keys()][0];
   if (failing === undefined) return `${name(lab)} has no hints.`;
   const { read, hints } = helpFor(lab, failing);
   if (hints.length === 0) return `There is no hint for "${failing}". Read ${shown(lab.files.lesson)}.`;
