@@ -74,6 +74,27 @@ export function labs(): Lab[] {
   );
 }
 
+/** A lesson without a lab: it looks back over a chapter, and may have a measure of its own. */
+export interface Overview {
+  readonly id: string;
+  readonly number: string;
+  readonly title: string;
+  readonly files: { readonly lesson: string; readonly measure: string };
+}
+
+export function overviews(): Overview[] {
+  return chapters().flatMap(({ folder, number }) =>
+    numbered(join(ROOT, 'chapters', folder), '.md')
+      .filter(({ name }) => !existsSync(join(ROOT, 'labs', folder, name)))
+      .map((page) => {
+        const lesson = join(ROOT, 'chapters', folder, `${page.name}.md`);
+        const measure = join(ROOT, 'solutions', folder, page.name, 'measure.ts');
+        const title = titleOf(lesson) ?? page.id;
+        return { id: page.id, number: `${number}.${page.number}`, title, files: { lesson, measure } };
+      }),
+  );
+}
+
 /** The names of a lab's mistakes: `evicts-the-newest`. */
 export function mistakesOf(lab: Lab): string[] {
   if (!existsSync(lab.files.mistakes)) return [];
@@ -121,9 +142,12 @@ function answersTo(lab: Lab, name: string): boolean {
   );
 }
 
-function numbered(folder: string): { name: string; number: number; id: string }[] {
+/** What is numbered in a folder: folders, or files of one ending. */
+function numbered(folder: string, ending = ''): { name: string; number: number; id: string }[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
+    .filter((file) => file.endsWith(ending))
+    .map((file) => file.slice(0, file.length - ending.length))
     .sort()
     .flatMap((name) => {
       const match = NUMBERED.exec(name);

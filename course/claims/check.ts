@@ -1,9 +1,9 @@
-import { type Lab, shown } from '../catalog';
+import { shown } from '../catalog';
 import type { Claim } from './claims';
 import { bound, figure, holds, isBounded } from './figures';
 import { type MeasuredRecord, readRecord } from './record';
 import { type Mode, type Outcome, runMeasures } from './run';
-import { hasMeasure, type Target, targetOf } from './targets';
+import { hasMeasure, type Target } from './targets';
 
 export interface ClaimCheck {
   /** As seen now. */
@@ -21,9 +21,9 @@ export interface LabCheck {
   readonly problems: readonly string[];
 }
 
-/** Measures the claims of the labs that make any. */
-export async function checkClaims(labs: readonly Lab[], mode: Mode): Promise<LabCheck[]> {
-  const targets = labs.map(targetOf).filter(hasMeasure);
+/** Measures the claims of those that make any. */
+export async function checkClaims(chosen: readonly Target[], mode: Mode): Promise<LabCheck[]> {
+  const targets = chosen.filter(hasMeasure);
   const checks: LabCheck[] = [];
   for await (const outcome of runMeasures(targets, mode)) checks.push(checkOutcome(outcome));
   return checks;

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type Lab, ROOT } from '../catalog';
+import { type Overview, overviews, ROOT } from '../catalog';
 
-/** Something with a measure: a lab, or a file of `course/claims/extra`. */
+/** Something with a measure: a lab, a lesson without a lab, or a file of `course/claims/extra`. */
 export interface Target {
   readonly id: string;
   /** `1.4 LRU` */
@@ -14,13 +14,16 @@ export interface Target {
   readonly lesson?: string;
 }
 
-export const targetOf = ({ id, number, title, files }: Lab): Target => ({
+/** Of a lab, or of a lesson without one. */
+export const targetOf = ({ id, number, title, files }: Overview): Target => ({
   id,
   title: `${number} ${title}`,
   measure: files.measure,
   record: join(dirname(files.measure), 'measured.json'),
   lesson: files.lesson,
 });
+
+export const overviewTargets = (): Target[] => overviews().map(targetOf);
 
 export const hasMeasure = ({ measure }: Target): boolean => existsSync(measure);
 

@@ -2,7 +2,7 @@ import { find, labs, nearest, shown } from '../catalog';
 import { checkOutcome, type LabCheck } from '../claims/check';
 import { bound, figure, isBounded } from '../claims/figures';
 import { runMeasures } from '../claims/run';
-import { extraTargets, hasMeasure, type Target, targetOf } from '../claims/targets';
+import { extraTargets, hasMeasure, overviewTargets, type Target, targetOf } from '../claims/targets';
 import { write } from '../claims/write';
 
 export interface MeasureOptions {
@@ -41,7 +41,7 @@ export async function measure(names: readonly string[], options: MeasureOptions)
 /** Undefined, and said, when a name means nothing. */
 function choose(names: readonly string[]): Target[] | undefined {
   const known = labs();
-  const extras = extraTargets();
+  const extras = [...overviewTargets(), ...extraTargets()];
   const isExtra = (name: string) => extras.some(({ id }) => id === name);
   const wanted = names.length === 0 ? ['all'] : names;
   const { found, unknown } = find(

@@ -1,5 +1,5 @@
 import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
-import { labs, shown } from '../catalog';
+import { labs, overviews, shown } from '../catalog';
 import { syncSnippets } from '../proof/snippets';
 import { sealFor } from '../seal';
 
@@ -11,6 +11,7 @@ export function sync(): number {
     step(lab.files.test, () => writeFileSync(lab.files.seal, sealFor(lab)));
     step(lab.files.lesson, () => syncSnippets(lab.files.lesson));
   }
+  for (const { files } of overviews()) syncSnippets(files.lesson);
   console.log('Starters, seals and snippets are in step.');
   return 0;
 }

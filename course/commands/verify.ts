@@ -2,9 +2,10 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { find, type Lab, labs, ROOT, shown } from '../catalog';
 import { checkClaims } from '../claims/check';
+import { overviewTargets, type Target, targetOf } from '../claims/targets';
 import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
-import { lessonProblems, textProblems } from '../proof/text';
+import { lessonProblems, overviewProblems, textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
 import { Refusal } from '../refusal';
 import { onEnd } from '../signals';
@@ -52,7 +53,7 @@ export async function verify(names: readonly string[]): Promise<number> {
     ]);
     // Claims are ratios of times: nothing else may run beside them.
     await stacks.close();
-    await carryOut(claimProof(found));
+    await carryOut(claimProof([...found.map(targetOf), ...(whole ? overviewTargets() : [])]));
   } finally {
     await stacks.close();
   }
@@ -84,7 +85,13 @@ const labProof = (chosen: readonly Lab[], stacks: Stacks): Proof => ({
 
 const textProof = (chosen: readonly Lab[], texts: readonly string[]): Proof => ({
   name: 'lessons and hints: headings, code from files, links, figures as measured',
-  prove: async () => [...texts.flatMap(textProblems), ...chosen.flatMap(lessonProblems)],
+  prove: async () => [
+    ...texts.flatMap(textProblems),
+    ...chosen.flatMap(lessonProblems),
+    ...overviewTargets()
+      .filter(({ lesson = '' }) => texts.includes(lesson))
+      .flatMap(overviewProblems),
+  ],
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
@@ -100,7 +107,7 @@ const courseTests = (): Proof => ({
   prove: () => runTool('vitest', ['run', 'tests/', '--maxWorkers', '2', '--reporter', 'dot']),
 });
 
-const claimProof = (chosen: readonly Lab[]): Proof => ({
+const claimProof = (chosen: readonly Target[]): Proof => ({
   name: 'claims hold here (quick mode)',
   prove: async () => (await checkClaims(chosen, 'quick')).flatMap(({ problems }) => problems),
 });

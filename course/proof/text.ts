@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import GithubSlugger from 'github-slugger';
 import { type Lab, shown } from '../catalog';
 import { readRecord } from '../claims/record';
-import { targetOf } from '../claims/targets';
+import { hasMeasure, type Target, targetOf } from '../claims/targets';
 import { stalePages } from '../claims/write';
 import { snippetProblems } from './snippets';
 
@@ -46,23 +46,24 @@ export function lessonProblems(lab: Lab): string[] {
     ...(words < WORDS.atLeast || words > WORDS.atMost
       ? [`${shown(lesson)}: ${words} words: make them ${WORDS.atLeast} to ${WORDS.atMost}`]
       : []),
-    ...figureProblems(lab, text),
+    ...figureProblems(targetOf(lab), lesson),
   ];
 }
 
+/** A lesson without a lab owes its figures. */
+export const overviewProblems = (target: Target): string[] =>
+  target.lesson && hasMeasure(target) ? figureProblems(target, target.lesson) : [];
+
 /** Figures come from the record, and from nowhere else. */
-function figureProblems(lab: Lab, text: string): string[] {
-  const target = targetOf(lab);
-  const [marker] = /<!-- measured:.+? -->/.exec(text) ?? [];
+function figureProblems(target: Target, lesson: string): string[] {
+  const [marker] = /<!-- measured:.+? -->/.exec(readFileSync(lesson, 'utf8')) ?? [];
   if (marker && !readRecord(target.record)) {
-    return [
-      `${shown(lab.files.lesson)}: nothing was measured for ${marker}: npm run measure -- ${lab.id} --write`,
-    ];
+    return [`${shown(lesson)}: nothing was measured for ${marker}: npm run measure -- ${target.id} --write`];
   }
   try {
     return stalePages(target);
   } catch (error) {
-    return [`${shown(lab.files.lesson)}: ${error instanceof Error ? error.message : error}`];
+    return [`${shown(lesson)}: ${error instanceof Error ? error.message : error}`];
   }
 }
 
