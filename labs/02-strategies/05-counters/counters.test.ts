@@ -1,19 +1,18 @@
-import type { RowDataPacket } from 'mysql2/promise';
-import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
+import type { PoolOptions, RowDataPacket } from 'mysql2/promise';
+import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { explore } from '#kit/interleave';
-import { startProcesses } from '#kit/processes';
 import { useStack } from '#kit/stack';
 import { openWire } from '#kit/wire';
 import {
   BufferFullError,
   CREATE_VIEW_BATCHES,
   createViewCounter,
+  DeadlineError,
   InvalidIdError,
   InvalidIncrementError,
   MAX_BY,
   type ViewCounterOptions,
 } from './counters';
-import subjectFile from './counters?file';
 
 const stack = useStack('products');
 
@@ -29,13 +28,17 @@ const openCounter = (options: Partial<ViewCounterOptions> = {}) =>
   createViewCounter({ redis: stack.redis, db: stack.db, timeoutMs: 10_000, ...options });
 
 /** A counter whose servers can be held or taken away. */
-async function behindWires(options: Partial<ViewCounterOptions> = {}) {
+async function behindWires(
+  { poolOptions = {}, ...options }: Partial<ViewCounterOptions> & { poolOptions?: PoolOptions } = {},
+  create = createViewCounter,
+) {
   const [redisWire, mysqlWire] = await Promise.all([openWire(stack.redisUrl), openWire(stack.mysqlUrl)]);
   const redis = stack.connectRedis({}, redisWire.url);
-  const db = stack.connectDb({}, mysqlWire.url);
+  const db = stack.connectDb(poolOptions, mysqlWire.url);
   onTestFinished(() => redis.disconnect());
   await Promise.all([redis.ping(), db.query('SELECT 1')]);
-  return { redisWire, mysqlWire, counter: openCounter({ redis, db, ...options }) };
+  const counter = create({ redis, db, timeoutMs: 10_000, ...options });
+  return { redisWire, mysqlWire, redis, db, counter };
 }
 
 async function inDatabase(id: number): Promise<number> {
@@ -60,26 +63,23 @@ const outcome = (call: Promise<unknown>) =>
   Promise.race([
     call.then(
       () => 'resolved',
-      () => 'rejected',
+      (error: unknown) => (error instanceof DeadlineError ? 'DeadlineError' : `rejected: ${error}`),
     ),
     after(2000, 'still waiting'),
   ]);
 
-test('10,000 increments at once are exact', async () => {
+test('1,000 increments at once are exact', async () => {
   const [one, other] = [openCounter(), openCounter({ redis: stack.connectRedis() })];
   await stack.db.query('UPDATE products SET view_count = 100 WHERE id = 1');
   await Promise.all(
-    Array.from({ length: 5000 }, (_, n) => [
-      one.increment(1),
-      other.increment(n % 2 === 0 ? 1 : 2, 3),
-    ]).flat(),
+    Array.from({ length: 500 }, (_, n) => [one.increment(1), other.increment(n % 2 === 0 ? 1 : 2, 3)]).flat(),
   );
   await one.drain();
   const counted = [await inDatabase(1), await inDatabase(2), await inDatabase(3)];
   expect(
     counted,
     'two clients counted at once: an increment must be one step in Redis, a read and a write of the sum lose views',
-  ).toEqual([100 + 5000 + 7500, 7500, 0]);
+  ).toEqual([100 + 500 + 750, 750, 0]);
 });
 
 test('what is counted while a batch is drained is kept', async () => {
@@ -107,59 +107,91 @@ test('what is counted while a batch is drained is kept', async () => {
   expect(await readers.read(1), 'all has arrived: nothing may be counted twice').toBe(107);
 });
 
-/** A process with a counter behind wires, which drains when it is told to. */
-async function startDrainer() {
-  const wires = await Promise.all([openWire(stack.redisUrl), openWire(stack.mysqlUrl)]);
-  const [redisWire, mysqlWire] = wires;
-  const urls = { redis: redisWire.url, mysql: mysqlWire.url };
-  const [drainer] = await startProcesses<typeof import('./counters'), typeof urls, void>(
-    1,
-    subjectFile,
-    urls,
-    async ({ subject, args, Redis, mysql }) => {
-      const [redis, db] = [new Redis(args.redis), mysql.createPool({ uri: args.mysql })];
-      await subject.createViewCounter({ redis, db }).drain();
-    },
+/**
+ * A drainer that ends before the request that `last` picks. Its wires end with it and its module is its own, so that
+ * nothing is left of it but what has reached the servers.
+ * @returns the request that was not sent any more, undefined when `last` picked none; what others saw at that moment
+ */
+async function drainUntil(last: (request: string) => boolean) {
+  vi.resetModules();
+  const { createViewCounter: create } = await import('./counters');
+  const { redisWire, mysqlWire, redis, counter } = await behindWires({}, create);
+  const wires = [redisWire, mysqlWire];
+  const ending = new Promise<string>((resolve) => {
+    let over = false;
+    const pass = async (request: string) => {
+      over ||= last(request);
+      if (!over) return;
+      resolve(request);
+      await new Promise<never>(() => {});
+    };
+    for (const wire of wires) wire.direct(pass);
+  });
+  const request = await Promise.race([ending, counter.drain().then(() => undefined)]);
+  const seen = await committed();
+  redis.disconnect();
+  await Promise.all(wires.map((wire) => wire.close()));
+  return { request: request?.trim().split(/\s+/, 2).join(' '), seen };
+}
+
+/** What a connection sees that has no part in a drain. */
+async function committed(): Promise<string> {
+  const [[row]] = await stack.db.query<RowDataPacket[]>(
+    'SELECT view_count, (SELECT COUNT(*) FROM view_batches) AS batches FROM products WHERE id = 1',
   );
-  if (!drainer) throw new Error('no process was started');
-  return { drainer, redisWire, mysqlWire };
+  return `${row?.view_count} views, ${row?.batches} batches`;
+}
+
+/** One drainer after the other ends, each a request later: as far as its COMMIT, or from there to its end. */
+async function endAtEachRequest(part: 'up to COMMIT' | 'after COMMIT') {
+  const counter = openCounter();
+  let counted = 5;
+  await counter.increment(1, counted);
+  await drainAll();
+  const ends = [];
+  for (let nth = 1; nth <= 50; nth++) {
+    await counter.increment(1, 10);
+    const before = await committed();
+    let [requests, sentCommit] = [0, false];
+    const { request, seen } = await drainUntil((next) => {
+      if (sentCommit === (part === 'after COMMIT')) requests++;
+      const here = requests === nth;
+      sentCommit ||= /^COMMIT/i.test(next);
+      return here;
+    });
+    if (request === undefined) break;
+    const read = await counter.read(1);
+    await counter.increment(1, 2);
+    await drainAll();
+    counted += 12;
+    ends.push({ request, early: seen !== before, read, stored: await inDatabase(1), counted });
+    if (ends.at(-1)?.stored !== counted) break;
+  }
+  return ends;
 }
 
 test('a drainer that is killed before its commit loses nothing', async () => {
-  const counter = openCounter();
-  await counter.increment(1, 5);
-  const { drainer, mysqlWire } = await startDrainer();
-  const commit = mysqlWire.hold(/^COMMIT/i);
-  await Promise.race([commit.arrived, drainer.result]);
-  await drainer.kill();
-  await counter.increment(1, 2);
-  await drainAll();
-  expect(
-    await inDatabase(1),
-    'the process died with its transaction open: the batch must stay in Redis until the commit is done, and its id must be rolled back with it',
-  ).toBe(7);
+  for (const { request, early, read, stored, counted } of await endAtEachRequest('up to COMMIT')) {
+    const reason = early
+      ? 'what it had written was committed by itself: no transaction was open on the connection that wrote (beginTransaction), so the views and the id were not rolled back together'
+      : 'the batch and its id must get their places in one step, and keep them in Redis until the commit';
+    expect(stored, `a drainer died just before "${request}" was sent, and ${reason}`).toBe(counted);
+    expect(read, `a drainer died just before "${request}" was sent: a read must count its batch once`).toBe(
+      counted - 2,
+    );
+  }
 });
 
 test('a drainer that is killed after its commit doubles nothing', async () => {
-  const counter = openCounter();
-  await counter.increment(1, 5);
-  const { drainer, redisWire, mysqlWire } = await startDrainer();
-  const commit = mysqlWire.hold(/^COMMIT/i);
-  await Promise.race([commit.arrived, drainer.result]);
-  const deletion = redisWire.hold(/./);
-  commit.release();
-  await Promise.race([deletion.arrived, drainer.result]);
-  await drainer.kill();
-  expect(
-    await counter.read(1),
-    'the batch is in the database and still in Redis: a read must count it once',
-  ).toBe(5);
-  await counter.increment(1, 2);
-  await drainAll();
-  expect(
-    await inDatabase(1),
-    'the process died between its commit and the delete: the batch comes again, and only an id that was committed with it tells that it is old',
-  ).toBe(7);
+  for (const { request, read, stored, counted } of await endAtEachRequest('after COMMIT')) {
+    expect(
+      stored,
+      `a drainer died after its commit, just before "${request}" was sent: the batch comes again, and only an id that was committed with it tells that it is old`,
+    ).toBe(counted);
+    expect(read, 'the batch is in the database and still in Redis: a read must count it once').toBe(
+      counted - 2,
+    );
+  }
 });
 
 test('two drainers at once neither double nor lose', async () => {
@@ -206,7 +238,9 @@ test('a read never goes backwards while batches move', async () => {
   const seen: (number | null)[] = [];
   let earlier = 0;
   await explore(stack, {
-    runs: 40,
+    runs: 30,
+    // The rarest of the known mistakes shows itself within the first ten.
+    seed: 5,
     prepare: async () => {
       seen.length = 0;
       await drainAll();
@@ -329,23 +363,67 @@ test('a server that does not answer, or comes back empty, spoils nothing', async
     'Redis was emptied, and the next batch was taken for an old one: no later batch may ever get the id of an earlier one',
   ).toBe(7);
 
-  const { redisWire, mysqlWire, counter: shaky } = await behindWires({ timeoutMs: 100, drainTimeoutMs: 100 });
+  const shaky = await behindWires({
+    timeoutMs: 100,
+    drainTimeoutMs: 100,
+    poolOptions: { connectionLimit: 1 },
+  });
+  const { redisWire, mysqlWire, db, counter: patient } = shaky;
+  const hasty = openCounter({ ...shaky, timeoutMs: 40, drainTimeoutMs: 40 });
   await counter.increment(1, 3);
   const commit = mysqlWire.hold(/^COMMIT/i);
-  const draining = outcome(shaky.drain());
+  const draining = outcome(patient.drain());
   await Promise.race([commit.arrived, draining]);
   mysqlWire.delay(5000);
   commit.release();
-  expect(await draining, 'the COMMIT was not answered: a drain must give up after drainTimeoutMs').toBe(
-    'rejected',
-  );
+  expect(
+    await draining,
+    'the COMMIT was not answered: a drain must reject with DeadlineError after drainTimeoutMs',
+  ).toBe('DeadlineError');
+  await mysqlWire.heal();
+  expect(
+    await outcome(db.query('SELECT 1')),
+    'a drain gave up and put its connection back into the pool, where the next user waits behind its COMMIT: destroy it',
+  ).toBe('resolved');
   await drainAll();
   expect(await inDatabase(1), 'the COMMIT had got through, unanswered: applied once is enough').toBe(10);
 
+  await counter.increment(1, 1);
+  const only = await db.getConnection();
+  expect(
+    await Promise.all([outcome(hasty.read(1)), outcome(hasty.drain())]),
+    'no connection of the pool came free: read and drain must reject with DeadlineError all the same',
+  ).toEqual(['DeadlineError', 'DeadlineError']);
+  only.release();
+  expect(
+    await outcome(db.query('SELECT 1')),
+    'the connection came free after the deadline, and nobody gave it back to the pool',
+  ).toBe('resolved');
+
+  mysqlWire.stall();
+  expect(
+    await outcome(hasty.read(1)),
+    'MySQL is stalled: a read must reject with DeadlineError after timeoutMs',
+  ).toBe('DeadlineError');
+  await mysqlWire.heal();
+  expect(
+    await outcome(db.query('SELECT 1')),
+    'a read gave up and never gave its connection back: the pool has none left',
+  ).toBe('resolved');
+
+  const second = mysqlWire.hold(/^COMMIT/i);
+  const ending = outcome(patient.drain());
+  await Promise.race([second.arrived, ending]);
   redisWire.stall();
-  const calls = await Promise.all([outcome(shaky.increment(1)), outcome(shaky.read(1))]);
-  expect(calls, 'Redis is stalled: increment and read must reject after timeoutMs').toEqual([
-    'rejected',
-    'rejected',
-  ]);
+  second.release();
+  expect(
+    await Promise.all([hasty.increment(1), hasty.read(1), hasty.drain()].map(outcome)),
+    'Redis is stalled: increment and read must reject with DeadlineError after timeoutMs, drain after drainTimeoutMs',
+  ).toEqual(['DeadlineError', 'DeadlineError', 'DeadlineError']);
+  expect(
+    await ending,
+    'Redis is stalled after the commit: a drain may wait for it no longer than drainTimeoutMs',
+  ).toMatch(/^(DeadlineError|resolved)$/);
+  await drainAll();
+  expect(await inDatabase(1), 'drains that gave up left a batch behind: the next one applies it').toBe(11);
 });

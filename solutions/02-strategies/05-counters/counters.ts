@@ -23,6 +23,10 @@ export const CREATE_VIEW_BATCHES = `CREATE TABLE IF NOT EXISTS view_batches (
 
 export interface ViewCounterOptions {
   redis: Redis;
+  /**
+   * A call that gives up on its connection destroys it: no one else may meet its transaction or wait behind its
+   * statement. One that comes free too late is not kept from the pool either.
+   */
   db: Pool;
   /** See {@link MAX_IDS}. */
   maxIds?: number;
@@ -35,7 +39,7 @@ export interface ViewCounterOptions {
 export interface ViewCounter {
   /**
    * Counts views of a product, in Redis only. Once it has resolved, the views are in every `read` and will be in
-   * `products.view_count`. When it rejects for another reason than the three errors below, they may have been
+   * `products.view_count`. When it rejects with another error than the first three below, they may have been
    * counted or not: whoever calls again may count them twice.
    * @param id a positive safe integer. Whether there is such a product is not asked.
    * @param by an integer from 1 to {@link MAX_BY}
@@ -46,10 +50,11 @@ export interface ViewCounter {
   increment(id: number, by?: number): Promise<void>;
   /**
    * Moves one batch to `products.view_count`: the one that an earlier drain has left behind, or else all that
-   * waits. Each batch is applied exactly once, though a drain may die at any point and several may run at once.
+   * waits. Each batch is applied exactly once, though a drain may die between any two requests to a server, and
+   * several may run at once.
    * Ids without a product are dropped. When it rejects, the batch may have been applied or not: the next call finds
    * out at once, and does what is left to do.
-   * @throws {DeadlineError} when MySQL or Redis has not answered within `drainTimeoutMs`
+   * @throws {DeadlineError} when MySQL or Redis has not answered within `drainTimeoutMs`, or no connection came free
    */
   drain(): Promise<void>;
   /**
@@ -57,7 +62,8 @@ export interface ViewCounter {
    * what waits, each view once. Every increment that had resolved before the call is in it; one that runs meanwhile
    * may be. So a read that begins after another has ended is never smaller, wherever a batch is in between.
    * Exact up to 2^53.
-   * @throws {InvalidIdError} @throws {DeadlineError} when Redis or MySQL has not answered within `timeoutMs`
+   * @throws {InvalidIdError} @throws {DeadlineError} when Redis or MySQL has not answered within `timeoutMs`, or no
+   * connection came free
    */
   read(id: number): Promise<number | null>;
 }
