@@ -4,7 +4,15 @@ import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
 import { useStack } from '#kit/stack';
 import { openWire } from '#kit/wire';
-import { createSwr, entryKey, LoadTimeoutError, lockKey, type SwrOptions } from './stale-while-revalidate';
+import {
+  createSwr,
+  decode,
+  encode,
+  entryKey,
+  LoadTimeoutError,
+  lockKey,
+  type SwrOptions,
+} from './stale-while-revalidate';
 import subjectFile from './stale-while-revalidate?file';
 
 const stack = useStack('products');
@@ -59,6 +67,7 @@ test('a soft-expired value is returned at once and refreshed once', async () => 
   await gate.arrived;
   const readers = await soon(Promise.all(Array.from({ length: 20 }, () => swr.get(KEY))));
   expect(readers, 'a refresh is under way: the others get the stale value too').toHaveLength(20);
+  expect(new Set<unknown>(readers).size, 'they share the entry, but no object').toBe(20);
   gate.release();
   await swr.settled();
   expect(source.loads, '21 readers saw the stale value: one refresh is enough').toBe(2);
@@ -70,7 +79,7 @@ test('a soft-expired value is returned at once and refreshed once', async () => 
 
 test('a missing or hard-expired value waits for one load', async () => {
   const clock = fakeClock(T0);
-  const names = ['first', 'second', 'third'];
+  const names = ['first', 'second', 'third', 'fourth', 'fifth', 'sixth'];
   let loads = 0;
   const swr = open(
     async () => {
@@ -92,6 +101,23 @@ test('a missing or hard-expired value waits for one load', async () => {
     'the value was 4 s old when its load ended: what is left of hardTtlMs counts from the beginning of the load',
   ).toBeLessThanOrEqual(HARD_MS - 4_000);
 
+  for (const [what, expected] of [
+    ['a miss', 2],
+    ['a refresh', 3],
+  ] as const) {
+    clock.advance(SOFT_MS - 4_000);
+    await swr.get(KEY);
+    await swr.settled();
+    expect(
+      loads,
+      `softTtlMs too counts from the beginning of the load, after ${what}: the value is no longer fresh`,
+    ).toBe(expected);
+    expect(
+      await stack.redis.pttl(entryKey(KEY)),
+      'a refreshed value too was 4 s old when its load ended: its PX is what is left of hardTtlMs',
+    ).toBeLessThanOrEqual(HARD_MS - 4_000);
+  }
+
   const byKey = open(async (key) => ({ name: key, updatedAt: new Date(0) }), { now: clock.now });
   const both = await Promise.all([byKey.get('product:2'), byKey.get('product:3')]);
   expect(
@@ -100,7 +126,7 @@ test('a missing or hard-expired value waits for one load', async () => {
   ).toEqual(['product:2', 'product:3']);
 
   await stack.redis.del(entryKey(KEY));
-  expect((await swr.get(KEY))?.name, 'nothing is left to serve: wait for the load').toBe('second');
+  expect((await swr.get(KEY))?.name, 'nothing is left to serve: wait for the load').toBe('fourth');
   await swr.settled();
 
   const bytes = await stack.redis.getBuffer(entryKey(KEY));
@@ -109,7 +135,19 @@ test('a missing or hard-expired value waits for one load', async () => {
   expect(
     (await swr.get(KEY))?.name,
     'a SET that waited in a queue came late, with a full PX: the entry is past hardTtlMs by its own time, do not serve it',
-  ).toBe('third');
+  ).toBe('fifth');
+  await swr.settled();
+
+  await stack.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', HARD_MS);
+  expect(
+    await swr.get(KEY).catch((error: Error) => error),
+    'bytes that are no entry are a miss, not the matter of the reader',
+  ).toMatchObject({ name: 'sixth' });
+  await swr.settled();
+  expect(
+    (await swr.get(KEY))?.name,
+    'store the loaded value over the bytes that are no entry, or each read loads',
+  ).toBe('sixth');
 });
 
 test('a failing refresh keeps the stale value until its hard end', async () => {
@@ -255,27 +293,37 @@ test('there is one refresh across processes', async () => {
 
 test('the lock is freed by its owner or by its expiry', async () => {
   const clock = fakeClock(T0);
+  const wire = await openWire(stack.redisUrl);
   const queue: ((name: string) => void)[] = [];
   const load = () =>
     new Promise<Product>((resolve) => {
       queue.push((name) => resolve({ name, updatedAt: new Date(0) }));
     });
-  const deadlines = { loadDeadlineMs: 60_000, cacheDeadlineMs: 5_000 };
-  const one = open(load, { now: clock.now, ...deadlines });
-  const other = open(load, { now: clock.now, ...deadlines, redis: stack.connectRedis() });
-  /** Answers the nth load, which may not have begun yet. */
-  const answer = async (n: number, name: string) => {
-    await until(() => queue.length > n);
-    queue[n]?.(name);
+  const swr = open(load, {
+    redis: stack.connectRedis({}, wire.url),
+    now: clock.now,
+    loadDeadlineMs: 60_000,
+    cacheDeadlineMs: 5_000,
+  });
+  let loads = 0;
+  /** A reader comes, and the next load begins. */
+  const read = async () => {
+    loads++;
+    const reader = soon(swr.get(KEY)).catch(() => {});
+    await until(() => queue.length === loads);
+    return { reader };
   };
-  const filled = one.get(KEY);
-  await answer(0, 'first');
-  await filled;
-  await one.settled();
-  clock.advance(SOFT_MS);
+  const { reader } = await read();
+  queue.at(-1)?.('first');
+  await reader;
+  await swr.settled();
 
-  await soon(one.get(KEY));
-  await until(() => queue.length === 2);
+  let withoutExpiry = 0;
+  wire.direct(async () => {
+    if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
+  });
+  clock.advance(SOFT_MS);
+  await read();
   const ttl = await stack.redis.pttl(lockKey(KEY));
   expect(
     ttl,
@@ -283,36 +331,68 @@ test('the lock is freed by its owner or by its expiry', async () => {
   ).toBeGreaterThan(0);
   expect(
     ttl,
-    'a load may take loadDeadlineMs: a lock that expires before that lets a second one in',
-  ).toBeGreaterThan(50_000);
+    'a refresh may take loadDeadlineMs + 3 × cacheDeadlineMs: a lock that expires before that lets a second one in',
+  ).toBeGreaterThan(70_000);
   expect(
     ttl,
-    'the crash of its owner must not stop the refreshes for much longer than a load',
+    'the crash of its owner must not stop the refreshes for much longer than a refresh takes',
   ).toBeLessThanOrEqual(150_000);
-
-  // Its lock expires, as if the process had been paused; the other takes it.
-  await stack.redis.del(lockKey(KEY));
-  await soon(other.get(KEY));
-  await until(() => queue.length === 3);
-  await answer(1, 'of the one that lost its lock');
-  await one.settled();
   expect(
-    await stack.redis.exists(lockKey(KEY)),
-    'the lock belongs to another by now: compare the token and delete in one script',
-  ).toBe(1);
+    withoutExpiry,
+    'a process that is killed between two commands leaves its lock for ever: take it and give it its expiry in one step',
+  ).toBe(0);
 
-  await stack.redis.del(lockKey(KEY));
-  await soon(one.get(KEY));
-  await until(() => queue.length === 4);
-  await answer(3, 'newest');
-  await one.settled();
-  await answer(2, 'of the other that lost its lock');
-  await other.settled();
-  const entry = await one.get(KEY);
-  expect(
-    entry?.name,
-    'who has lost the lock has loaded before its new owner: store under the lock only',
-  ).toBe('newest');
+  const newer = () => encode({ value: { name: 'newer', updatedAt: new Date(0) }, loadedAt: clock.now() });
+  const losses = {
+    'another holds the lock': () =>
+      stack.redis
+        .multi()
+        .set(entryKey(KEY), newer(), 'PX', HARD_MS)
+        .set(lockKey(KEY), 'the token of another', 'PX', HARD_MS)
+        .exec(),
+    'another has had the lock': () =>
+      stack.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec(),
+    'a writer has deleted entry and lock': () => stack.redis.del(entryKey(KEY), lockKey(KEY)),
+  };
+  const inRedis = async () => {
+    const [bytes, lock] = await Promise.all([
+      stack.redis.getBuffer(entryKey(KEY)),
+      stack.redis.get(lockKey(KEY)),
+    ]);
+    return { name: bytes && decode<Product>(bytes).value.name, lock };
+  };
+  for (const [what, lose] of Object.entries(losses)) {
+    // The lock is lost before the 1st command that follows the load; next time before the 2nd; until there is no such command.
+    let nth = 0;
+    let sent: number;
+    do {
+      nth++;
+      sent = 0;
+      let lost = await inRedis();
+      wire.direct(async () => {
+        if (++sent !== nth) return;
+        clock.advance(1);
+        await lose();
+        lost = await inRedis();
+      });
+      queue.at(-1)?.('of the one that lost its lock');
+      await soon(swr.settled());
+      wire.direct();
+      const now = await inRedis();
+      if (sent >= nth) {
+        const when = `${what}, since just before command ${nth} after the load`;
+        expect(now.lock, `${when}: compare the token and delete the lock in one step`).toBe(lost.lock);
+        expect(now.name, `${when}: compare the token and store the value in one step`).toBe(lost.name);
+      } else {
+        expect(now.lock, 'this time it has kept its lock: release it').toBeNull();
+      }
+      await stack.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec();
+      clock.advance(SOFT_MS);
+      await read();
+    } while (sent >= nth);
+  }
+  queue.at(-1)?.('last');
+  await soon(swr.settled());
 });
 
 test('a deleted row stops being served', async () => {
@@ -365,6 +445,13 @@ test('a hung load ends at its deadline and poisons nothing', async () => {
   const ended = await soon(swr.settled().then(() => 'settled'));
   expect(ended, 'a refresh ends at loadDeadlineMs too').toBe('settled');
   expect(told[0], 'a refresh that ran out of time has failed: tell').toBeInstanceOf(LoadTimeoutError);
+  expect(signals.at(-1)?.aborted, 'nobody waits for the load of a refresh either: abort its signal').toBe(
+    true,
+  );
+  expect(
+    await stack.redis.exists(lockKey(KEY)),
+    'the load has hung: keep the lock, or the next reader starts another that hangs',
+  ).toBe(1);
   for (const answer of hung) answer({ name: 'too late', updatedAt: new Date(0) });
   await new Promise((resolve) => setImmediate(resolve));
   hanging = false;
@@ -378,54 +465,92 @@ test('a hung load ends at its deadline and poisons nothing', async () => {
 test('without Redis, get loads, within its deadlines', async () => {
   const clock = fakeClock(T0);
   const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ maxRetriesPerRequest: null }, wire.url);
+  const redis = stack.connectRedis({ maxRetriesPerRequest: null, retryStrategy: () => 10 }, wire.url);
   onTestFinished(() => redis.disconnect());
   const source = productSource();
   const told: unknown[] = [];
-  let held = Promise.resolve();
+  let meanwhile = async () => {};
   let loads = 0;
-  const swr = open(
-    async (key, signal) => {
-      loads++;
-      await held;
-      return source.load(key, signal);
-    },
-    { redis, now: clock.now, cacheDeadlineMs: 100, onRefreshError: (error) => told.push(error) },
-  );
-  await swr.get(KEY);
-  await swr.settled();
+  const openWithin = (cacheDeadlineMs: number) =>
+    open(
+      async (key, signal) => {
+        loads++;
+        await meanwhile();
+        return source.load(key, signal);
+      },
+      { redis, now: clock.now, cacheDeadlineMs, onRefreshError: (error) => told.push(error) },
+    );
+  await redis.ping();
+  /** Redis answers again, and has done all that was asked of it meanwhile. */
+  const healed = async () => {
+    await wire.heal();
+    await until(() => redis.status === 'ready');
+    await redis.ping();
+  };
 
-  const faults = { 'gives no answer': () => wire.blackHole(), 'refuses connections': () => wire.refuse() };
+  const faults = { 'gives no answer': () => wire.stall(), 'refuses connections': () => wire.refuse() };
   for (const [what, fail] of Object.entries(faults)) {
+    const swr = openWithin(40);
     const before = loads;
     await fail();
-    const reads = Promise.all([swr.get(KEY), swr.get(KEY)]).catch((error: Error) => error.message);
     // Both readers have given up on Redis by the time that the first load ends.
-    held = new Promise((resolve) => setTimeout(resolve, 130));
-    expect(await soon(reads), `Redis ${what}: load, after cacheDeadlineMs at most`).toMatchObject([
+    meanwhile = () => new Promise((resolve) => setTimeout(resolve, 30));
+    const reads = await soon(
+      Promise.all([swr.get(KEY), swr.get(KEY)]).catch((error: Error) => error.message),
+    );
+    expect(reads, `Redis ${what}: load, after cacheDeadlineMs at most`).toMatchObject([
       { name: MUG },
       { name: MUG },
     ]);
     expect(loads - before, `Redis ${what}: now of all times, readers must share a load`).toBe(1);
-    await wire.heal();
+    expect(new Set<unknown>(reads).size, `Redis ${what}: readers share the load, but no object`).toBe(2);
+    await swr.settled();
+    await healed();
+    expect(
+      await stack.redis.exists(entryKey(KEY)),
+      `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
+    ).toBe(0);
   }
-  await until(() => redis.status === 'ready');
 
+  const swr = openWithin(100);
+  // Redis falls silent while two loads run: that of a refresh and that of a miss.
+  await open(source.load, { now: clock.now }).get(KEY);
+  clock.advance(SOFT_MS);
+  const before = loads;
+  meanwhile = async () => {
+    await until(() => loads === before + 2);
+    wire.stall();
+  };
+  const [stale, missed] = [soon(swr.get(KEY)), soon(swr.get('product:2'))];
+  expect(await stale, 'a refresh that Redis has failed is not the matter of the reader').toMatchObject({
+    name: MUG,
+  });
+  expect(
+    await missed,
+    'the SET gets no answer: return the value that was loaded, after cacheDeadlineMs at most',
+  ).toMatchObject({ name: MUG });
+  expect(
+    await soon(swr.settled().then(() => 'settled')),
+    'the last command of a refresh gets no answer: give it cacheDeadlineMs like any other',
+  ).toBe('settled');
+  expect(told.length, 'a refresh that Redis has failed is told').toBe(1);
+  await healed();
+  meanwhile = async () => {};
+
+  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  await open(source.load, { now: clock.now }).get(KEY);
   clock.advance(SOFT_MS);
   wire.direct(async (request) => {
     if (request.includes('swr:lock:')) wire.blackHole();
   });
-  const stale = await soon(swr.get(KEY));
   expect(
-    stale,
+    await soon(swr.get(KEY)),
     'Redis fell silent when the lock was asked for: that is not the matter of the reader',
-  ).toMatchObject({
-    name: MUG,
-  });
+  ).toMatchObject({ name: MUG });
   expect(await soon(swr.settled().then(() => 'settled')), 'the refresh must give up on Redis too').toBe(
     'settled',
   );
-  expect(told.length, 'a refresh that Redis has failed is told').toBe(1);
+  expect(told.length, 'a refresh that Redis has failed is told').toBe(2);
 });
 
 /** As the test file's own servers allow: deadlines that no test meets unless it means to. */

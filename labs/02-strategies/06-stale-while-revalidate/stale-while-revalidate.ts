@@ -49,7 +49,7 @@ export interface SwrOptions<V> {
    * is older by `now` is a miss too. Longer than softTtlMs.
    */
   readonly hardTtlMs: number;
-  /** Asks the source; undefined when there is no such thing. `signal` aborts at the deadline. */
+  /** Asks the source; undefined when there is no such thing. `signal` aborts at the deadline, in a refresh too. */
   readonly load: (key: string, signal: AbortSignal) => Promise<V | undefined>;
   /** How long one load may take (ms). */
   readonly loadDeadlineMs: number;
@@ -67,13 +67,16 @@ export interface Swr<V> {
    * - Soft-expired: the stale value from Redis at once, and a refresh in the background. There is one refresh of a key
    *   at a time, over all processes: who refreshes holds {@link lockKey}. Whoever gets the lock when another has
    *   just refreshed the entry does not load. The owner releases the lock when it is done, and nobody else does; by
-   *   itself it expires no sooner than a load may take and no later than 2 × (loadDeadlineMs + 3 × cacheDeadlineMs).
-   *   Who has lost the lock stores nothing.
-   *   When the load gives undefined, the entry is deleted. When the load fails, the entry stays as it is, with the time
-   *   it has left, and the lock stays too: there is no other refresh before it has expired.
-   * - Missing or hard-expired: waits for a load, which all callers of this object share, and stores its value;
-   *   undefined is not stored.
-   * - Redis fails, or does not answer in time: as if missing, and nothing is stored.
+   *   itself it expires no sooner than loadDeadlineMs + 3 × cacheDeadlineMs, the longest that a refresh can take, and
+   *   no later than twice that. It is never without an expiry, not even between two commands.
+   *   Who has lost the lock, to another or to nobody, stores nothing and releases nothing, even when it is lost just
+   *   before the last command. So a writer that deletes entry and lock together cancels a refresh.
+   *   When the load gives undefined, the entry is deleted. When the load fails or is late, the entry stays as it is,
+   *   with the time it has left, and the lock stays too: there is no other refresh before it has expired.
+   * - Missing, hard-expired, or bytes that {@link decode} refuses: waits for a load, which all callers of this object
+   *   share, and stores its value over them; undefined is not stored. A value that cannot be stored is returned too.
+   * - Redis fails, or does not answer in time: as if missing, and nothing is stored, not even when Redis is back by
+   *   the end of the load.
    *
    * Callers share no object.
    * @throws while it waits for a load only: what `load` throws, or {@link LoadTimeoutError}; forgotten with the load
