@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/interleave';
+import { ownRedis } from '#kit/server';
 import { useStack } from '#kit/stack';
 import { openWire, type Wire } from '#kit/wire';
 import {
@@ -23,8 +24,8 @@ const NOBODY = 999;
 const KEY = productKey(1);
 const changes = (name: string) => ({ name, price: '9.50', stock: 3 });
 
-function openProducts(redis: Redis = stack.redis, db = stack.db) {
-  const products = createProducts({ redis, db });
+function openProducts(redis: Redis = stack.redis, db = stack.db, onCacheError = (_: unknown) => {}) {
+  const products = createProducts({ redis, db, onCacheError });
   onTestFinished(() => products.close());
   return products;
 }
@@ -34,21 +35,45 @@ async function behindWire(deadlineMs = 50) {
   const wire = await openWire(stack.redisUrl);
   const redis = stack.connectRedis(cacheClientOptions(deadlineMs), wire.url);
   onTestFinished(() => redis.disconnect());
-  await expect.poll(() => redis.status).toBe('ready');
+  await connected(redis);
   return { wire, redis, products: openProducts(redis) };
 }
+
+const connected = (redis: Redis) =>
+  expect
+    .poll(() => redis.ping().catch(() => 'away'), {
+      timeout: 3000,
+      interval: 5,
+      message: 'the client must connect (again)',
+    })
+    .toBe('PONG');
+
+/** Resolves when Redis has answered all that this client was told before, also a SET that nobody waits for. */
+async function answered(redis: Redis) {
+  await new Promise((resolve) => setImmediate(resolve));
+  await redis.ping();
+}
+
+/** Product 1 as the small data set has it. */
+const restoreMug = () =>
+  stack.db.query(
+    "UPDATE products SET name = ?, price = '12.90', stock = 140, updated_at = '2025-05-01 08:00:00' WHERE id = 1",
+    [MUG],
+  );
 
 test('a product and an absence are both cached, each for its own time', async () => {
   const products = openProducts();
   const answers: unknown[] = [];
   const work = await stack.work(async () => {
-    for (const id of [1, 1, NOBODY, NOBODY]) answers.push(await products.find(id));
+    for (const id of [1, 1, NOBODY, NOBODY]) {
+      answers.push(await products.find(id));
+      await answered(stack.redis);
+    }
   });
-  expect(answers[0], 'a miss must give the row, its date as a Date').toMatchObject({
-    id: 1,
-    name: MUG,
-    updatedAt: expect.any(Date),
-  });
+  expect(
+    answers[0],
+    'a miss must give the row: its date as a Date, its price as the text that MySQL gives (12.90, not 12.9)',
+  ).toMatchObject({ id: 1, name: MUG, price: '12.90', stock: 140, updatedAt: expect.any(Date) });
   expect(answers[1], 'a hit must give what the miss gave').toEqual(answers[0]);
   expect(answers.slice(2), 'there is no such product: null, the first time and the second').toEqual([
     null,
@@ -68,24 +93,57 @@ test('a product and an absence are both cached, each for its own time', async ()
   ).toSatisfy((ms: number) => ms > ABSENT_TTL_MS - 20_000 && ms <= ABSENT_TTL_MS);
 });
 
-test('an entry filled before an update ended does not outlive it', async () => {
+test('an update answers what MySQL did, and no older entry outlives it', async () => {
+  // MySQL's clock stands still here: the second update changes nothing, not even updated_at.
+  const still = stack.connectDb({ connectionLimit: 1 });
+  // An account that may not do so sees a weaker test.
+  await still.query('SET timestamp = 1700000000.5').catch(() => {});
+  const answers = openProducts(stack.redis, still);
+  const before = await stack.db.query('SELECT updated_at FROM products WHERE id = 1');
+  expect(await answers.update(1, changes('new')), 'the product was found and written: true').toBe(true);
+  const after = await stack.db.query('SELECT updated_at FROM products WHERE id = 1');
+  expect(after[0], 'an update is the time to write updated_at').not.toEqual(before[0]);
+  expect(
+    await answers.update(1, changes('new')),
+    'the row has these values already, but there is such a product: true',
+  ).toBe(true);
+  expect(await answers.update(NOBODY, changes('new')), 'there is no such product: false').toBe(false);
+
+  const redisWire = await openWire(stack.redisUrl);
+  const held = redisWire.hold(/product:1\b/);
+  let told = false;
+  const written = openProducts(stack.connectRedis({}, redisWire.url))
+    .update(1, changes('new'))
+    .then(() => {
+      told = true;
+    });
+  await Promise.race([held.arrived, written]);
+  expect(
+    told,
+    'the update was answered before Redis confirmed the DEL: who hears "done" could still read the old entry, so wait for it',
+  ).toBe(false);
+  held.release();
+  await written;
+
   let reading = false;
   let overtaken = false;
   await explore(stack, {
     runs: 40,
     prepare: async () => {
       await stack.redis.del(KEY);
-      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+      await restoreMug();
     },
     actors: {
       reader: async ({ redis, db }) => {
         reading = true;
         await openProducts(redis, db).find(1);
+        // The read ends with its SET, which `find` may leave to itself.
+        await answered(redis);
         reading = false;
       },
       writer: async ({ redis, db }) => {
         await openProducts(redis, db).update(1, changes('new'));
-        // A reader that still has its SET before it may win: that race is the next test's.
+        // A reader that still has its SET before it may win: that race is another test's.
         overtaken = reading;
       },
     },
@@ -111,7 +169,10 @@ test('an entry filled before an update ended does not outlive it', async () => {
   // Inside a transaction of its own it is not committed by this: then the old value is the right one.
   for (let looks = 0; looks < 50 && (await nameInMySql()) !== 'lost'; looks++) await turn();
   wire.cut();
-  await updating;
+  expect(
+    await updating,
+    'nobody knows what became of this update: false would say that there is no product',
+  ).not.toBe(false);
   expect(
     [undefined, await nameInMySql()],
     'the connection broke after the commit: the update was rejected, the row is new, and its entry must go all the same',
@@ -121,8 +182,10 @@ test('an entry filled before an update ended does not outlive it', async () => {
 test('two updates at once leave no old value behind', async () => {
   await explore(stack, {
     runs: 40,
-    prepare: () =>
-      stack.redis.set(KEY, encode({ ...changes(MUG), id: 1, updatedAt: new Date(0) }), 'PX', 60_000),
+    prepare: async () => {
+      await restoreMug();
+      await cache(changes(MUG));
+    },
     actors: {
       one: ({ redis, db }) => openProducts(redis, db).update(1, changes('one')),
       other: ({ redis, db }) => openProducts(redis, db).update(1, changes('other')),
@@ -139,17 +202,23 @@ test('two updates at once leave no old value behind', async () => {
 
 test('the stale fill that cache-aside cannot prevent ends with its TTL', async () => {
   const wire = await openWire(stack.redisUrl);
-  const reader = openProducts(stack.connectRedis({}, wire.url));
+  const redis = stack.connectRedis({}, wire.url);
   const gate = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
-  const reading = reader.find(1);
+  // A TTL that follows as a command of its own never arrives.
+  const expiry = wire.hold(/^P?EXPIRE/i);
+  const reading = openProducts(redis)
+    .find(1)
+    .then(() => answered(redis));
+  reading.catch(() => {});
   await Promise.race([gate.arrived, reading]);
   await openProducts().update(1, changes('new'));
   gate.release();
-  await reading;
+  await Promise.race([reading, expiry.arrived]);
+  for (let looks = 0; looks < 50 && (await stack.redis.exists(KEY)) === 0; looks++) await turn();
   const ttl = await stack.redis.pttl(KEY);
   expect(
     ttl,
-    'a reader stored the old row after the DEL: nothing but a TTL, set with the value, will ever end that entry',
+    'a reader stored the old row after the DEL: nothing but a TTL, set by the same command as the value, will ever end that entry',
   ).toSatisfy((ms: number) => ms === -2 || (ms > 0 && ms <= PRODUCT_TTL_MS));
 });
 
@@ -183,11 +252,15 @@ test('a Redis that is refused, slow, stalled or black-holed delays a read and a 
         await soon(products.find(other)),
         `Redis is ${fault}: that holds for what nobody has updated too`,
       ).toMatchObject({ id: other });
+      expect(
+        await stack.redis.exists(productKey(other)),
+        `Redis is ${fault} and the GET was not answered: a SET after it costs a second deadline, and comes late if it comes`,
+      ).toBe(0);
     }),
   );
 });
 
-test('what is wrong with an entry or with its SET is no reason to fail a read', async () => {
+test('a read fails when MySQL does, and not for a wrong entry or a lost SET', async () => {
   const products = openProducts();
   await stack.redis.lpush(KEY, 'a list, which GET refuses');
   await stack.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
@@ -198,7 +271,7 @@ test('what is wrong with an entry or with its SET is no reason to fail a read', 
     id: 2,
   });
 
-  const { wire, products: cut } = await behindWire(1000);
+  const { wire, products: cut } = await behindWire(300);
   const gate = wire.hold(/product:3/i);
   const fill = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
   const reading = soon(cut.find(3));
@@ -209,33 +282,75 @@ test('what is wrong with an entry or with its SET is no reason to fail a read', 
   expect(await reading, 'the row was read, and only its SET failed: the reader has to get it').toMatchObject({
     id: 3,
   });
+
+  await stack.redis.del(productKey(2));
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  await mysqlWire.refuse();
+  const blind = openProducts(stack.redis, stack.connectDb({}, mysqlWire.url));
+  expect(
+    await soon(blind.find(2)),
+    'MySQL could not be asked: the read must reject, because null says that there is no such product',
+  ).toEqual(expect.stringMatching(/^rejected/));
+  expect(
+    await stack.redis.exists(productKey(2)),
+    'MySQL could not be asked: that is no absence, and nothing to store',
+  ).toBe(0);
 });
 
 test('an invalidation that an outage swallowed is made up for', async () => {
-  const { wire, products } = await behindWire();
-  await openProducts().find(1);
-  wire.blackHole();
-  expect(await soon(products.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
+  // A Redis that answers, and refuses each write with an error: after a failover, a replica.
+  const { url } = await ownRedis();
+  const admin = stack.connectRedis({}, url);
+  const replica = stack.connectRedis(cacheClientOptions(), url);
+  onTestFinished(() => {
+    for (const client of [admin, replica]) client.disconnect();
+  });
+  await connected(replica);
+  await cache(changes(MUG), admin);
+  await admin.replicaof('127.0.0.1', 1);
+  let failures = 0;
+  const refused = openProducts(replica, stack.db, () => {
+    failures++;
+  });
+  expect(await soon(refused.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
     true,
   );
-  expect(await soon(products.find(1)), 'during the outage the read must be of MySQL').toMatchObject({
-    name: 'new',
-  });
-  await wire.heal();
-  for (let reads = 0; reads < 3; reads++) {
-    expect(
-      await soon(products.find(1)),
-      'Redis is back with the old entry: until its DEL is confirmed, this process knows better than to read it',
-    ).toMatchObject({ name: 'new' });
-  }
+  expect(
+    await soon(refused.find(1)),
+    'Redis answered the DEL with an error, so the old entry is still there: until a DEL is confirmed, this process knows better than to read it',
+  ).toMatchObject({ name: 'new' });
   await expect
-    .poll(cachedName, {
+    .poll(() => failures, {
       timeout: 1500,
-      interval: 20,
-      message:
-        'the DEL was lost in the outage: try it again until Redis confirms it, or others read the old entry',
+      interval: 10,
+      message: 'a DEL must be tried again, and again, every RETRY_MS; onCacheError hears of each failure',
     })
-    .not.toBe(MUG);
+    .toBeGreaterThanOrEqual(3);
+  await admin.replicaof('NO', 'ONE');
+  await gone(MUG, admin);
+
+  // Of two DELs the first is confirmed, late, and the second is lost.
+  const { wire, redis, products } = await behindWire(400);
+  const [first, second] = [wire.hold(/product:1\b/), wire.hold(/product:1\b/)];
+  const one = soon(products.update(1, changes('one')));
+  await Promise.race([first.arrived, one]);
+  const two = soon(products.update(1, changes('two')));
+  // It may be sent after the first one's answer only.
+  await Promise.race([second.arrived, two, turn(100)]);
+  first.release();
+  expect(await one, 'MySQL has committed: no failure after that').toBe(true);
+  await Promise.race([second.arrived, two]);
+  // Another process had read its row between the two updates.
+  await cache(changes('one'));
+  wire.cut();
+  second.release();
+  expect(await two, 'MySQL has committed: no failure after that').toBe(true);
+  await connected(redis);
+  expect(
+    await soon(products.find(1)),
+    'the DEL of the first update was confirmed, late, and the DEL of the second was lost: one must not count for the other',
+  ).toMatchObject({ name: 'two' });
+  await gone('one');
 });
 
 test('a fill that an outage swallowed does not come back after it', async () => {
@@ -250,9 +365,7 @@ test('a fill that an outage swallowed does not come back after it', async () => 
   });
   await openProducts().update(1, changes('new'));
   await wire.heal();
-  await expect
-    .poll(() => redis.ping().catch(() => 'away'), { timeout: 3000, message: 'the client must connect again' })
-    .toBe('PONG');
+  await connected(redis);
   expect(
     await cachedName(),
     'the client sent the unanswered SET again when Redis was back, with a row that is old by now: an option forbids it',
@@ -282,15 +395,30 @@ test('an id that is not a positive integer reaches neither server', async () => 
   expect(work.redis(), 'an invalid id must be refused before it becomes a key').toBe(0);
 });
 
-const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+const turn = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Stores an entry for product 1, as another process would. */
+const cache = (product: ReturnType<typeof changes>, redis = stack.redis) =>
+  redis.set(KEY, encode({ ...product, id: 1, updatedAt: new Date(0) }), 'PX', 60_000);
+
+/** Resolves when the entry of this name has gone. */
+const gone = (name: string, redis = stack.redis) =>
+  expect
+    .poll(() => cachedName(redis), {
+      timeout: 1500,
+      interval: 10,
+      message:
+        'the DEL was lost in the outage: try it again until Redis confirms it, or others read the old entry',
+    })
+    .not.toBe(name);
 
 async function nameInMySql(): Promise<string> {
   const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
   return String(row?.name);
 }
 
-async function cachedName(): Promise<string | undefined> {
-  const text = await stack.redis.get(KEY);
+async function cachedName(redis = stack.redis): Promise<string | undefined> {
+  const text = await redis.get(KEY);
   return text === null ? undefined : decode(text)?.name;
 }
 

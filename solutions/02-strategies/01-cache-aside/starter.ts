@@ -50,17 +50,21 @@ export interface Products {
   /**
    * The product, or null when there is none. One query on a miss, none on a hit. Whatever Redis does or fails to do,
    * the answer is MySQL's or at most PRODUCT_TTL_MS old; Redis can delay it by its deadline, once for the GET and
-   * once for the SET. After a GET that failed, nothing is stored.
+   * once for the SET. After a GET that failed, nothing is stored. The SET may be awaited or left to itself; it sets
+   * value and TTL in one command.
    * @param id rejects with {@link InvalidIdError} unless a positive safe integer; nothing is sent then
-   * @throws what MySQL answers when the query fails
+   * @throws what MySQL answers when the query fails: a failure is no absence
    */
   find(id: number): Promise<Product | null>;
   /**
-   * Writes to MySQL, then deletes the entry. Resolves with true once MySQL has committed, whatever becomes of the
-   * DEL; with false when there is no such product. A DEL that Redis did not confirm is owed: it is tried again every
-   * RETRY_MS, and until it is confirmed this repository neither reads nor fills that entry.
+   * Writes the changes and updated_at (now) to MySQL, then deletes the entry. Resolves when MySQL has committed and the
+   * DEL is confirmed or has failed: with true, whatever became of the DEL; with false when there is no such product. An
+   * update to the values that the row has already is true.
+   * A DEL that Redis did not confirm, for whatever reason, is owed: it is tried again every RETRY_MS, and until it is
+   * confirmed this repository neither reads nor fills that entry. The DEL of one update does not settle the debt of a
+   * later one.
    * @throws {@link InvalidIdError}, or what MySQL answers when the update fails; the entry is deleted then too, because
-   *   an update whose answer was lost may have been committed
+   *   an update whose answer was lost (the connection broke) may have been committed
    */
   update(id: number, changes: Changes): Promise<boolean>;
   /** Ends the retries. What is still owed is left to the TTL. */
@@ -68,8 +72,10 @@ export interface Products {
 }
 
 /**
- * Options under which a Redis that is away costs a caller no more than `deadlineMs`, and leaves nothing to be
- * executed later: ioredis would else queue commands while it is offline, and send unanswered ones again.
+ * Options under which a Redis that is away costs a caller no more than `deadlineMs` a command, and under which the
+ * client keeps nothing to send later: ioredis would else queue commands while it is offline, and send unanswered ones
+ * again. What has reached the network may still be executed after its deadline. Before the first connection is up,
+ * each command fails at once.
  * @param deadlineMs how long one command may take, in ms
  */
 export function cacheClientOptions(deadlineMs = 50): RedisOptions {
@@ -77,7 +83,7 @@ export function cacheClientOptions(deadlineMs = 50): RedisOptions {
 }
 
 /**
- * Products by cache-aside.
+ * Products by cache-aside, from the table `products` (id, name, price, stock, updated_at; it has other columns, too).
  * @param redis made with {@link cacheClientOptions}: every command settles within its deadline
  * @param onCacheError hears of each failure of Redis; it must not throw
  */
