@@ -1,7 +1,10 @@
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
 
-/** The longest that an entry lives (ms): what bounds an old value that nothing else has ended. Keep it short. */
+/**
+ * The longest that an entry lives (ms): what bounds an old value that nothing else has ended. Keep it short, and set it
+ * in the step that stores the row: a crash between two steps leaves an entry that never ends.
+ */
 export const USER_TTL_MS = 60_000;
 
 /** How long one Redis command may take (ms) before the store goes on without it. */
@@ -65,8 +68,9 @@ export async function withDeadline<T>(answer: Promise<T>, ms: number): Promise<T
 export interface Users {
   /**
    * The user, or null when there is none. From Redis when it is there, else from MySQL, and then stored in Redis unless
-   * Redis failed or holds a newer version. An absence is not stored. Never fails because of Redis.
-   * @throws {RangeError} when the id is none; what MySQL answers when the query fails
+   * Redis failed or holds a newer version. An absence is not stored. Never fails because of Redis: an entry that `decode`
+   * refuses is a miss, and the row from MySQL takes its place.
+   * @throws {RangeError} when `userKey` refuses the id: nothing is sent then; what MySQL answers when the query fails
    */
   find(id: number): Promise<User | null>;
   /**
@@ -78,14 +82,14 @@ export interface Users {
   create(data: UserData): Promise<User>;
   /**
    * Changes columns and raises the version by one, in one transaction. Once MySQL has committed, stores the whole row
-   * in Redis, unless Redis holds a newer version. Resolves with the row as committed, or with null when there is no
-   * such user. No changes (`{}`), or the values that are there already, are an update like any other.
+   * in Redis, unless Redis holds a newer version. Resolves with the row as this update has committed it, whatever others
+   * commit next, or with null when there is no such user. No changes (`{}`), or the values that are there already, are an update like any other.
    *
-   * After the commit nothing is a failure: when Redis does not take the row, its entry is deleted; when Redis does
-   * not even take the DEL, USER_TTL_MS ends the old value. Redis delays the answer by two deadlines at most.
+   * After the commit nothing is a failure: when Redis does not take the row, or does not say in time that it has, its
+   * entry is deleted; when Redis does not even take the DEL, USER_TTL_MS ends the old value. Redis delays the answer by two deadlines at most.
    *
    * When the update rejects, the entry is deleted too: a COMMIT whose answer was lost may have happened.
-   * @throws {RangeError} when the id is none, {@link InvalidChangeError} when `changes` has a key that is not in
+   * @throws {RangeError} when `userKey` refuses the id, {@link InvalidChangeError} when `changes` has a key that is not in
    * WRITABLE or holds what is no text: nothing is sent then; what MySQL answers when the update fails
    */
   update(id: number, changes: Partial<UserData>): Promise<User | null>;
@@ -94,7 +98,7 @@ export interface Users {
 /**
  * Users by write-through: MySQL first, then Redis, in the order of the row's version.
  * @param redis with any options: the store itself waits no longer than `cacheDeadlineMs` (ms) for each command
- * @param onCacheError hears of each failure of Redis; it must not throw
+ * @param onCacheError hears of each failure of Redis and of each entry that `decode` refuses; it must not throw
  */
 export function createUsers({
   redis,
