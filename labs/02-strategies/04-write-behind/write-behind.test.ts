@@ -12,7 +12,9 @@ import {
   createWriter,
   DEAD_LETTERS,
   GROUP,
+  InvalidWriteError,
   STREAM,
+  VIEW_TTL_MS,
   viewKey,
   type Worker,
 } from './write-behind';
@@ -37,6 +39,7 @@ test('a killed worker loses nothing and doubles nothing', async () => {
     writesAndWorks,
   );
   await Promise.race([beforeCommit.arrived, first?.result]);
+  expect(await unlike(), TOGETHER).toEqual([]);
   await first?.kill();
 
   const commit = mysqlWire.hold(/^COMMIT/i);
@@ -45,6 +48,7 @@ test('a killed worker loses nothing and doubles nothing', async () => {
     db: stack.connectDb({}, mysqlWire.url),
     name: 'second',
     claimIdleMs: 0,
+    transactionMs: 2000,
   });
   const step = second.step().catch(() => {});
   await Promise.race([commit.arrived, step]);
@@ -53,6 +57,7 @@ test('a killed worker loses nothing and doubles nothing', async () => {
   await Promise.race([...afterCommit.map(({ arrived }) => arrived), step]);
   // To the servers, that is its death: no request of it arrives any more.
   await Promise.all([redisWire.refuse(), mysqlWire.refuse()]);
+  expect(await unlike(), TOGETHER).toEqual([]);
 
   await writer.write(1, { price: '99.00' });
   await drain(workerOf('third'));
@@ -72,32 +77,76 @@ test('a killed worker loses nothing and doubles nothing', async () => {
 
 test('a late write undoes no newer one, and what it alone changes is not lost', async () => {
   const writer = writerOf();
-  await stack.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM');
+  await beginStream();
   await writer.write(1, { price: '10.00', stock: 5 });
-  await stack.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
+  await takeAndStall();
   await writer.write(1, { price: '20.00' });
   await drain(workerOf('busy', { claimIdleMs: 60_000 }));
   await drain(workerOf('heir'));
   const [row] = await rows();
   expect(
     row,
-    'the newer price must stay when the older write comes later: compare stream ids, in the order of the stream',
+    'the newer price must stay when the older write comes later: compare stream ids, in the order of the stream, where 5-10 comes after 5-9',
   ).toMatchObject({ price: '20.00' });
   expect(
     row,
     'the stock of the older write must arrive: no newer write has one, so the id is kept for each column',
   ).toMatchObject({ stock: 5 });
   expect(await left(), 'what was finished leaves the stream').toEqual({ waiting: 0, taken: 0 });
+
+  for (const held of ['older', 'newer'] as const) {
+    const mysqlWire = await openWire(stack.mysqlUrl);
+    const one = workerOf('one', {
+      claimIdleMs: 60_000,
+      batchSize: 1,
+      db: stack.connectDb({}, mysqlWire.url),
+    });
+    const other = workerOf('other', { claimIdleMs: held === 'older' ? 60_000 : 0, batchSize: 1 });
+    const write = mysqlWire.hold(/^(INSERT|UPDATE|REPLACE)/i);
+    await writer.write(2, { price: '30.00' });
+    if (held === 'newer') {
+      await takeAndStall();
+      await writer.write(2, { price: '40.00' });
+    }
+    const first = one.step().catch(() => {});
+    await Promise.race([write.arrived, first]);
+    if (held === 'older') await writer.write(2, { price: '40.00' });
+    const second = other.step().catch(() => {});
+    await Promise.race([second, someoneWaitsForALock()]);
+    write.release();
+    await Promise.all([first, second]);
+    await drain(workerOf('last'));
+    expect(
+      (await rows())[1],
+      `two workers had a write of one product in hand at the same time, and the ${held === 'older' ? 'newer' : 'older'} one went on while the other waited: the newer price must stay. Lock the row (FOR UPDATE), and read its marks when you have the lock`,
+    ).toMatchObject({ price: '40.00' });
+  }
 });
 
-test('what MySQL refuses goes to the dead letters, and its neighbours commit', async () => {
+test('only what MySQL refuses goes to the dead letters, and its neighbours commit', async () => {
   const writer = writerOf();
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  const worker = workerOf('worker', { db: stack.connectDb({}, mysqlWire.url) });
   await writer.write(1, { price: '13.00' });
   await writer.write(2, { stock: OUT_OF_RANGE });
   await writer.write(2, { price: '35.00' });
   await writer.write(4, { stock: 1 });
   await writer.write(3, { stock: 7 });
-  await attempt(workerOf('worker'));
+
+  await mysqlWire.refuse();
+  const outcome = await settled(worker.step(), 3000);
+  expect(
+    [await stack.redis.xlen(DEAD_LETTERS), await stack.redis.xlen(STREAM)],
+    'MySQL cannot be reached, which says nothing about the writes: none may become a dead letter or leave the stream',
+  ).toEqual([0, 5]);
+  expect(outcome, 'a step that could not commit must reject, so that run tells onError').toBe('rejected');
+
+  await mysqlWire.heal();
+  const running = worker.run();
+  expect(
+    await settled(Promise.all([worker.stop(), running]), 3000),
+    'stop must resolve when nothing is left to take',
+  ).toBe('resolved');
   expect(
     await rows(),
     'one bad row must not take its batch with it: when MySQL refuses a batch, try its writes in smaller parts',
@@ -135,6 +184,39 @@ test('a refused write is read no longer, a pending one still is', async () => {
     seen?.price,
     'the price is acknowledged and still waits in the stream: whoever drops the view must lay over it what is pending',
   ).toBe('35.00');
+  expect(await stack.redis.pttl(viewKey(2)), 'and while it waits, its view must not expire').toBe(-1);
+  await drain(workerOf('worker'));
+
+  // No view, then one with a price that will be refused: that is what these two have seen, and both have the old row.
+  const early = await readsOldRow(3);
+  await writer.write(3, { price: '20.00' });
+  await writer.write(3, { price: TOO_DEAR });
+  const late = await readsOldRow(3);
+  await attempt(workerOf('worker', { batchSize: 1 }), 3);
+  await early.goesOn();
+  await late.goesOn();
+  expect(
+    await writer.read(3),
+    'readers took the old row with them before the newer price was committed, and fill the view after a refusal has emptied it: the fill must do nothing when the view has changed since, by a refusal too',
+  ).toMatchObject({ price: '20.00' });
+
+  await beginStream();
+  await writer.write(1, { price: '10.00', stock: 5 });
+  await takeAndStall();
+  const busy = workerOf('busy', { claimIdleMs: 60_000 });
+  await writer.write(1, { price: '20.00' });
+  await drain(busy);
+  await writer.write(1, { price: TOO_DEAR });
+  await drain(busy);
+  expect(
+    await writer.read(1),
+    'a price was refused, the one before it is committed, and an older one is pending with a stalled worker: the older price must not come back, and its stock must stay. Keep in the view, for each column, the id of the newest committed write, and lay over only what is newer',
+  ).toMatchObject({ price: '20.00', stock: 5 });
+  await drain(workerOf('heir'));
+  expect(await writer.read(1), 'nor may it when the stalled write is finished').toMatchObject({
+    price: '20.00',
+    stock: 5,
+  });
 });
 
 test('many writes of a product are one row written', async () => {
@@ -155,6 +237,11 @@ test('many writes of a product are one row written', async () => {
 
 test('a full backlog refuses, and stores nothing', async () => {
   const writer = writerOf({ backlogAtMost: 5 });
+  const shapeless = [writer.write(1, {}), writer.write(0, { stock: 1 }), writer.write(1, { price: '1.5' })];
+  expect(
+    (await Promise.allSettled(shapeless)).map((answer) => answer.status === 'rejected' && answer.reason),
+    'a write without changes, of product 0 or with the price 1.5 must be refused (requireWrite) before anything is sent',
+  ).toEqual(shapeless.map(() => expect.any(InvalidWriteError)));
   const writes = Array.from({ length: 20 }, (_, stock) => writer.write(1, { stock: 1000 + stock }));
   const answers = await Promise.allSettled(writes);
   const refused = answers.filter((answer) => answer.status === 'rejected');
@@ -177,8 +264,6 @@ test('a full backlog refuses, and stores nothing', async () => {
 });
 
 test('a read is the whole product, with all that is pending', async () => {
-  const redisWire = await openWire(stack.redisUrl);
-  const mysqlWire = await openWire(stack.mysqlUrl);
   const writer = writerOf();
   await writer.write(2, { stock: 7 });
   const board = { id: 2, name: 'Beech cutting board', price: '34.00', stock: 7 };
@@ -190,24 +275,41 @@ test('a read is the whole product, with all that is pending', async () => {
   expect(hit.sql('select'), 'the second read must be a hit').toBe(0);
   expect(await writer.read(2), 'and it must be whole, too').toEqual(board);
 
-  const slow = writerOf({
-    redis: stack.connectRedis({}, redisWire.url),
-    db: stack.connectDb({}, mysqlWire.url),
-  });
-  const select = mysqlWire.hold(/^SELECT/i);
-  const reading = slow.read(1);
-  await Promise.race([select.arrived, reading]);
-  const fill = redisWire.hold(/./);
-  select.release();
-  await Promise.race([fill.arrived, reading]);
+  const slow = await readsOldRow(1);
   await writer.write(1, { price: '20.00' });
   await drain(workerOf('worker'));
-  fill.release();
-  await reading;
+  await slow.goesOn();
   expect(
     await writer.read(1),
     'a reader that took the old row with it before the write must not store its price over the new one',
   ).toMatchObject({ price: '20.00' });
+
+  await writer.write(99, { stock: 7 });
+  expect(
+    await writer.read(99).catch((error: unknown) => error),
+    'MySQL has no product 99: its read must be null, whatever was written to it',
+  ).toBe(null);
+
+  const ttl = () => stack.redis.pttl(viewKey(3));
+  await writer.read(3);
+  await writer.write(3, { stock: 7 });
+  expect(
+    await ttl(),
+    'this view had a TTL from the read before: with a pending write in it, it must not expire',
+  ).toBe(-1);
+  await takeAndStall();
+  await writer.write(3, { price: '20.00' });
+  await drain(workerOf('busy', { claimIdleMs: 60_000 }));
+  expect(
+    await ttl(),
+    'the newer write is committed and the older one is still pending, with a stalled worker: the view must not expire before both are committed',
+  ).toBe(-1);
+  await drain(workerOf('heir'));
+  const last = await ttl();
+  expect(
+    last > 0 && last <= VIEW_TTL_MS,
+    `with all of it committed, the view must live for VIEW_TTL_MS (PTTL says ${last})`,
+  ).toBe(true);
 });
 
 test('two writers of one product keep both columns', async () => {
@@ -257,48 +359,63 @@ test('without Redis nothing is acknowledged and nothing old is read', async () =
   ).toBe('rejected');
 });
 
-test('run outlives an outage of MySQL, and stop drains', async () => {
-  const writer = writerOf();
-  const mysqlWire = await openWire(stack.mysqlUrl);
-  const failures = failureCounter();
-  const worker = createWorker({
-    redis: stack.connectRedis(),
-    db: stack.connectDb({}, mysqlWire.url),
-    name: 'worker',
-    batchSize: 10,
-    claimIdleMs: 0,
-    onError: failures.count,
-  });
-  await mysqlWire.refuse();
-  for (let stock = 1; stock <= 25; stock++) await writer.write(1, { stock });
-  const running = worker.run();
-  expect(
-    await Promise.race([failures.first, after(2000, 'nothing')]),
-    'a step that fails must be told to onError',
-  ).toBe('told');
-  const commit = mysqlWire.hold(/^COMMIT/i);
-  await mysqlWire.heal();
-  const back = commit.arrived.then(
-    () => 'back',
-    () => 'gone',
-  );
-  expect(
-    await Promise.race([back, after(2000, 'gone')]),
-    'the loop must go on after MySQL was away: else writes are acknowledged and nobody takes them',
-  ).toBe('back');
-
-  const stopped = Promise.all([worker.stop(), running]);
-  commit.release();
-  expect(await settled(stopped, 2000), 'stop must resolve when the stream is empty').toBe('resolved');
-  expect(
-    await left(),
-    'stop must finish the batch in hand and take what is left, before it resolves',
-  ).toEqual({ waiting: 0, taken: 0 });
-  expect((await rows())[0], 'all of the writes must be in MySQL').toMatchObject({ stock: 25, version: 26 });
-});
-
 /** Beyond an INT: MySQL refuses it, and only MySQL knows. */
 const OUT_OF_RANGE = 3_000_000_000;
+/** Beyond a DECIMAL(10,2). */
+const TOO_DEAR = '123456789012.00';
+
+const TOGETHER =
+  'marks and rows must commit together: write applied_writes on the connection of the transaction that writes the rows, so that both are there or neither';
+
+/** The products that have a mark without a written row, or the other way round. */
+async function unlike() {
+  const [found] = await stack.db.query<RowDataPacket[]>(
+    `SELECT id, version > 1 AS written, COALESCE(stock_id, '') <> '' AS marked
+     FROM products LEFT JOIN applied_writes ON product_id = id`,
+  );
+  return found.filter(({ written, marked }) => written !== marked);
+}
+
+/** The next ids of the stream end in -9, -10 and -11: as text, they are out of order. */
+async function beginStream() {
+  await stack.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch(() => {});
+  await stack.redis.call('XSETID', STREAM, '9000000000000-8');
+}
+
+/** A worker takes what there is, and stalls before it does anything. */
+const takeAndStall = () =>
+  stack.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
+
+/** A reader that has looked at the view and at the row, and stands before its next request to Redis. */
+async function readsOldRow(id: number) {
+  const redisWire = await openWire(stack.redisUrl);
+  const mysqlWire = await openWire(stack.mysqlUrl);
+  const reader = writerOf({
+    redis: stack.connectRedis({}, redisWire.url),
+    db: stack.connectDb({}, mysqlWire.url),
+  });
+  const select = mysqlWire.hold(/^SELECT/i);
+  const reading = reader.read(id);
+  await Promise.race([select.arrived, reading]);
+  const next = redisWire.hold(/./);
+  select.release();
+  await Promise.race([next.arrived, reading]);
+  return {
+    goesOn: async () => {
+      next.release();
+      await reading;
+    },
+  };
+}
+
+/** Until InnoDB says so: at most a second, for those who need no lock that it knows of. */
+async function someoneWaitsForALock() {
+  for (const end = Date.now() + 1000; Date.now() < end; await after(5, undefined)) {
+    const [found] = await stack.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
+    const status = String(found[0]?.Status);
+    if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
+  }
+}
 
 /** Three products, twenty writes each, all acknowledged; then this same process works. */
 async function writesAndWorks({
@@ -312,7 +429,12 @@ async function writesAndWorks({
   for (let stock = 1; stock <= 20; stock++) {
     await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
   }
-  const worker = subject.createWorker({ redis: new Redis(args.redis), db, name: 'first' });
+  const worker = subject.createWorker({
+    redis: new Redis(args.redis),
+    db,
+    name: 'first',
+    transactionMs: 2000,
+  });
   await worker.step().catch(() => {});
 }
 
@@ -320,7 +442,7 @@ async function writesAndWorks({
 const writerOf = (options: { redis?: Redis; db?: Pool; backlogAtMost?: number } = {}) =>
   createWriter({ redis: stack.redis, db: stack.db, deadlineMs: 3000, ...options });
 
-const workerOf = (name: string, options: { claimIdleMs?: number; batchSize?: number } = {}) =>
+const workerOf = (name: string, options: { db?: Pool; claimIdleMs?: number; batchSize?: number } = {}) =>
   createWorker({ redis: stack.connectRedis(), db: stack.db, name, claimIdleMs: 0, ...options });
 
 async function drain(worker: Worker): Promise<void> {
@@ -358,11 +480,3 @@ const settled = (promise: Promise<unknown>, withinMs = 1000) =>
     ),
     after(withinMs, `still waiting after ${withinMs} ms`),
   ]);
-
-function failureCounter() {
-  let count = () => {};
-  const first = new Promise<'told'>((resolve) => {
-    count = () => resolve('told');
-  });
-  return { first, count: () => count() };
-}

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool, PoolConnection, RowDataPacket } from 'mysql2/promise';
 
@@ -35,7 +36,7 @@ export const viewKey = (id: number): string => `{products}:${id}`;
 export const VIEW_TTL_MS = 60_000;
 
 /**
- * The newest write that has reached each column of a product: a {@link sortable} stream id, or '' for none. Each column has
+ * The marks: the newest write that has reached each column of a product: a {@link sortable} stream id, or '' for none. Each column has
  * its own, because of two writes the older one may come last, and it may hold a column that the newer one has not.
  */
 export const APPLIED_WRITES = `
@@ -44,12 +45,45 @@ export const APPLIED_WRITES = `
     price_id VARCHAR(41) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     stock_id VARCHAR(41) CHARACTER SET ascii COLLATE ascii_bin NOT NULL)`;
 
+/**
+ * A row of `products`, without the columns that have a default or may be NULL (`brand_id`, `description`, `view_count`). An
+ * INSERT must name all of these but `version`, even if it ends as an UPDATE. `price` is a DECIMAL(10,2), `stock` an INT.
+ */
+export interface Row {
+  readonly id: number;
+  readonly name: string;
+  readonly category_id: number;
+  /** Set by whoever changes the row: NOW(3). */
+  readonly updated_at: Date;
+  price: string;
+  stock: string | number;
+  version: number;
+}
+
 /** A stream id whose order as text is its order in the stream: '5-10' comes after '5-9'. Provided. */
 export const sortable = (streamId: string): string =>
   streamId
     .split('-')
     .map((part) => part.padStart(20, '0'))
     .join('-');
+
+/**
+ * Two Lua functions, to be put before a script. Provided.
+ * `sortable(id)`: as above.
+ * `dead_letter(stream, dead, entry, error)`: copies an entry into the dead letters, and returns its fields as a list, `product`
+ * first; nil when the entry has left the stream.
+ */
+export const LUA = `
+  local function sortable(id)
+    local ms, seq = string.match(id, '(%d+)-(%d+)')
+    return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+  end
+  local function dead_letter(stream, dead, entry, error)
+    local found = redis.call('XRANGE', stream, entry, entry)[1]
+    if not found then return nil end
+    redis.call('XADD', dead, 'MAXLEN', '~', ${DEAD_LETTERS_AT_MOST}, '*', 'entry', entry, 'error', error, unpack(found[2]))
+    return found[2]
+  end`;
 
 /** The backlog holds as many writes as it may. Nothing was stored: slow down, and try again later. */
 export class BacklogFullError extends Error {
@@ -172,14 +206,14 @@ export interface Writer {
   /**
    * Acknowledges once the write is in the stream and in the view, both or neither; MySQL has it later. Whether MySQL will
    * take it (its range, the product's existence) is not known yet: what it refuses ends in {@link DEAD_LETTERS}.
-   * @throws {@link InvalidWriteError}; {@link BacklogFullError}; {@link DeadlineError} or the error of Redis when Redis did not
-   * say that it is stored
+   * @throws {@link InvalidWriteError} (nothing was sent); {@link BacklogFullError} (nothing was stored); {@link DeadlineError}
+   * or the error of Redis when Redis did not say that it is stored
    */
   write(id: number, changes: Changes): Promise<void>;
   /**
-   * The product with every acknowledged write that was not refused, or null when MySQL has no such row. One query on a
-   * miss, none on a hit; a product with pending writes is cached as well. Redis holds the only copy of what is pending, so
-   * without Redis there is no true answer.
+   * The product with every acknowledged write that was not refused, or null when MySQL has no such row, even if a write of it
+   * is pending. One query on a miss, none on a hit; a product with pending writes is cached as well. Redis holds the only copy
+   * of what is pending, so without Redis there is no true answer.
    * @throws {@link DeadlineError} or the error of Redis; the error of MySQL
    */
   read(id: number): Promise<Product | null>;
@@ -187,10 +221,11 @@ export interface Writer {
 
 export interface Worker {
   /**
-   * Takes one batch: what another worker took `claimIdleMs` ago and has not finished, else what nobody has taken. Commits it,
-   * then takes it off the stream, row by row coalesced: of several writes of one product, one row is written. `version`
-   * rises by one for each write that has reached a column; one that comes again, or has been overtaken in all of its
-   * columns, changes nothing. What MySQL refuses goes to {@link DEAD_LETTERS} alone, and readers see it no longer.
+   * Takes one batch: what a worker (this one too) took `claimIdleMs` ago and has not finished, else what nobody has taken.
+   * Commits it, then takes it off the stream, row by row coalesced: of several writes of one product, one row is written.
+   * `version` rises by one for each write that has reached a column; one that comes again, or has been overtaken in all of
+   * its columns, changes nothing. What MySQL refuses goes to {@link DEAD_LETTERS} alone, and readers see it no longer: neither
+   * it, nor an older value in its place. A write of a product that MySQL does not have is refused, too.
    * @param waitMs how long to wait for a first write when there is none (0: not at all)
    * @returns how many entries have left the stream
    * @throws when Redis or MySQL fails; the batch stays pending, and will come again
@@ -207,6 +242,107 @@ export const POLL_MS = 100;
 export const RETRY_MS = 100;
 /** How long `stop` goes on taking what others write (ms). */
 export const STOP_WITHIN_MS = 5000;
+
+/** What a worker hands to {@link finish}. */
+export interface Tools {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly deadlineMs: number;
+  readonly transactionMs: number;
+}
+
+/**
+ * A worker. Several may work on one stream. Provided: it takes batches, and {@link finish} ends them.
+ * @param redis for this worker alone: it waits in XREADGROUP
+ * @param name unique among the workers that live
+ * @param batchSize how many writes one transaction takes in
+ * @param claimIdleMs after how long an unfinished batch is taken again, by whichever worker comes first, this one too; above
+ * `transactionMs`, or work is done twice (to no effect)
+ * @param transactionMs how long one transaction may take; then its connection is closed
+ */
+export function createWorker({
+  redis,
+  db,
+  name,
+  batchSize = 500,
+  claimIdleMs = 10_000,
+  deadlineMs = 1000,
+  transactionMs = 5000,
+  onError = () => {},
+}: {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly name: string;
+  readonly batchSize?: number;
+  readonly claimIdleMs?: number;
+  readonly deadlineMs?: number;
+  readonly transactionMs?: number;
+  readonly onError?: (error: unknown) => void;
+}): Worker {
+  async function take(waitMs: number): Promise<Entry[]> {
+    const claimed = (await withDeadline(
+      redis.xautoclaim(STREAM, GROUP, name, claimIdleMs, '0-0', 'COUNT', batchSize),
+      deadlineMs,
+    )) as [string, RawEntry[]];
+    if (claimed[1].length > 0) return entries(claimed[1]);
+    const group = ['GROUP', GROUP, name, 'COUNT', batchSize] as const;
+    const read = await withDeadline(
+      waitMs > 0 // BLOCK 0 would wait for ever
+        ? redis.xreadgroup(...group, 'BLOCK', waitMs, 'STREAMS', STREAM, '>')
+        : redis.xreadgroup(...group, 'STREAMS', STREAM, '>'),
+      waitMs + deadlineMs,
+    );
+    const [stream] = (read ?? []) as [string, RawEntry[]][];
+    return entries(stream?.[1] ?? []);
+  }
+
+  async function withGroup<T>(action: () => Promise<T>): Promise<T> {
+    try {
+      return await action();
+    } catch (error) {
+      if (!/^NOGROUP/.test(String((error as Error).message))) throw error;
+      // Two workers may come here at once.
+      await redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch((failure: Error) => {
+        if (!failure.message.startsWith('BUSYGROUP')) throw failure;
+      });
+      return action();
+    }
+  }
+
+  let stopping = false;
+  let running: Promise<void> | undefined;
+
+  async function step(waitMs = 0): Promise<number> {
+    const batch = await withGroup(() => take(waitMs));
+    if (batch.length > 0) await finish({ redis, db, deadlineMs, transactionMs }, batch);
+    return batch.length;
+  }
+
+  async function loop(): Promise<void> {
+    while (!stopping) {
+      await step(POLL_MS).catch(async (error: unknown) => {
+        onError(error);
+        await sleep(RETRY_MS);
+      });
+    }
+    const end = Date.now() + STOP_WITHIN_MS;
+    while (Date.now() < end && (await step()) > 0);
+  }
+
+  return {
+    step,
+    run() {
+      running = loop().catch(onError);
+      return running;
+    },
+    async stop() {
+      stopping = true;
+      await running;
+    },
+  };
+}
+
+// From here on it is yours: createWriter, apply, finish, and the scripts that Redis runs for them.
 
 /**
  * Writes and reads.
@@ -230,32 +366,18 @@ export function createWriter({
 }
 
 /**
- * A worker. Several may work on one stream.
- * @param redis for this worker alone: it waits in XREADGROUP
- * @param name unique among the workers that live
- * @param batchSize how many writes one transaction takes in
- * @param claimIdleMs after how long another worker's unfinished batch is taken over; above `transactionMs`, or work is done twice
- * (to no effect)
- * @param transactionMs how long one transaction may take; then its connection is closed
+ * Writes one row for each product of the batch, and its marks, on a connection that is in a transaction. Other workers may do
+ * the same with the same products at the same time.
+ * @returns the entries whose product MySQL does not have
  */
-export function createWorker({
-  redis,
-  db,
-  name,
-  batchSize = 500,
-  claimIdleMs = 10_000,
-  deadlineMs = 1000,
-  transactionMs = 5000,
-  onError = () => {},
-}: {
-  readonly redis: Redis;
-  readonly db: Pool;
-  readonly name: string;
-  readonly batchSize?: number;
-  readonly claimIdleMs?: number;
-  readonly deadlineMs?: number;
-  readonly transactionMs?: number;
-  readonly onError?: (error: unknown) => void;
-}): Worker {
+export async function apply(connection: PoolConnection, batch: readonly Entry[]): Promise<Entry[]> {
+  throw new Error('not implemented');
+}
+
+/**
+ * Ends a batch: each of its entries is committed and off the stream, or a dead letter and off the stream and out of the view.
+ * @throws when Redis or MySQL fails; what is not finished by then is left as it is
+ */
+export async function finish(tools: Tools, batch: readonly Entry[]): Promise<void> {
   throw new Error('not implemented');
 }

@@ -36,7 +36,7 @@ export const viewKey = (id: number): string => `{products}:${id}`;
 export const VIEW_TTL_MS = 60_000;
 
 /**
- * The newest write that has reached each column of a product: a {@link sortable} stream id, or '' for none. Each column has
+ * The marks: the newest write that has reached each column of a product: a {@link sortable} stream id, or '' for none. Each column has
  * its own, because of two writes the older one may come last, and it may hold a column that the newer one has not.
  */
 export const APPLIED_WRITES = `
@@ -45,12 +45,45 @@ export const APPLIED_WRITES = `
     price_id VARCHAR(41) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     stock_id VARCHAR(41) CHARACTER SET ascii COLLATE ascii_bin NOT NULL)`;
 
+/**
+ * A row of `products`, without the columns that have a default or may be NULL (`brand_id`, `description`, `view_count`). An
+ * INSERT must name all of these but `version`, even if it ends as an UPDATE. `price` is a DECIMAL(10,2), `stock` an INT.
+ */
+export interface Row {
+  readonly id: number;
+  readonly name: string;
+  readonly category_id: number;
+  /** Set by whoever changes the row: NOW(3). */
+  readonly updated_at: Date;
+  price: string;
+  stock: string | number;
+  version: number;
+}
+
 /** A stream id whose order as text is its order in the stream: '5-10' comes after '5-9'. Provided. */
 export const sortable = (streamId: string): string =>
   streamId
     .split('-')
     .map((part) => part.padStart(20, '0'))
     .join('-');
+
+/**
+ * Two Lua functions, to be put before a script. Provided.
+ * `sortable(id)`: as above.
+ * `dead_letter(stream, dead, entry, error)`: copies an entry into the dead letters, and returns its fields as a list, `product`
+ * first; nil when the entry has left the stream.
+ */
+export const LUA = `
+  local function sortable(id)
+    local ms, seq = string.match(id, '(%d+)-(%d+)')
+    return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+  end
+  local function dead_letter(stream, dead, entry, error)
+    local found = redis.call('XRANGE', stream, entry, entry)[1]
+    if not found then return nil end
+    redis.call('XADD', dead, 'MAXLEN', '~', ${DEAD_LETTERS_AT_MOST}, '*', 'entry', entry, 'error', error, unpack(found[2]))
+    return found[2]
+  end`;
 
 /** The backlog holds as many writes as it may. Nothing was stored: slow down, and try again later. */
 export class BacklogFullError extends Error {
@@ -173,14 +206,14 @@ export interface Writer {
   /**
    * Acknowledges once the write is in the stream and in the view, both or neither; MySQL has it later. Whether MySQL will
    * take it (its range, the product's existence) is not known yet: what it refuses ends in {@link DEAD_LETTERS}.
-   * @throws {@link InvalidWriteError}; {@link BacklogFullError}; {@link DeadlineError} or the error of Redis when Redis did not
-   * say that it is stored
+   * @throws {@link InvalidWriteError} (nothing was sent); {@link BacklogFullError} (nothing was stored); {@link DeadlineError}
+   * or the error of Redis when Redis did not say that it is stored
    */
   write(id: number, changes: Changes): Promise<void>;
   /**
-   * The product with every acknowledged write that was not refused, or null when MySQL has no such row. One query on a
-   * miss, none on a hit; a product with pending writes is cached as well. Redis holds the only copy of what is pending, so
-   * without Redis there is no true answer.
+   * The product with every acknowledged write that was not refused, or null when MySQL has no such row, even if a write of it
+   * is pending. One query on a miss, none on a hit; a product with pending writes is cached as well. Redis holds the only copy
+   * of what is pending, so without Redis there is no true answer.
    * @throws {@link DeadlineError} or the error of Redis; the error of MySQL
    */
   read(id: number): Promise<Product | null>;
@@ -188,10 +221,11 @@ export interface Writer {
 
 export interface Worker {
   /**
-   * Takes one batch: what another worker took `claimIdleMs` ago and has not finished, else what nobody has taken. Commits it,
-   * then takes it off the stream, row by row coalesced: of several writes of one product, one row is written. `version`
-   * rises by one for each write that has reached a column; one that comes again, or has been overtaken in all of its
-   * columns, changes nothing. What MySQL refuses goes to {@link DEAD_LETTERS} alone, and readers see it no longer.
+   * Takes one batch: what a worker (this one too) took `claimIdleMs` ago and has not finished, else what nobody has taken.
+   * Commits it, then takes it off the stream, row by row coalesced: of several writes of one product, one row is written.
+   * `version` rises by one for each write that has reached a column; one that comes again, or has been overtaken in all of
+   * its columns, changes nothing. What MySQL refuses goes to {@link DEAD_LETTERS} alone, and readers see it no longer: neither
+   * it, nor an older value in its place. A write of a product that MySQL does not have is refused, too.
    * @param waitMs how long to wait for a first write when there is none (0: not at all)
    * @returns how many entries have left the stream
    * @throws when Redis or MySQL fails; the batch stays pending, and will come again
@@ -209,11 +243,111 @@ export const RETRY_MS = 100;
 /** How long `stop` goes on taking what others write (ms). */
 export const STOP_WITHIN_MS = 5000;
 
+/** What a worker hands to {@link finish}. */
+export interface Tools {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly deadlineMs: number;
+  readonly transactionMs: number;
+}
+
+/**
+ * A worker. Several may work on one stream. Provided: it takes batches, and {@link finish} ends them.
+ * @param redis for this worker alone: it waits in XREADGROUP
+ * @param name unique among the workers that live
+ * @param batchSize how many writes one transaction takes in
+ * @param claimIdleMs after how long an unfinished batch is taken again, by whichever worker comes first, this one too; above
+ * `transactionMs`, or work is done twice (to no effect)
+ * @param transactionMs how long one transaction may take; then its connection is closed
+ */
+export function createWorker({
+  redis,
+  db,
+  name,
+  batchSize = 500,
+  claimIdleMs = 10_000,
+  deadlineMs = 1000,
+  transactionMs = 5000,
+  onError = () => {},
+}: {
+  readonly redis: Redis;
+  readonly db: Pool;
+  readonly name: string;
+  readonly batchSize?: number;
+  readonly claimIdleMs?: number;
+  readonly deadlineMs?: number;
+  readonly transactionMs?: number;
+  readonly onError?: (error: unknown) => void;
+}): Worker {
+  async function take(waitMs: number): Promise<Entry[]> {
+    const claimed = (await withDeadline(
+      redis.xautoclaim(STREAM, GROUP, name, claimIdleMs, '0-0', 'COUNT', batchSize),
+      deadlineMs,
+    )) as [string, RawEntry[]];
+    if (claimed[1].length > 0) return entries(claimed[1]);
+    const group = ['GROUP', GROUP, name, 'COUNT', batchSize] as const;
+    const read = await withDeadline(
+      waitMs > 0 // BLOCK 0 would wait for ever
+        ? redis.xreadgroup(...group, 'BLOCK', waitMs, 'STREAMS', STREAM, '>')
+        : redis.xreadgroup(...group, 'STREAMS', STREAM, '>'),
+      waitMs + deadlineMs,
+    );
+    const [stream] = (read ?? []) as [string, RawEntry[]][];
+    return entries(stream?.[1] ?? []);
+  }
+
+  async function withGroup<T>(action: () => Promise<T>): Promise<T> {
+    try {
+      return await action();
+    } catch (error) {
+      if (!/^NOGROUP/.test(String((error as Error).message))) throw error;
+      // Two workers may come here at once.
+      await redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch((failure: Error) => {
+        if (!failure.message.startsWith('BUSYGROUP')) throw failure;
+      });
+      return action();
+    }
+  }
+
+  let stopping = false;
+  let running: Promise<void> | undefined;
+
+  async function step(waitMs = 0): Promise<number> {
+    const batch = await withGroup(() => take(waitMs));
+    if (batch.length > 0) await finish({ redis, db, deadlineMs, transactionMs }, batch);
+    return batch.length;
+  }
+
+  async function loop(): Promise<void> {
+    while (!stopping) {
+      await step(POLL_MS).catch(async (error: unknown) => {
+        onError(error);
+        await sleep(RETRY_MS);
+      });
+    }
+    const end = Date.now() + STOP_WITHIN_MS;
+    while (Date.now() < end && (await step()) > 0);
+  }
+
+  return {
+    step,
+    run() {
+      running = loop().catch(onError);
+      return running;
+    },
+    async stop() {
+      stopping = true;
+      await running;
+    },
+  };
+}
+
 // #region write
 const WRITE = `
   if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
   local entry = redis.call('XADD', KEYS[1], '*', 'product', ARGV[2], unpack(ARGV, 3))
   redis.call('HSET', KEYS[2], 'last', entry, unpack(ARGV, 3))
+  redis.call('HINCRBY', KEYS[2], 'pending', 1)
   redis.call('PERSIST', KEYS[2])
   return entry`;
 // #endregion
@@ -274,175 +408,19 @@ export function createWriter({
   // #endregion
 }
 
-// #region settle
-/** Committed: off the stream. A view in which nothing newer waits may expire. */
-const SETTLE = `
-  for i = 2, #KEYS do
-    local entry = ARGV[i + 1]
-    redis.call('XACK', KEYS[1], ARGV[1], entry)
-    redis.call('XDEL', KEYS[1], entry)
-    if redis.call('HGET', KEYS[i], 'last') == entry then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
-  end`;
-
-/** Refused: into the dead letters and off the stream; the view is made anew of what is still pending. */
-const REFUSE = `
-  local stream, dead, view = unpack(KEYS)
-  local group, ttl, atMost, entry, product, error = unpack(ARGV)
-  if redis.call('XACK', stream, group, entry) == 0 then return end
-  redis.call('XADD', dead, 'MAXLEN', '~', atMost, '*', 'entry', entry, 'error', error, 'product', product, unpack(ARGV, 7))
-  redis.call('XDEL', stream, entry)
-  redis.call('DEL', view)
-  redis.call('HSET', view, 'last', 'refused ' .. entry)
-  redis.call('PEXPIRE', view, ttl)
-  for _, pending in ipairs(redis.call('XRANGE', stream, '-', '+')) do
-    if pending[2][2] == product then
-      redis.call('HSET', view, 'last', pending[1], unpack(pending[2], 3))
-      redis.call('PERSIST', view)
-    end
-  end`;
-// #endregion
-
-interface Row {
+interface Marks {
   readonly id: number;
-  readonly name: string;
-  readonly category_id: number;
-  readonly updated_at: Date;
-  price: string;
-  stock: string | number;
-  version: number;
   price_id: string;
   stock_id: string;
 }
 
-/**
- * A worker. Several may work on one stream.
- * @param redis for this worker alone: it waits in XREADGROUP
- * @param name unique among the workers that live
- * @param batchSize how many writes one transaction takes in
- * @param claimIdleMs after how long another worker's unfinished batch is taken over; above `transactionMs`, or work is done twice
- * (to no effect)
- * @param transactionMs how long one transaction may take; then its connection is closed
- */
-export function createWorker({
-  redis,
-  db,
-  name,
-  batchSize = 500,
-  claimIdleMs = 10_000,
-  deadlineMs = 1000,
-  transactionMs = 5000,
-  onError = () => {},
-}: {
-  readonly redis: Redis;
-  readonly db: Pool;
-  readonly name: string;
-  readonly batchSize?: number;
-  readonly claimIdleMs?: number;
-  readonly deadlineMs?: number;
-  readonly transactionMs?: number;
-  readonly onError?: (error: unknown) => void;
-}): Worker {
-  // #region take
-  async function take(waitMs: number): Promise<Entry[]> {
-    const claimed = (await withDeadline(
-      redis.xautoclaim(STREAM, GROUP, name, claimIdleMs, '0-0', 'COUNT', batchSize),
-      deadlineMs,
-    )) as [string, RawEntry[]];
-    if (claimed[1].length > 0) return entries(claimed[1]);
-    const group = ['GROUP', GROUP, name, 'COUNT', batchSize] as const;
-    const read = await withDeadline(
-      waitMs > 0 // BLOCK 0 would wait for ever
-        ? redis.xreadgroup(...group, 'BLOCK', waitMs, 'STREAMS', STREAM, '>')
-        : redis.xreadgroup(...group, 'STREAMS', STREAM, '>'),
-      waitMs + deadlineMs,
-    );
-    const [stream] = (read ?? []) as [string, RawEntry[]][];
-    return entries(stream?.[1] ?? []);
-  }
-
-  async function withGroup<T>(action: () => Promise<T>): Promise<T> {
-    try {
-      return await action();
-    } catch (error) {
-      if (!/^NOGROUP/.test(String((error as Error).message))) throw error;
-      // Two workers may come here at once.
-      await redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch((failure: Error) => {
-        if (!failure.message.startsWith('BUSYGROUP')) throw failure;
-      });
-      return action();
-    }
-  }
-  // #endregion
-
-  // #region finish
-  /** Commits what MySQL takes. A refusal says nothing about which entry it meant: halve until one is alone. */
-  async function finish(batch: readonly Entry[]): Promise<void> {
-    try {
-      const orphans = await transaction(db, transactionMs, (connection) => apply(connection, batch));
-      for (const orphan of orphans) await refuse(orphan, 'there is no such product');
-      await settle(batch.filter((entry) => !orphans.includes(entry)));
-    } catch (error) {
-      if (!isRefusal(error)) throw error;
-      const [only] = batch;
-      if (batch.length === 1 && only) return refuse(only, error.message);
-      const half = Math.ceil(batch.length / 2);
-      await finish(batch.slice(0, half));
-      await finish(batch.slice(half));
-    }
-  }
-
-  async function settle(done: readonly Entry[]): Promise<void> {
-    const keys = [STREAM, ...done.map((entry) => viewKey(entry.product))];
-    const ids = done.map((entry) => entry.id);
-    await withDeadline(redis.eval(SETTLE, keys.length, ...keys, GROUP, VIEW_TTL_MS, ...ids), deadlineMs);
-  }
-
-  async function refuse({ id, product, fields }: Entry, error: string): Promise<void> {
-    const keys = [STREAM, DEAD_LETTERS, viewKey(product)];
-    const values = [GROUP, VIEW_TTL_MS, DEAD_LETTERS_AT_MOST, id, product, error];
-    const changes = Object.entries(fields).flat();
-    await withDeadline(redis.eval(REFUSE, keys.length, ...keys, ...values, ...changes), deadlineMs);
-  }
-  // #endregion
-
-  // #region run
-  let stopping = false;
-  let running: Promise<void> | undefined;
-
-  async function step(waitMs = 0): Promise<number> {
-    const batch = await withGroup(() => take(waitMs));
-    if (batch.length > 0) await finish(batch);
-    return batch.length;
-  }
-
-  async function loop(): Promise<void> {
-    while (!stopping) {
-      await step(POLL_MS).catch(async (error: unknown) => {
-        onError(error);
-        await sleep(RETRY_MS);
-      });
-    }
-    const end = Date.now() + STOP_WITHIN_MS;
-    while (Date.now() < end && (await step()) > 0);
-  }
-
-  return {
-    step,
-    run() {
-      running = loop().catch(onError);
-      return running;
-    },
-    async stop() {
-      stopping = true;
-      await running;
-    },
-  };
-  // #endregion
-}
-
 // #region apply
-/** Writes one row for each product, and which writes it holds, in one transaction. Returns the entries without a product. */
-async function apply(connection: PoolConnection, batch: readonly Entry[]): Promise<Entry[]> {
+/**
+ * Writes one row for each product of the batch, and its marks, on a connection that is in a transaction. Other workers may do
+ * the same with the same products at the same time.
+ * @returns the entries whose product MySQL does not have
+ */
+export async function apply(connection: PoolConnection, batch: readonly Entry[]): Promise<Entry[]> {
   const ids = [...new Set(batch.map((entry) => entry.product))].sort((a, b) => a - b);
   // Two workers on one product wait here for each other, in the order of the ids.
   const [locked] = await connection.query<(Row & RowDataPacket)[]>(
@@ -450,7 +428,7 @@ async function apply(connection: PoolConnection, batch: readonly Entry[]): Promi
     [ids],
   );
   // After the lock: the snapshot of this first plain read holds what the worker before us has committed.
-  const [applied] = await connection.query<(Row & RowDataPacket)[]>(
+  const [applied] = await connection.query<(Marks & RowDataPacket)[]>(
     'SELECT product_id AS id, price_id, stock_id FROM applied_writes WHERE product_id IN (?)',
     [ids],
   );
@@ -458,7 +436,7 @@ async function apply(connection: PoolConnection, batch: readonly Entry[]): Promi
   const rows = new Map(
     locked.map((row) => [row.id, { ...row, price_id: '', stock_id: '', ...marks.get(row.id) }]),
   );
-  const changed = new Set<Row>();
+  const changed = new Set<Row & Marks>();
   for (const { id, product, fields } of batch) {
     const row = rows.get(product);
     if (!row) continue;
@@ -496,5 +474,81 @@ async function apply(connection: PoolConnection, batch: readonly Entry[]): Promi
     );
   }
   return batch.filter((entry) => !rows.has(entry.product));
+}
+// #endregion
+
+// #region settle
+/** Committed: off the stream, and into the view's marks. A view with nothing pending may expire, and not before: they are in it. */
+const SETTLE = `${LUA}
+  local stream, group, ttl = KEYS[1], ARGV[1], ARGV[2]
+  for i = 2, #KEYS do
+    local view, entry = KEYS[i], ARGV[i + 1]
+    local found = redis.call('XRANGE', stream, entry, entry)[1]
+    redis.call('XACK', stream, group, entry)
+    if found then -- else another worker has settled it
+      redis.call('XDEL', stream, entry)
+      for column = 3, #found[2], 2 do
+        local mark, at = found[2][column] .. '_id', sortable(entry)
+        if at > (redis.call('HGET', view, mark) or '') then redis.call('HSET', view, mark, at) end
+      end
+      if redis.call('HINCRBY', view, 'pending', -1) <= 0 then redis.call('PEXPIRE', view, ttl) end
+    end
+  end`;
+// #endregion
+
+// #region refuse
+/** Refused: off the stream; the view is made anew of what is pending and newer than what has been committed. */
+const REFUSE = `${LUA}
+  local stream, dead, view = unpack(KEYS)
+  local group, ttl, entry, error = unpack(ARGV)
+  local refused = dead_letter(stream, dead, entry, error)
+  redis.call('XACK', stream, group, entry)
+  if not refused then return end -- another worker was first
+  redis.call('XDEL', stream, entry)
+  redis.call('HDEL', view, 'full', 'name', 'price', 'stock')
+  redis.call('HSET', view, 'last', 'refused ' .. entry)
+  if redis.call('HINCRBY', view, 'pending', -1) <= 0 then return redis.call('PEXPIRE', view, ttl) end
+  for _, pending in ipairs(redis.call('XRANGE', stream, '-', '+')) do
+    local at, fields = sortable(pending[1]), pending[2]
+    for column = 3, fields[2] == refused[2] and #fields or 0, 2 do
+      if at > (redis.call('HGET', view, fields[column] .. '_id') or '') then
+        redis.call('HSET', view, fields[column], fields[column + 1])
+      end
+    end
+  end`;
+// #endregion
+
+// #region finish
+/**
+ * Ends a batch: each of its entries is committed and off the stream, or a dead letter and off the stream and out of the view.
+ * @throws when Redis or MySQL fails; what is not finished by then is left as it is
+ */
+export async function finish(tools: Tools, batch: readonly Entry[]): Promise<void> {
+  try {
+    const { db, transactionMs } = tools;
+    const orphans = await transaction(db, transactionMs, (connection) => apply(connection, batch));
+    for (const orphan of orphans) await refuse(tools, orphan, 'there is no such product');
+    const committed = batch.filter((entry) => !orphans.includes(entry));
+    await settle(tools, committed);
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    // It says nothing about which entry it meant: halve until one is alone.
+    const [only] = batch;
+    if (batch.length === 1 && only) return refuse(tools, only, error.message);
+    const half = Math.ceil(batch.length / 2);
+    await finish(tools, batch.slice(0, half));
+    await finish(tools, batch.slice(half));
+  }
+}
+
+async function settle({ redis, deadlineMs }: Tools, done: readonly Entry[]): Promise<void> {
+  const keys = [STREAM, ...done.map((entry) => viewKey(entry.product))];
+  const ids = done.map((entry) => entry.id);
+  await withDeadline(redis.eval(SETTLE, keys.length, ...keys, GROUP, VIEW_TTL_MS, ...ids), deadlineMs);
+}
+
+async function refuse({ redis, deadlineMs }: Tools, { id, product }: Entry, error: string): Promise<void> {
+  const keys = [STREAM, DEAD_LETTERS, viewKey(product)];
+  await withDeadline(redis.eval(REFUSE, keys.length, ...keys, GROUP, VIEW_TTL_MS, id, error), deadlineMs);
 }
 // #endregion
