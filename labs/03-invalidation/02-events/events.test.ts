@@ -1,0 +1,540 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
+import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { useStack } from '#kit/stack';
+import { openWire, type Wire } from '#kit/wire';
+import {
+  CREATE_OUTBOX,
+  categoryKey,
+  createCatalogue,
+  createListener,
+  createRelay,
+  DeadlineError,
+  entityOf,
+  productKey,
+  STREAM,
+} from './events';
+
+const stack = useStack('products');
+
+beforeAll(() => stack.db.query(CREATE_OUTBOX));
+beforeEach(() => stack.db.query('DELETE FROM outbox'));
+
+const [KITCHEN, LIGHTING, MUGS] = [1, 2, 3];
+
+test('an update and its events are committed together, or not at all', async () => {
+  const catalogue = openCatalogue();
+  await catalogue.product(1);
+  await catalogue.category(KITCHEN);
+  expect(await catalogue.update(1, { categoryId: LIGHTING, price: '13.50' }), 'there is such a product').toBe(
+    true,
+  );
+  expect(
+    await row(1),
+    'resolve after the COMMIT: another connection must see the new row by then',
+  ).toMatchObject({ price: '13.50', categoryId: LIGHTING });
+  expect(
+    await waiting(),
+    'the product was moved: its page, the list that it has left and the list that it has entered are old',
+  ).toEqual([productKey(1), categoryKey(KITCHEN), categoryKey(LIGHTING)].sort());
+  const [entities] = await stack.db.query<RowDataPacket[]>('SELECT DISTINCT entity FROM outbox');
+  expect(
+    entities.map(({ entity }) => entity),
+    'the entity of all events is the product',
+  ).toEqual([entityOf(1)]);
+
+  await stack.db.query('DELETE FROM outbox');
+  await catalogue.update(2, { price: '35.00' });
+  expect(
+    await waiting(),
+    'not moved: its page, and the list in which its price is shown, are old all the same',
+  ).toEqual([categoryKey(KITCHEN), productKey(2)].sort());
+
+  await stack.db.query('DELETE FROM outbox');
+  expect(await catalogue.update(99, { price: '1.00' }), 'there is no such product').toBe(false);
+  const refused = catalogue.update(2, { price: '999999999.00' }).catch((error: Error) => error);
+  expect(await refused, 'MySQL refuses this price: reject with what it says').toBeInstanceOf(Error);
+  expect(await waiting(), 'nothing was committed: no event').toEqual([]);
+
+  // The process dies at each of its requests in turn, until there is none left to die at.
+  await dieAtEachRequest(async (db, redis, when) => {
+    await stack.db.query('DELETE FROM outbox');
+    await stack.db.query('UPDATE products SET category_id = ? WHERE id = 3', [LIGHTING]);
+    await createCatalogue({ db, redis, deadlineMs: 1000 })
+      .update(3, { categoryId: MUGS })
+      .catch(() => {});
+    const moved = (await row(3))?.categoryId === MUGS;
+    expect(
+      await waiting(),
+      `the writer died ${when()}, and the product was ${moved ? '' : 'not '}moved: the outbox must say the same. Insert the events in the transaction that writes the row`,
+    ).toEqual(moved ? [productKey(3), categoryKey(LIGHTING), categoryKey(MUGS)].sort() : []);
+  });
+});
+
+test('each of two updates at once knows the category that the other has left', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const gate = wire.hold(/^UPDATE/i);
+  const slow = createCatalogue({ db: stack.connectDb({}, wire.url), redis: stack.redis });
+  const first = slow.update(1, { categoryId: LIGHTING });
+  first.catch(() => {});
+  await Promise.race([gate.arrived, first]);
+  const second = openCatalogue().update(1, { categoryId: MUGS });
+  second.catch(() => {});
+  await Promise.race([second, someoneWaitsForALock()]);
+  gate.release();
+  await Promise.all([soon(first), soon(second)]);
+
+  const last = (await row(1))?.categoryId;
+  const between = last === MUGS ? LIGHTING : MUGS;
+  const [events] = await stack.db.query<RowDataPacket[]>('SELECT cache_key FROM outbox ORDER BY id');
+  const lists = events.map(({ cache_key }) => String(cache_key)).filter((key) => /^category/.test(key));
+  expect(
+    lists.filter((key) => key === categoryKey(between)),
+    `the product went from category ${KITCHEN} through ${between} to ${last}: the update that took it away from ${between} must say so too. Lock the row (FOR UPDATE) when you read its category`,
+  ).toHaveLength(2);
+  expect(
+    lists.slice(0, 2).sort(),
+    'the events of the update that was committed first must have the lower ids: insert them when you hold the lock of the row, not before',
+  ).toEqual([categoryKey(KITCHEN), categoryKey(between)].sort());
+});
+
+test('a relay that dies at any request loses nothing, and tells nobody too early', async () => {
+  await dieAtEachRequest(async (db, redis, when) => {
+    await fill(productKey(1), productKey(2));
+    await stack.redis.del(STREAM);
+    await emit([1, 'a', productKey(1)], [2, 'b', productKey(2)]);
+    await createRelay({ db, redis, deadlineMs: 1000 })
+      .pass()
+      .catch(() => {});
+    const early = await announcedAndCached();
+    expect(
+      early,
+      `the relay died ${when()}, and a key was in the stream and still in the cache: its listeners fill themselves with the old value. DEL first, then XADD`,
+    ).toEqual([]);
+    await soon(drain());
+    expect(
+      await cachedKeys(),
+      `the relay died ${when()}; another one has passed since, and these keys were never deleted: the rows may leave the outbox when Redis has confirmed everything, not before`,
+    ).toEqual([]);
+    expect(
+      [...new Set(await announced())],
+      `the relay died ${when()}: the stream must have both events in the end`,
+    ).toEqual([productKey(1), productKey(2)]);
+    expect(await waiting(), 'what was relayed leaves the outbox').toEqual([]);
+  });
+
+  const wire = await openWire(stack.mysqlUrl);
+  const db = stack.connectDb({}, wire.url);
+  await db.query('SELECT 1');
+  wire.blackHole();
+  const silent = await soon(createRelay({ db, redis: stack.redis, deadlineMs: 50 }).pass().catch(errorOf));
+  expect(silent, 'MySQL does not answer: the pass must end with its deadline').toBeInstanceOf(DeadlineError);
+});
+
+test('an event that is committed late is relayed late', async () => {
+  const relay = openRelay();
+  const late = await stack.db.getConnection();
+  await fill('late', 'early');
+  try {
+    await late.beginTransaction();
+    await late.query("INSERT INTO outbox (entity, cache_key) VALUES ('product:1', 'late')");
+    await emit([0, 'product:2', 'early']);
+    expect(
+      await soon(relay.pass()),
+      'a transaction is open and holds a row of the outbox: pass over that row, do not wait for its COMMIT (SKIP LOCKED)',
+    ).toBe(1);
+    expect(
+      await cachedKeys(),
+      'the event of an open transaction was relayed: until its COMMIT the old row is the true one, and readers put it back',
+    ).toEqual(['late']);
+    await late.commit();
+  } finally {
+    late.destroy();
+  }
+  await soon(drain(relay));
+  expect(
+    await cachedKeys(),
+    'an event was committed after one with a greater id had been relayed: look at what is in the table, not at what is behind the last id',
+  ).toEqual([]);
+
+  // Two ids that are one Number.
+  await fill('even', 'odd');
+  onTestFinished(async () => {
+    await stack.db.query('DELETE FROM outbox');
+    await stack.db.query('ALTER TABLE outbox AUTO_INCREMENT = 1');
+  });
+  await emit(['9007199254740992', 'product:1', 'even'], ['9007199254740993', 'product:2', 'odd']);
+  await drain(openRelay({ batchSize: 1 }));
+  expect(
+    [await waiting(), await cachedKeys()],
+    'past 2^53 the ids must stay exact: read them as text (CAST AS CHAR) or BigInt, and delete just these rows',
+  ).toEqual([[], []]);
+});
+
+test('two relays share the work, and neither overtakes the other on one product', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const busy = openRelay({ redis: stack.connectRedis({}, wire.url) });
+  const other = openRelay();
+  await emit([1, 'a', 'a1']);
+  const gate = wire.hold(/./);
+  const first = busy.pass();
+  first.catch(() => {});
+  await Promise.race([gate.arrived, first]);
+
+  const more = emit([2, 'b', 'b1'], [3, 'a', 'a2'], [4, 'c', 'c1'], [5, 'd', 'd1'], [6, 'e', 'e1']);
+  expect(
+    await soon(more),
+    'an INSERT into the outbox waited for a relay that waits for Redis: claim under READ COMMITTED, which locks rows and not the end of the table',
+  ).not.toBe('still waiting');
+  const shared = await soon(other.pass().catch(errorOf));
+  expect(
+    shared,
+    'one relay has an event in hand and waits for Redis: the other must not wait for it, but take what is free. Claim with SKIP LOCKED, and let the DELETE go by the primary key: with IN alone, it may scan the table and wait at a row of the other',
+  ).toBeTypeOf('number');
+  expect(
+    await announced(),
+    'the first relay has a1 in hand: all others are free but a2, which comes behind a1, and a1 is still in the table',
+  ).toEqual(['b1', 'c1', 'd1', 'e1']);
+  expect(shared, 'pass says how many events have left the outbox').toBe(4);
+
+  gate.release();
+  expect(await soon(first), 'the first relay goes on where it was').toBe(1);
+  await drain(other);
+  expect(
+    (await announced()).filter((key) => key.startsWith('a')),
+    'each event of a product once, in their order',
+  ).toEqual(['a1', 'a2']);
+  expect(await waiting(), 'all are relayed').toEqual([]);
+});
+
+test('Redis that is away delays an invalidation, and loses none', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis(
+    { commandTimeout: 150, enableOfflineQueue: false, retryStrategy: () => 5 },
+    wire.url,
+  );
+  await redis.ping().catch(() => {});
+  const db = stack.connectDb();
+  const relay = createRelay({ db, redis });
+
+  await fill('a1', 'b1');
+  await emit([1, 'a', 'a1'], [2, 'b', 'b1']);
+  await stack.redis.set(STREAM, 'not a stream');
+  const answer = await soon(relay.pass().catch(errorOf));
+  expect(
+    answer,
+    'Redis answered the XADD with an error: pass must reject. A pipeline or MULTI does not reject for it, look into its results',
+  ).toBeInstanceOf(Error);
+  expect(await waiting(), 'Redis has not taken the events: they stay in the outbox').toEqual(['a1', 'b1']);
+  await stack.redis.del(STREAM);
+
+  await fill('a1', 'b1');
+  await wire.refuse();
+  const refused = await soon(relay.pass().catch(errorOf));
+  expect(refused, 'Redis is away: pass must reject').toBeInstanceOf(Error);
+  expect(await waiting(), 'Redis is away: the events stay in the outbox').toEqual(['a1', 'b1']);
+
+  const failures: unknown[] = [];
+  const stop = aborter();
+  const start = performance.now();
+  const running = createRelay({ db, redis, pauseMs: 60, onError: (error) => failures.push(error) }).run(
+    stop.signal,
+  );
+  await sleep(150);
+  const most = (performance.now() - start) / 60 + 2;
+  expect(
+    failures.length,
+    'run tried again without a pause: a Redis that comes back is met by a storm',
+  ).toBeLessThanOrEqual(most);
+  await until(() => failures.length >= 2);
+  expect(failures.length, 'run must tell onError, and try again').toBeGreaterThanOrEqual(2);
+  await wire.heal();
+  await until(async () => (await waiting()).length === 0);
+  expect(
+    [await waiting(), await cachedKeys(), [...new Set(await announced())]],
+    'Redis is back: run must catch up by itself',
+  ).toEqual([[], [], ['a1', 'b1']]);
+  stop.abort();
+  expect(await soon(running), 'the signal was aborted: run must resolve').toBeUndefined();
+
+  const idle = aborter();
+  const resting = createRelay({ db, redis, pauseMs: 60_000 }).run(idle.signal);
+  idle.abort();
+  expect(await soon(resting), 'the signal was aborted in a pause of a minute: end the pause').toBeUndefined();
+});
+
+test('in every interleaving, nothing older than the commit is cached after the next pass', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const gate = wire.hold(/^COMMIT/i);
+  const readers = openCatalogue();
+  await readers.product(2);
+  const updating = createCatalogue({ db: stack.connectDb({}, wire.url), redis: stack.redis }).update(2, {
+    price: '35.00',
+  });
+  updating.catch(() => {});
+  await Promise.race([gate.arrived, updating]);
+  await soon(drain());
+  expect((await readers.product(2))?.price, 'not committed yet: readers see the old price').toBe('34.00');
+  gate.release();
+  await updating;
+  await soon(drain());
+  expect(
+    (await readers.product(2))?.price,
+    'a reader came between a DEL and the COMMIT, and put the old row back: a DEL must follow the COMMIT, so no one but the relay may send it',
+  ).toBe('35.00');
+
+  const victims: { writer?: Redis; relay?: number } = {};
+  await explore(stack, {
+    runs: 20,
+    prepare: async () => {
+      await stack.db.query('DELETE FROM outbox');
+      await stack.db.query("UPDATE products SET category_id = 1, price = '12.90' WHERE id = 1");
+      await stack.redis.del(STREAM, productKey(1));
+      await stack.redis.set(productKey(1), '12.90');
+    },
+    actors: {
+      writer: async ({ db, redis }) => {
+        if (redis.status !== 'ready') await redis.connect();
+        victims.writer = redis;
+        await createCatalogue({ db, redis }).update(1, { price: '13.50' });
+      },
+      // Its fill has a lease (3.6), so that a late one is no matter of this test: the DEL takes the lease, too.
+      reader: async ({ db, redis }) => {
+        if (!(await redis.set(productKey(1), 'lease', 'NX'))) return;
+        const [[found]] = await db.query<RowDataPacket[]>('SELECT price FROM products WHERE id = 1');
+        const fill = "if redis.call('GET', KEYS[1]) == 'lease' then redis.call('SET', KEYS[1], ARGV[1]) end";
+        await redis.eval(fill, 1, productKey(1), found?.price);
+      },
+      relay: async ({ db, redis }) => {
+        const [[connection]] = await db.query<RowDataPacket[]>('SELECT CONNECTION_ID() AS id');
+        victims.relay = connection?.id;
+        await createRelay({ db, redis }).pass();
+      },
+      death: async ({ db }) => {
+        await db.query(
+          victims.relay
+            ? `/* the relay dies, and the writer is cut off from Redis */ KILL ${victims.relay}`
+            : '/* the writer is cut off from Redis */ DO 0',
+        );
+        victims.writer?.disconnect();
+        victims.relay = undefined;
+      },
+    },
+    mayReject: (reason) => !/not implemented/.test(String(reason)),
+    verdict: async () => {
+      await soon(drain());
+      const left = await stack.redis.get(productKey(1));
+      const price = (await row(1))?.price;
+      return left === null || left === 'lease' || left === price
+        ? undefined
+        : `MySQL holds ${price} and the cache ${left}, after a pass that began when all had ended: an event of each commit must outlive the writer and the relay, and its DEL must follow the COMMIT`;
+    },
+  });
+});
+
+test('a listener that was away misses nothing', async () => {
+  const relay = openRelay();
+  const l1 = openL1();
+  await emit([1, 'a', 'a1']);
+  await drain(relay);
+  await l1.listener.poll();
+  l1.seen.length = 0;
+
+  await emit([2, 'a', 'a2'], [3, 'b', 'b1']);
+  await drain(relay);
+  await emit([4, 'a', 'a3']);
+  await drain(relay);
+  expect(await soon(l1.listener.poll()), 'three entries came while the listener was away').toBe(3);
+  expect(
+    l1.seen,
+    'nobody listened when these were announced: they wait in the stream, read on behind the last entry that you have seen',
+  ).toEqual(['a2', 'b1', 'a3']);
+  await l1.listener.poll();
+  expect(l1.seen, 'nothing new: apply nothing twice').toEqual(['a2', 'b1', 'a3']);
+
+  const wire = await openWire(stack.redisUrl);
+  const far = openL1(stack.connectRedis({ maxRetriesPerRequest: 0, retryStrategy: () => 5 }, wire.url));
+  await far.listener.poll();
+  far.seen.length = 0;
+  const stop = aborter();
+  const running = far.listener.run(stop.signal);
+  const read = wire.hold(/./);
+  await emit([5, 'a', 'a4']);
+  await drain(relay);
+  await read.arrived.catch(() => {});
+  wire.cut();
+  read.release();
+  await emit([6, 'b', 'b2']);
+  await drain(relay);
+  await until(() => far.seen.length >= 2);
+  expect(far.seen, 'the connection broke: run must go on behind the last entry that it has seen').toEqual([
+    'a4',
+    'b2',
+  ]);
+  expect(far.errors.length, 'run must tell onError when a poll fails').toBeGreaterThan(0);
+  stop.abort();
+  expect(
+    await soon(running, 1500),
+    'the signal was aborted: run must resolve within WAIT_MS',
+  ).toBeUndefined();
+});
+
+test('a listener whose place was trimmed clears everything', async () => {
+  const relay = openRelay({ batchSize: 500, streamMaxLen: 50 });
+  const l1 = openL1();
+  await emit([1, 'a', 'a1']);
+  await drain(relay);
+  await l1.listener.poll();
+  l1.seen.length = 0;
+
+  await emit(...Array.from({ length: 400 }, (_, n) => [n + 2, 'a', `key${n}`] as const));
+  await drain(relay);
+  expect(
+    await stack.redis.xlen(STREAM),
+    '401 entries were added and about 50 are to be kept: give XADD its MAXLEN, or the stream grows until Redis is full',
+  ).toBeLessThan(250);
+  await l1.listener.poll();
+  expect(
+    l1.seen[0],
+    'the entry that the listener saw last was trimmed, and others behind it: nobody knows which keys are old, so clear all',
+  ).toBe('clear');
+  while ((await l1.listener.poll()) > 0);
+  l1.seen.length = 0;
+  await emit([1000, 'b', 'b1']);
+  await drain(relay);
+  await l1.listener.poll();
+  expect(l1.seen, 'it has a place again: apply what comes, and clear no more').toEqual(['b1']);
+
+  l1.seen.length = 0;
+  await stack.redis.del(STREAM);
+  await l1.listener.poll();
+  expect(l1.seen, 'Redis came back empty: what was announced in between is gone, so clear all').toContain(
+    'clear',
+  );
+});
+
+const openCatalogue = () => createCatalogue({ db: stack.db, redis: stack.redis });
+
+type RelayOptions = Parameters<typeof createRelay>[0];
+
+const openRelay = (options: Partial<RelayOptions> = {}) =>
+  createRelay({ db: stack.db, redis: stack.redis, deadlineMs: 1500, ...options });
+
+function openL1(redis = stack.connectRedis()) {
+  const seen: string[] = [];
+  const errors: unknown[] = [];
+  const listener = createListener({
+    redis,
+    apply: (key) => seen.push(key),
+    clear: () => seen.push('clear'),
+    onError: (error) => errors.push(error),
+  });
+  return { listener, seen, errors };
+}
+
+/** Passes until nothing is left, for half a second at most: a server may need a moment to roll back what a dead relay has locked. */
+async function drain(relay = openRelay()) {
+  for (const end = performance.now() + 500; performance.now() < end; ) {
+    if ((await relay.pass()) > 0) continue;
+    if ((await waiting()).length === 0) return;
+    await sleep(1);
+  }
+}
+
+/** Rows as an update inserts them, with ids of the test's own (0: the next one). */
+async function emit(...events: (readonly [id: number | string, entity: string, key: string])[]) {
+  await stack.db.query('INSERT INTO outbox (id, entity, cache_key) VALUES ?', [events]);
+}
+
+/** Puts something under these keys of the cache, and under no others. */
+async function fill(...keys: string[]) {
+  for (const key of keys) await stack.redis.set(key, 'old');
+}
+
+async function cachedKeys(): Promise<string[]> {
+  const keys = ['late', 'early', 'even', 'odd', 'a1', 'b1', productKey(1), productKey(2)];
+  const values = await stack.redis.mget(keys);
+  return keys.filter((_, at) => values[at] !== null);
+}
+
+/** The keys of the outbox, sorted. */
+async function waiting(): Promise<string[]> {
+  const [rows] = await stack.db.query<RowDataPacket[]>('SELECT DISTINCT cache_key AS cacheKey FROM outbox');
+  return rows.map(({ cacheKey }) => String(cacheKey)).sort();
+}
+
+/** The keys in the stream, in its order. */
+async function announced(): Promise<string[]> {
+  const entries = await stack.redis.xrange(STREAM, '-', '+');
+  return entries.map(([, fields]) => String(fields[fields.indexOf('key') + 1]));
+}
+
+async function announcedAndCached(): Promise<string[]> {
+  const cached = await cachedKeys();
+  return (await announced()).filter((key) => cached.includes(key));
+}
+
+async function row(id: number) {
+  const [[found]] = await stack.db.query<RowDataPacket[]>(
+    'SELECT price, category_id AS categoryId FROM products WHERE id = ?',
+    [id],
+  );
+  return found;
+}
+
+/**
+ * Runs `act` behind wires that are cut for good just before its n-th request to any server, for n = 1, 2, … until it makes no
+ * more than n - 1: to the servers, that is a process that dies there.
+ */
+async function dieAtEachRequest(act: (db: Pool, redis: Redis, when: () => string) => Promise<void>) {
+  for (let nth = 1, sent = 1; sent >= nth - 1; nth++) {
+    sent = 0;
+    const wires = await Promise.all([openWire(stack.redisUrl), openWire(stack.mysqlUrl)]);
+    const redis = stack.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 500 }, wires[0].url);
+    const db = stack.connectDb({}, wires[1].url);
+    await Promise.all([redis.ping(), db.query('SELECT 1')]);
+    const all = async (change: (wire: Wire) => unknown) => Promise.all(wires.map(change));
+    const before: string[] = [];
+    await all((wire) =>
+      wire.direct(async (request) => {
+        before.push(request.replace(/\s+/g, ' ').slice(0, 50));
+        if (++sent === nth) await all((each) => each.refuse());
+      }),
+    );
+    await act(db, redis, () =>
+      before[nth - 1] ? `just before its request ${nth}, ${before[nth - 1]}` : 'after its last request',
+    );
+    redis.disconnect();
+    await all((wire) => wire.close());
+  }
+}
+
+const errorOf = (error: unknown) => error;
+
+/** Aborted when the test ends, at the latest. */
+function aborter() {
+  const controller = new AbortController();
+  onTestFinished(() => controller.abort());
+  return controller;
+}
+
+async function someoneWaitsForALock() {
+  for (const end = Date.now() + 1000; Date.now() < end; await sleep(5)) {
+    const [found] = await stack.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
+    const status = String(found[0]?.Status);
+    if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
+  }
+}
+
+/** Waits for something that no promise stands for; the test goes on without it after a second. */
+async function until(condition: () => boolean | Promise<boolean>) {
+  for (const end = Date.now() + 1000; !(await condition()) && Date.now() < end; ) await sleep(2);
+}
+
+/** What a promise comes to, or a text to compare with when it comes to nothing. */
+function soon<T>(promise: Promise<T>, ms = 1000): Promise<T | 'still waiting'> {
+  const late = sleep(ms, 'still waiting' as const, { ref: false });
+  return Promise.race([promise, late]);
+}

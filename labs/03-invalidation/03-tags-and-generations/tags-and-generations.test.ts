@@ -1,0 +1,330 @@
+import type { Redis } from 'ioredis';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
+import { expect, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import { BumpError, createTaggedCache, generationKey, type TaggedCache } from './tags-and-generations';
+
+const stack = useStack('products');
+
+const NAME = 'search';
+const TTL_MS = 50_000;
+const GENERATION_TTL_MS = 500_000;
+
+const over = (redis: Redis, name = NAME): TaggedCache =>
+  createTaggedCache({ redis, name, ttlMs: TTL_MS, generationTtlMs: GENERATION_TTL_MS });
+
+/** A loader that counts, and answers with what it is told to. */
+function source(page: unknown = 'page') {
+  const state = { page, loads: 0 };
+  const load = async () => {
+    state.loads++;
+    return state.page;
+  };
+  return Object.assign(state, { load });
+}
+
+/** All keys but the mark by which the kit knows this database as the course's. */
+const keys = async () => (await stack.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
+const pages = async () => (await keys()).filter((key) => !key.includes(':generation:'));
+
+async function forgetAll(): Promise<void> {
+  const all = await keys();
+  if (all.length > 0) await stack.redis.del(all);
+}
+
+/** What became of it, as something that an assertion can show. */
+const said = (answer: Promise<unknown>): Promise<unknown> =>
+  answer.catch((error: unknown) => `rejected: ${(error as Error).message}`);
+
+async function within<T>(answer: Promise<T>, ms: number): Promise<T | 'no answer'> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'no answer'>((resolve) => {
+    timer = setTimeout(() => resolve('no answer'), ms);
+  });
+  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
+}
+
+test('a page is found again by the same question, and by no other', async () => {
+  const cache = over(stack.redis);
+  const { load } = source();
+  const asked = source();
+  await cache.get({ text: 'mug', page: 1 }, ['kitchen', 'mugs'], load);
+  await cache.get({ page: 1, text: 'mug' }, ['mugs', 'kitchen', 'mugs'], asked.load);
+  expect(asked.loads, 'the order of names and tags, and a tag named twice, must not make another page').toBe(
+    0,
+  );
+
+  const others: [Parameters<TaggedCache['get']>[0], string[]][] = [
+    [{ text: 'mug', page: '1' }, ['kitchen', 'mugs']],
+    [{ text: 'mug' }, ['kitchen', 'mugs']],
+    [{ text: 'mug","page:1', page: 1 }, ['kitchen', 'mugs']],
+    [{ text: 'mug:page', page: 1 }, ['kitchen', 'mugs']],
+    [{ text: 'mug', page: 1 }, ['kitchen']],
+    [{ text: 'mug', page: 1 }, ['kitchen,mugs']],
+    [{ text: 'mug', page: 1 }, ['kitchen', 'mugs', 'sale']],
+  ];
+  for (const [question, tags] of others) {
+    const other = source();
+    await cache.get(question, tags, other.load);
+    const shown = `${JSON.stringify(question)} with ${tags.join(' and ')}`;
+    expect(other.loads, `${shown} is another page: it must not be answered with the first one`).toBe(1);
+  }
+  const tenant = source();
+  await over(stack.redis, 'search-of-another').get(
+    { text: 'mug', page: 1 },
+    ['kitchen', 'mugs'],
+    tenant.load,
+  );
+  expect(tenant.loads, 'a cache of another name must not find the pages of this one').toBe(1);
+});
+
+test('a bump hides all pages of its tag, and costs the same for 10 as for 500', async () => {
+  const cache = over(stack.redis);
+  const fill = (tag: string, count: number, load: () => Promise<unknown>) =>
+    Promise.all(Array.from({ length: count }, (_, page) => cache.get({ page }, [tag, 'all'], load)));
+  const { load } = source();
+  await fill('few', 10, load);
+  await fill('many', 500, load);
+  const few = await stack.work(() => cache.bump(['few']));
+  const many = await stack.work(() => cache.bump(['many']));
+  const commands = (work: typeof few) => work.redis();
+  expect(commands(many), 'the cost of a bump must not grow with the pages it hides').toBe(commands(few));
+  expect(
+    many.redis('keys', 'scan'),
+    'a bump must not look for keys: KEYS and SCAN walk the whole server',
+  ).toBe(0);
+
+  const again = source();
+  await fill('few', 10, again.load);
+  await fill('many', 500, again.load);
+  expect(again.loads, 'after the bump every page of the tag must be loaded anew').toBe(510);
+  const kept = source();
+  await cache.get({ page: 0 }, ['quiet'], kept.load);
+  await cache.bump(['few', 'many']);
+  await cache.get({ page: 0 }, ['quiet'], kept.load);
+  expect(kept.loads, 'pages without the tag must stay').toBe(1);
+  await fill('few', 1, kept.load);
+  await fill('many', 1, kept.load);
+  expect(kept.loads, 'a bump of several tags must hide the pages of each').toBe(3);
+});
+
+test('a load begun before a bump is not seen after it', async () => {
+  const [cache, elsewhere] = [over(stack.redis), over(stack.connectRedis())];
+  let finish = (_page: string): void => {};
+  let begun = (): void => {};
+  const loading = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const slow = cache.get({ page: 1 }, ['mugs'], () => {
+    begun();
+    return new Promise<string>((resolve) => {
+      finish = resolve;
+    });
+  });
+  await loading;
+  await elsewhere.bump(['mugs']);
+  const fresh = source('new');
+  const joined = await within(cache.get({ page: 1 }, ['mugs'], fresh.load), 1000);
+  expect(joined, 'a call after the bump must not wait for a load from before it').toBe('new');
+  finish('old');
+  expect(await slow, 'who asked before the bump gets what he came for').toBe('old');
+  const later = source('newer');
+  for (const reader of [cache, elsewhere]) {
+    expect(
+      await reader.get({ page: 1 }, ['mugs'], later.load),
+      'the page of the load that the bump overtook must stay hidden: its name is from before the load',
+    ).toBe('new');
+  }
+});
+
+test('no interleaving shows an old page after an acknowledged bump', async () => {
+  const ask = (redis: Redis, db: Pool) =>
+    over(redis).get({ id: 1 }, ['mugs'], async () => {
+      const [rows] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+      return rows[0]?.name as string;
+    });
+  await explore(stack, {
+    runs: 60,
+    async prepare() {
+      await forgetAll();
+      await over(stack.redis).bump(['mugs']);
+      await stack.db.query("UPDATE products SET name = 'old' WHERE id = 1");
+    },
+    actors: {
+      reader: ({ redis, db }) => ask(redis, db),
+      async writer({ redis, db }) {
+        await db.query("UPDATE products SET name = 'new' WHERE id = 1");
+        await over(redis).bump(['mugs']);
+      },
+      eviction: ({ redis }) => redis.del(generationKey(NAME, 'mugs')),
+    },
+    async verdict() {
+      const seen = await ask(stack.redis, stack.db);
+      return seen === 'new' ? undefined : 'a call after the bump must not get the page from before it';
+    },
+  });
+});
+
+test('a generation that was evicted takes its pages with it for ever', async () => {
+  const cache = over(stack.redis);
+  const shelf = source();
+  for (const page of ['first', 'second', 'third', 'fourth']) {
+    shelf.page = page;
+    expect(
+      await cache.get({ page: 1 }, ['mugs'], shelf.load),
+      'a new generation must be one that no page has ever carried: a counter that begins again finds the old pages',
+    ).toBe(page);
+    if (page === 'second') await cache.bump(['mugs']);
+    else await stack.redis.del(generationKey(NAME, 'mugs'));
+    if (page === 'third') await cache.bump(['mugs']);
+  }
+});
+
+test('callers who meet at a new tag agree on its generation, and share one load', async () => {
+  const caches = [over(stack.connectRedis()), over(stack.connectRedis()), over(stack.redis)];
+  const shelf = source({ items: ['mug'] });
+  for (const cache of caches.slice(0, 2)) await cache.get({ other: true }, ['warm'], shelf.load);
+  const wire = await openWire(stack.redisUrl);
+  const late = over(stack.connectRedis({}, wire.url));
+  await late.get({ other: true }, ['warm'], shelf.load);
+  // The late one has found no generation, and is held before it gives one.
+  const gate = wire.hold(/generation:(?!warm)[\s\S]*|generation:mugs/);
+  const first = late.get({ page: 1 }, ['mugs'], shelf.load);
+  await gate.arrived;
+  await caches[2]?.get({ page: 1 }, ['mugs'], shelf.load);
+  gate.release();
+  await first;
+  const again = source('loaded again');
+  for (const cache of caches) {
+    expect(
+      await cache.get({ page: 1 }, ['mugs'], again.load),
+      'who finds no generation and comes second must take the first one’s, or its page is lost to all others',
+    ).toEqual({ items: ['mug'] });
+  }
+
+  const crowd = source({ items: ['lamp'] });
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, () => caches[2]?.get({ page: 2 }, ['lamps'], crowd.load)),
+  );
+  expect(crowd.loads, 'calls of one page that meet in a process must share one load').toBe(1);
+  expect(new Set(answers).size, 'callers must not share an object').toBe(100);
+});
+
+test('pages and generations end by themselves, from the command that stores them on', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis({}, wire.url);
+  await redis.ping();
+  const immortal = new Set<string>();
+  wire.direct(async () => {
+    for (const key of await keys()) if ((await stack.redis.pttl(key)) === -1) immortal.add(key);
+  });
+  const cache = over(redis);
+  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
+  await cache.bump(['mugs']);
+  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
+  await redis.ping();
+  wire.direct();
+  expect([...immortal], 'no key may be without an expiry, not even between two commands').toEqual([]);
+  for (const key of await pages()) {
+    const left = await stack.redis.pttl(key);
+    expect(left, 'a page lives for ttlMs').toBeGreaterThan(TTL_MS - 10_000);
+    expect(left, 'a page lives for ttlMs').toBeLessThanOrEqual(TTL_MS);
+  }
+  for (const tag of ['mugs', 'kitchen']) {
+    const left = await stack.redis.pttl(generationKey(NAME, tag));
+    expect(left, 'a generation lives for generationTtlMs').toBeGreaterThan(GENERATION_TTL_MS - 10_000);
+    expect(left, 'a generation lives for generationTtlMs').toBeLessThanOrEqual(GENERATION_TTL_MS);
+  }
+});
+
+test('a load that fails is told to its callers, and forgotten', async () => {
+  const cache = over(stack.redis);
+  const broken = () => Promise.reject(new Error('the source is down'));
+  const answers = await Promise.allSettled([
+    cache.get({ page: 1 }, ['mugs'], broken),
+    cache.get({ page: 1 }, ['mugs'], broken),
+  ]);
+  for (const answer of answers) {
+    expect(
+      answer.status === 'rejected' && answer.reason.message,
+      'the error of the load is the callers’',
+    ).toBe('the source is down');
+  }
+  const mended = source('mended');
+  expect(
+    await said(cache.get({ page: 1 }, ['mugs'], mended.load)),
+    'a failed load must be forgotten: the next call loads again',
+  ).toBe('mended');
+
+  for (const key of await pages()) await stack.redis.set(key, '{damaged', 'PX', TTL_MS);
+  expect(
+    await said(cache.get({ page: 1 }, ['mugs'], mended.load)),
+    'a stored text that is no JSON is no page: load it again',
+  ).toBe('mended');
+  const kept = source();
+  await cache.get({ page: 1 }, ['mugs'], kept.load);
+  expect(kept.loads, 'the damaged text must be replaced').toBe(0);
+});
+
+test('without Redis, get loads and stores nothing, and a bump says that it failed', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis({ commandTimeout: 60, maxRetriesPerRequest: 0 }, wire.url);
+  const heard: unknown[] = [];
+  const cache = createTaggedCache({
+    redis,
+    name: NAME,
+    ttlMs: TTL_MS,
+    generationTtlMs: GENERATION_TTL_MS,
+    onCacheError: (error) => {
+      heard.push(error);
+      throw new Error('a listener that fails');
+    },
+  });
+  await cache.get({ page: 1 }, ['mugs'], source('cached').load);
+
+  wire.stall();
+  const shelf = source('loaded');
+  expect(
+    await within(said(cache.get({ page: 1 }, ['mugs'], shelf.load)), 1000),
+    'a Redis that does not answer must not hold the page back: load it',
+  ).toBe('loaded');
+  expect(heard.length, 'onCacheError must hear that Redis has failed').toBeGreaterThan(0);
+  const failure = await within(
+    cache.bump(['mugs']).then(
+      () => 'confirmed',
+      (error: unknown) => error,
+    ),
+    1000,
+  );
+  expect(failure, 'a bump that Redis did not confirm must reject with a BumpError').toBeInstanceOf(BumpError);
+  await wire.heal();
+
+  // Redis fails at the first command of a read, and is back before its load is done.
+  await redis.ping().catch(() => {});
+  await forgetAll();
+  for (const failing of [1, 2, 3]) {
+    let seen = 0;
+    wire.direct(async () => {
+      if (++seen === failing) await new Promise((resolve) => setTimeout(resolve, 120));
+    });
+    const answer = await within(
+      said(
+        cache.get({ failing }, ['lamps'], async () => {
+          wire.direct();
+          while ((await redis.ping().catch(() => 'away')) !== 'PONG');
+          return 'loaded';
+        }),
+      ),
+      2000,
+    );
+    expect(answer, 'a command that fails must not fail the read').toBe('loaded');
+    const stored = (await pages()).length;
+    expect(
+      stored,
+      'after a read of Redis that failed, nothing may be stored: nobody knows the generations',
+    ).toBe(0);
+    await forgetAll();
+  }
+});

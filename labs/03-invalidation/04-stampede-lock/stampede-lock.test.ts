@@ -1,0 +1,684 @@
+import type { RowDataPacket } from 'mysql2/promise';
+import { expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { startProcesses } from '#kit/processes';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import {
+  createLockedCache,
+  entryKey,
+  FIRST_PAUSE_MS,
+  LONGEST_PAUSE_MS,
+  LoadTimeoutError,
+  lockKey,
+  pauseMs,
+  type Times,
+  WaitTimeoutError,
+} from './stampede-lock';
+import subjectFile from './stampede-lock?file';
+
+type Subject = typeof import('./stampede-lock');
+
+const stack = useStack('products');
+
+const KEY = 'product:1';
+const MUG = 'Enamel mug, 350 ml';
+const FRESH_MS = 20_000;
+const STALE_MS = 30_000;
+const LOCK_MS = 10_000;
+const TIMES: Times = { freshMs: FRESH_MS, staleMs: STALE_MS, lockMs: LOCK_MS, waitMs: 4_000 };
+
+interface Product {
+  name: string;
+}
+
+test('processes share a load, and survive the one that is killed in it', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const gate = wire.hold(/SELECT .* FROM products/i);
+  const args = { redis: stack.redisUrl, mysql: wire.url, times: TIMES };
+  const [peer] = await startProcesses<Subject, typeof args, never>(
+    1,
+    subjectFile,
+    args,
+    async ({ subject, args, Redis, mysql, tell }) => {
+      const db = mysql.createPool({ uri: args.mysql });
+      const cache = subject.createLockedCache({ redis: new Redis(args.redis) });
+      let loads = 0;
+      const load = async () => {
+        loads++;
+        await db.query('SELECT name FROM products WHERE id = 1');
+        return { name: 'loaded by the peer' };
+      };
+      await Promise.all(Array.from({ length: 10 }, () => cache.getOrLoad('product:1', load, args.times)));
+      tell(`${loads} loads`);
+      return await cache.getOrLoad(
+        'product:2',
+        () => {
+          tell('loading product:2');
+          return new Promise(() => {});
+        },
+        args.times,
+      );
+    },
+  );
+  const heard = (word: string) => Promise.race([peer?.heard(word), peer?.result]);
+  await Promise.race([gate.arrived, peer?.result]);
+  const { source, load } = productSource();
+  const here = createLockedCache({ redis: stack.redis });
+  const lifeOfLock = await stack.redis.pttl(lockKey(KEY));
+  const readers = Array.from({ length: 10 }, () => here.getOrLoad(KEY, load, TIMES));
+  // The peer's SELECT is held while they look.
+  await soon(Promise.all(readers), 30);
+  expect(source.loads, 'the peer is loading: who has not got the lock does not load').toBe(0);
+  gate.release();
+  expect(
+    await soon(Promise.all(readers)),
+    'the peer has loaded and stored the value: those who wait look again, and get it',
+  ).toEqual(Array.from({ length: 10 }, () => ({ name: 'loaded by the peer' })));
+  expect(
+    await soon(heard('1 loads').then(() => 'one load')),
+    '10 calls met in the peer: they share one load',
+  ).toBe('one load');
+  expect(lifeOfLock, 'the lock must expire by itself: PX lockMs').toBeGreaterThan(0);
+  expect(lifeOfLock, 'the lock lives no longer than lockMs').toBeLessThanOrEqual(LOCK_MS);
+  expect(await stack.redis.exists(lockKey(KEY)), 'the value is stored: release the lock').toBe(0);
+  const left = await stack.redis.pttl(entryKey(KEY));
+  expect(
+    left,
+    'the value is fresh for freshMs, and stale for staleMs then: more than staleMs is left',
+  ).toBeGreaterThan(STALE_MS);
+  expect(left, 'the PX of the entry is freshMs + staleMs').toBeLessThanOrEqual(FRESH_MS + STALE_MS);
+
+  const hung = 'product:2';
+  await heard('loading product:2');
+  await peer?.kill();
+  const survivor = here.getOrLoad(hung, load, TIMES);
+  await soon(survivor, 30);
+  expect(source.loads, 'nobody can know that the holder is dead: wait until its lock expires').toBe(0);
+  const leftOfLock = await stack.redis.pttl(lockKey(hung));
+  expect(
+    leftOfLock,
+    'a holder that was killed releases nothing: its lock must expire by itself',
+  ).toBeGreaterThan(0);
+  expect(leftOfLock, 'the key of a holder that was killed is free after lockMs at most').toBeLessThanOrEqual(
+    LOCK_MS,
+  );
+  // Its end, brought forward.
+  await stack.redis.pexpire(lockKey(hung), 1);
+  expect(
+    await soon(survivor),
+    'the lock of the dead has expired: one of those who wait has to take it, and load',
+  ).toEqual({ name: MUG });
+  expect(
+    await stack.redis.get(entryKey(hung)),
+    'who has taken over the lock stores the value like any holder',
+  ).not.toBeNull();
+});
+
+test('calls that meet in a process share one load, and no object', async () => {
+  const cache = createLockedCache({ redis: stack.redis });
+  const other = createLockedCache({ redis: stack.redis });
+  const { source, load } = productSource();
+  const dated = async () => ({ ...(await load()), at: new Date(0) });
+  const readers = await Promise.all(Array.from({ length: 50 }, () => cache.getOrLoad(KEY, dated, TIMES)));
+  expect(source.loads, '50 calls missed at once: they share one load').toBe(1);
+  expect(new Set(readers).size, 'they share the load, but no object').toBe(50);
+  expect(
+    await other.getOrLoad(KEY, dated, TIMES),
+    'a miss gives what a hit will give: what JSON makes of it',
+  ).toEqual(readers[0]);
+  expect(source.loads, 'the value is fresh for all processes').toBe(1);
+  expect(
+    await Promise.all(['a', 'b'].map((key) => cache.getOrLoad(key, async () => key, TIMES))),
+    'two keys missed at once: each has a load of its own',
+  ).toEqual(['a', 'b']);
+
+  expect(await cache.getOrLoad('none', async () => null, TIMES), 'null is a value').toBeNull();
+  const again = await cache.getOrLoad('none', async () => 'loaded again', TIMES);
+  expect(again, 'null is a value, and cached').toBeNull();
+  for (const [what, value] of [
+    ['undefined', undefined],
+    ['a bigint', 9007199254740993n],
+  ] as const) {
+    expect(
+      await soon(failureOf(cache.getOrLoad('odd', async () => value, TIMES))),
+      `JSON cannot hold ${what}: a TypeError tells the caller`,
+    ).toBeInstanceOf(TypeError);
+    expect(await stack.redis.keys('*odd*'), `${what} is not stored, and its lock is released`).toEqual([]);
+  }
+
+  const down = new Error('connect ECONNREFUSED');
+  let failures = 0;
+  const fail = () => {
+    failures++;
+    if (failures === 2) throw down;
+    return Promise.reject(down);
+  };
+  for (const attempt of [1, 2]) {
+    expect(
+      await Promise.all(Array.from({ length: 5 }, () => failureOf(cache.getOrLoad('down', fail, TIMES)))),
+      'the load has failed: all who share it get its own error',
+    ).toEqual(Array.from({ length: 5 }, () => down));
+    expect(failures, 'a failure is shared by those who wait for it, and forgotten then').toBe(attempt);
+    expect(
+      await stack.redis.exists(lockKey('down')),
+      'the load has failed: release the lock, others need not wait until it expires',
+    ).toBe(0);
+  }
+
+  for (const [what, px] of [
+    ['fresh', FRESH_MS + STALE_MS],
+    ['stale', STALE_MS],
+  ] as const) {
+    await stack.redis.set(entryKey(KEY), '{"name":"Ena', 'PX', px);
+    expect(
+      await soon(failureOf(cache.getOrLoad(KEY, load, TIMES))),
+      `bytes that are no JSON, ${what} by their PX: they are nothing, so load`,
+    ).toEqual({ name: MUG });
+    expect(
+      await stack.redis.get(entryKey(KEY)),
+      `bytes that are no JSON, ${what} by their PX: store the value over them`,
+    ).toBe(JSON.stringify({ name: MUG }));
+  }
+});
+
+test('who has lost the lock neither stores nor releases', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const cache = createLockedCache({ redis: stack.connectRedis({}, wire.url) });
+  const other = createLockedCache({ redis: stack.redis });
+  let endOther = () => {};
+  let withoutExpiry = 0;
+  /** One round: a load that ends by `end`; `lose` happens before the nth command that follows the load. */
+  const round = async (end: 'well' | 'badly', nth: number, lose: () => Promise<unknown>) => {
+    await stack.redis.del(entryKey(KEY), lockKey(KEY));
+    wire.direct(async () => {
+      if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
+    });
+    let settle = () => {};
+    let begun = false;
+    const load = () =>
+      new Promise<Product>((resolve, reject) => {
+        begun = true;
+        settle = () => (end === 'well' ? resolve({ name: 'old' }) : reject(new Error('deadlock')));
+      });
+    const caller = failureOf(cache.getOrLoad(KEY, load, TIMES));
+    await until(() => begun);
+    let sent = 0;
+    let lost = await inRedis();
+    wire.direct(async () => {
+      if (++sent !== nth) return;
+      await lose();
+      lost = await inRedis();
+    });
+    settle();
+    const got = await soon(caller);
+    await soon(cache.settled());
+    wire.direct();
+    const now = await inRedis();
+    endOther();
+    await soon(other.settled());
+    return { got, lost, now, isOver: sent < nth };
+  };
+  const inRedis = async () => {
+    const [entry, lock] = await stack.redis.mget(entryKey(KEY), lockKey(KEY));
+    return { entry, lock };
+  };
+  const newer = JSON.stringify({ name: 'newer' });
+  const losses = {
+    async 'another holds the lock'() {
+      await stack.redis.del(entryKey(KEY), lockKey(KEY));
+      let begun = false;
+      void other.getOrLoad(
+        KEY,
+        () => {
+          begun = true;
+          return new Promise<Product>((resolve) => {
+            endOther = () => resolve({ name: 'newer' });
+          });
+        },
+        TIMES,
+      );
+      await until(() => begun);
+    },
+    'another has had the lock, and stored': () =>
+      stack.redis.multi().set(entryKey(KEY), newer, 'PX', FRESH_MS).del(lockKey(KEY)).exec(),
+    'a writer has deleted entry and lock': () => stack.redis.del(entryKey(KEY), lockKey(KEY)),
+  };
+  for (const end of ['well', 'badly'] as const) {
+    for (const [what, lose] of Object.entries(losses)) {
+      for (let nth = 1; ; nth++) {
+        const { got, lost, now, isOver } = await round(end, nth, lose);
+        if (isOver) {
+          expect(now.lock, `the load has ended ${end}, and the lock was kept: release it`).toBeNull();
+          break;
+        }
+        const when = `${what}, since just before command ${nth} after a load that ended ${end}`;
+        expect(now.lock, `${when}: compare the token and delete the lock in one step`).toBe(lost.lock);
+        expect(now.entry, `${when}: compare the token and store the value in one step`).toBe(lost.entry);
+        if (end === 'well') expect(got, `${when}: its caller still gets the value`).toEqual({ name: 'old' });
+      }
+    }
+  }
+  expect(
+    withoutExpiry,
+    'a process that is killed between two commands leaves its lock for ever: take it and give it its expiry in one step',
+  ).toBe(0);
+});
+
+test('no interleaving begins more loads than there were locks', async () => {
+  let loads = 0;
+  let expired = 0;
+  const read = ({ redis, db }: Pick<typeof stack, 'redis' | 'db'>) =>
+    createLockedCache({ redis }).getOrLoad(
+      KEY,
+      async () => {
+        loads++;
+        await db.query('SELECT name FROM products WHERE id = 1');
+        return loads;
+      },
+      { ...TIMES, waitMs: 0 },
+    );
+  await explore(stack, {
+    runs: 40,
+    async prepare() {
+      loads = 0;
+      expired = 0;
+      await stack.redis.del(entryKey(KEY), lockKey(KEY));
+    },
+    actors: {
+      first: read,
+      second: read,
+      third: read,
+      async expiry({ redis }) {
+        expired = await redis.del(lockKey(KEY));
+      },
+    },
+    // It does not wait for the others.
+    mayReject: (error) => error instanceof WaitTimeoutError,
+    async verdict() {
+      if (loads === 0) return 'nobody has loaded: one of the three gets the lock';
+      const allowed = 1 + expired;
+      if (loads <= allowed) return undefined;
+      return `${loads} loads, although ${expired ? 'only one lock expired under its holder' : 'no lock expired'}: ${allowed} at most`;
+    },
+  });
+});
+
+test('a stale value is served at once, while one process refreshes it', async () => {
+  const told: unknown[] = [];
+  const onCacheError = (error: unknown) => {
+    told.push(error);
+    throw new Error('the log is down too');
+  };
+  const processes = [stack.redis, stack.connectRedis()].map((redis) =>
+    createLockedCache({ redis, onCacheError }),
+  );
+  const settled = () => soon(Promise.all(processes.map((cache) => cache.settled())));
+  const wire = await openWire(stack.mysqlUrl);
+  const { source, load } = productSource(stack.connectDb({}, wire.url));
+  const readAll = (loading = load) =>
+    soon(
+      Promise.all(
+        processes.flatMap((cache) =>
+          Array.from({ length: 10 }, () => failureOf(cache.getOrLoad(KEY, loading, TIMES))),
+        ),
+      ),
+    );
+  const stale = Array.from({ length: 20 }, () => ({ name: MUG }));
+  await readAll();
+  await settled();
+  await stack.redis.pexpire(entryKey(KEY), STALE_MS + 5_000);
+  await readAll();
+  await settled();
+  expect(source.loads, 'more than staleMs of the entry is left: it is fresh').toBe(1);
+
+  await stack.redis.pexpire(entryKey(KEY), STALE_MS);
+  await stack.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
+  const gate = wire.hold(/SELECT .* FROM products/i);
+  expect(
+    await readAll(),
+    'the value is stale and the SELECT is held: nobody waits, not even who refreshes',
+  ).toEqual(stale);
+  await gate.arrived;
+  expect(await readAll(), 'a refresh is going on: the stale value serves those who come now too').toEqual(
+    stale,
+  );
+  expect(source.loads, '40 calls in two processes saw the stale value: one refreshes it').toBe(2);
+  gate.release();
+  await settled();
+  expect(await readAll(), 'the refresh has ended: serve what it has loaded').toEqual(
+    stale.map(() => ({ name: 'Steel mug' })),
+  );
+  expect(await stack.redis.pttl(entryKey(KEY)), 'what was refreshed is fresh again').toBeGreaterThan(
+    STALE_MS,
+  );
+  expect(await stack.redis.exists(lockKey(KEY)), 'the refresh has stored its value: release the lock').toBe(
+    0,
+  );
+
+  await stack.redis.pexpire(entryKey(KEY), 5_000);
+  const unhandled = unhandledRejections();
+  let failures = 0;
+  const down = new Error('connect ECONNREFUSED');
+  const fail = () => {
+    failures++;
+    return Promise.reject(down);
+  };
+  for (let i = 0; i < 3; i++) {
+    expect(await readAll(fail), 'the refresh has failed: that is not the matter of its readers').toEqual(
+      stale.map(() => ({ name: 'Steel mug' })),
+    );
+    await settled();
+  }
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(
+    unhandled(),
+    'nobody awaits a refresh: catch whatever it throws, and what onCacheError throws',
+  ).toEqual([]);
+  expect(failures, 'the source has just failed: leave the lock, nobody refreshes before it has expired').toBe(
+    1,
+  );
+  expect(told, 'a load in the background has failed: tell onCacheError').toEqual([down]);
+  expect(
+    await stack.redis.pttl(entryKey(KEY)),
+    'a refresh that has failed does not prolong the life of the value',
+  ).toBeLessThanOrEqual(5_000);
+});
+
+test('a load ends with its lock', async () => {
+  const cache = createLockedCache({ redis: stack.redis });
+  const other = createLockedCache({ redis: stack.connectRedis() });
+  const short = { ...TIMES, lockMs: 150, waitMs: 20 };
+  const late: ((product: Product) => void)[] = [];
+  const slow = {
+    'goes on': () => new Promise<Product>((resolve) => late.push(resolve)),
+    'gives up by itself': (signal: AbortSignal) =>
+      new Promise<Product>((_, reject) =>
+        signal.addEventListener('abort', () => reject(new Error('Query execution was interrupted'))),
+      ),
+  };
+  const overdue = async (what: keyof typeof slow) => {
+    const signals: AbortSignal[] = [];
+    let abortedEarly = false;
+    const load = async (signal: AbortSignal) => {
+      signals.push(signal);
+      abortedEarly ||= signal.aborted;
+      const loading = slow[what](signal);
+      // Longer than it would live, so that it can be seen who deletes it.
+      await stack.redis.pexpire(lockKey(what), 10_000);
+      return loading;
+    };
+    expect(
+      await soon(Promise.all([1, 2, 3].map(() => failureOf(cache.getOrLoad(what, load, short))))),
+      `a load that ${what} when its lock ends: its callers get LoadTimeoutError, after lockMs`,
+    ).toEqual([1, 2, 3].map(() => expect.any(LoadTimeoutError)));
+    expect(abortedEarly, 'the load has only begun: its signal is not aborted').toBe(false);
+    expect(signals[0]?.aborted, 'nobody waits for this load any more: abort its signal').toBe(true);
+    expect(
+      await stack.redis.exists(lockKey(what)),
+      `a load that ${what}: it may still be at work, so leave the lock to expire`,
+    ).toBe(1);
+    for (const reader of [cache, other]) {
+      expect(
+        await soon(failureOf(reader.getOrLoad(what, load, short))),
+        'the lock of a load that was late is still there: no other load begins, in no process',
+      ).toBeInstanceOf(WaitTimeoutError);
+    }
+    expect(signals.length, 'one load begins for each lock, and no more').toBe(1);
+  };
+  await Promise.all([overdue('goes on'), overdue('gives up by itself')]);
+  for (const answer of late) answer({ name: 'too late' });
+  await soon(cache.settled());
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(await stack.redis.exists(entryKey('goes on')), 'what came after the deadline is not stored').toBe(0);
+
+  await stack.redis.del(lockKey('goes on'));
+  const { load } = productSource();
+  expect(
+    await soon(cache.getOrLoad('goes on', load, TIMES)),
+    'the late load is forgotten: load again',
+  ).toEqual({ name: MUG });
+  await stack.redis.pexpire(entryKey('goes on'), STALE_MS);
+  let background: AbortSignal | undefined;
+  const hang = (signal: AbortSignal) => {
+    background = signal;
+    return new Promise<Product>(() => {});
+  };
+  expect(
+    await soon(cache.getOrLoad('goes on', hang, { ...TIMES, lockMs: 40 })),
+    'a refresh that hangs is not the matter of its reader',
+  ).toEqual({ name: MUG });
+  expect(
+    await soon(cache.settled().then(() => 'settled')),
+    'a load in the background ends with its lock too',
+  ).toBe('settled');
+  expect(background?.aborted, 'a load in the background ends with its lock too: abort its signal').toBe(true);
+});
+
+test('a waiter keeps its own deadline', async () => {
+  const wire = await openWire(stack.redisUrl);
+  let draws = 0;
+  const cache = createLockedCache({
+    redis: stack.connectRedis({}, wire.url),
+    random: () => {
+      draws++;
+      return 0.999;
+    },
+  });
+  const { source, load } = productSource();
+  const read = (waitMs: number) => failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs }));
+  const held = () => stack.redis.set(lockKey(KEY), 'the token of another', 'PX', LOCK_MS);
+
+  let release: (() => void) | undefined;
+  const own = failureOf(
+    cache.getOrLoad(
+      KEY,
+      () =>
+        new Promise<Product>((resolve) => {
+          release = () => resolve({ name: 'loaded here' });
+        }),
+      { ...TIMES, waitMs: 1 },
+    ),
+  );
+  await until(() => release !== undefined);
+  expect(
+    await soon(own, 30),
+    'this process loads: lockMs is its deadline, waitMs is for those who wait for another process',
+  ).toBe('still waiting');
+  release?.();
+  expect(await soon(own), 'this process loads: its caller gets the value').toEqual({ name: 'loaded here' });
+
+  await stack.redis.del(entryKey(KEY));
+  await held();
+  let commands = 0;
+  wire.direct(async () => {
+    commands++;
+  });
+  expect(await soon(read(0)), 'another loads, and waitMs is 0').toBeInstanceOf(WaitTimeoutError);
+  await soon(cache.settled());
+  const perLook = commands;
+  commands = 0;
+  expect(
+    await soon(Promise.all(Array.from({ length: 30 }, () => read(120)))),
+    'another loads for longer than waitMs: those who wait stop waiting',
+  ).toEqual(Array.from({ length: 30 }, () => expect.any(WaitTimeoutError)));
+  expect(
+    commands / perLook,
+    'looks of 30 waiters in 120 ms: they look together, and each pause is longer than the last (10, 20, 40, 80 ms)',
+  ).toBeLessThanOrEqual(5);
+  expect(draws, 'waiters of all processes must not look at the same time: ask `random`').toBeGreaterThan(0);
+  wire.direct();
+
+  const patient = read(4_000);
+  expect(
+    await soon(read(30)),
+    'this caller would wait 30 ms, whatever those had in mind who wait already',
+  ).toBeInstanceOf(WaitTimeoutError);
+  const [brief, joined] = [read(4_000), read(4_000)];
+  await stack.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS);
+  expect(
+    await soon(Promise.all([patient, brief, joined])),
+    'a value has come: it serves those who wait, even if it is stale',
+  ).toEqual([1, 2, 3].map(() => ({ name: 'stale' })));
+  await soon(cache.settled());
+
+  await stack.redis.del(entryKey(KEY));
+  const impatient = read(40);
+  await new Promise((resolve) => setImmediate(resolve));
+  const later = read(4_000);
+  expect(await soon(impatient), 'waitMs is over').toBeInstanceOf(WaitTimeoutError);
+  expect(
+    await soon(later, 20),
+    'who came later waits on: the deadline of those who came first is not its own',
+  ).toBe('still waiting');
+  await stack.redis.set(entryKey(KEY), '{"name":"fresh"}', 'PX', FRESH_MS + STALE_MS);
+  expect(await soon(later), 'a value has come before its own deadline').toEqual({ name: 'fresh' });
+  expect(source.loads, 'another holds the lock: who has waited in vain does not load either').toBe(0);
+
+  const longest = [0, 1, 2, 3, 4, 5, 50].map((attempt) => pauseMs(attempt, () => 0.999999));
+  expect(
+    longest.map((ms) => Math.round(ms)),
+    'a pause grows, up to LONGEST_PAUSE_MS',
+  ).toEqual([10, 20, 40, 80, 160, 160, 160]);
+  expect([FIRST_PAUSE_MS, LONGEST_PAUSE_MS], 'the constants are given').toEqual([10, 160]);
+  expect(
+    pauseMs(2, () => 0),
+    'chance takes half of a pause at most',
+  ).toBe(20);
+  expect(
+    pauseMs(2, () => 0.5),
+    'chance takes its share of the other half',
+  ).toBe(30);
+});
+
+test('without Redis, calls load together, and in bounded time', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const told: unknown[] = [];
+  const open = (commandTimeout: number) => {
+    const redis = stack.connectRedis({ commandTimeout, retryStrategy: () => 10 }, wire.url);
+    onTestFinished(() => redis.disconnect());
+    return { redis, cache: createLockedCache({ redis, onCacheError: (error) => told.push(error) }) };
+  };
+  const { redis, cache } = open(50);
+  const { source, load } = productSource();
+  const down = new Error('connect ECONNREFUSED');
+  const fail = () => Promise.reject(down);
+  /** Redis answers again, and has done all that was asked of it meanwhile. */
+  const healed = async (client = redis) => {
+    await wire.heal();
+    await until(() => client.status === 'ready');
+    await client.ping().catch(() => {});
+  };
+  await healed();
+
+  const faults = { 'gives no answer': () => wire.stall(), 'refuses connections': () => wire.refuse() };
+  for (const [what, fault] of Object.entries(faults)) {
+    const before = source.loads;
+    told.length = 0;
+    await fault();
+    const [reads, failed, hung] = await Promise.all([
+      soon(Promise.all(Array.from({ length: 10 }, () => failureOf(cache.getOrLoad(KEY, load, TIMES))))),
+      soon(failureOf(cache.getOrLoad('down', fail, TIMES))),
+      soon(failureOf(cache.getOrLoad('hung', () => new Promise(() => {}), { ...TIMES, lockMs: 40 }))),
+    ]);
+    expect(reads, `Redis ${what}: load`).toEqual(Array.from({ length: 10 }, () => ({ name: MUG })));
+    expect(new Set<unknown>(reads).size, `Redis ${what}: calls share the load, but no object`).toBe(10);
+    expect(source.loads - before, `Redis ${what}: now of all times, calls share a load`).toBe(1);
+    expect(told.length, `Redis ${what}: tell onCacheError`).toBeGreaterThan(0);
+    expect(failed, `Redis ${what} and the load fails: its error is the one to throw`).toBe(down);
+    expect(hung, `Redis ${what} and the load hangs: it ends after lockMs, lock or no lock`).toBeInstanceOf(
+      LoadTimeoutError,
+    );
+    await healed();
+    expect(await stack.redis.exists(entryKey(KEY)), `Redis ${what}: store nothing`).toBe(0);
+    await stack.redis.del([KEY, 'down', 'hung'].map(lockKey));
+  }
+
+  const later = open(250);
+  await healed(later.redis);
+  await stack.redis.set(entryKey('stale'), '{"name":"stale"}', 'PX', STALE_MS);
+  await stack.redis.set(lockKey('waiting'), 'the token of another', 'PX', LOCK_MS);
+  let begun = 0;
+  const ends: (() => void)[] = [];
+  /** A load that ends when Redis has fallen silent. */
+  const read = (key: string, end: () => Promise<Product>) =>
+    failureOf(
+      later.cache.getOrLoad(
+        key,
+        async () => {
+          begun++;
+          await new Promise<void>((resolve) => ends.push(resolve));
+          return end();
+        },
+        TIMES,
+      ),
+    );
+  const answers = [read('well', load), read('badly', fail)];
+  const stale = await soon(read('stale', load));
+  const waiting = failureOf(later.cache.getOrLoad('waiting', load, TIMES));
+  await until(() => begun === 3);
+  await soon(waiting, 10);
+  wire.stall();
+  for (const end of ends) end();
+  expect(stale, 'the value is stale, and its refresh held: serve it').toEqual({ name: 'stale' });
+  expect(
+    await soon(Promise.all(answers)),
+    'Redis fell silent during two loads: one gives its value, one its error',
+  ).toEqual([{ name: MUG }, down]);
+  expect(await soon(waiting), 'Redis fell silent while this call waited: load').toEqual({ name: MUG });
+  expect(
+    await soon(later.cache.settled().then(() => 'settled')),
+    'Redis fell silent during a refresh: it ends in bounded time',
+  ).toBe('settled');
+  await healed(later.redis);
+  expect(await stack.redis.get(lockKey('waiting')), 'the lock is still that of another').toBe(
+    'the token of another',
+  );
+  expect(await stack.redis.exists(entryKey('waiting')), 'Redis had fallen silent: store nothing').toBe(0);
+});
+
+/** Reads product 1, and counts how often. */
+function productSource(db = stack.db) {
+  const source = { loads: 0 };
+  const load = async (_signal?: AbortSignal): Promise<Product> => {
+    source.loads++;
+    const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+    return { name: row?.name };
+  };
+  return { source, load };
+}
+
+/** What a promise resolves to, or what it rejects with; "not implemented" is thrown on. */
+const failureOf = <T>(promise: Promise<T>): Promise<T | Error> =>
+  promise.catch((error: Error) => {
+    if (error.message === 'not implemented') throw error;
+    return error;
+  });
+
+/** What nobody has caught from now on; the test runner does not see it. */
+function unhandledRejections() {
+  const listeners = process.listeners('unhandledRejection');
+  const seen: string[] = [];
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
+  const restore = () => {
+    process.removeAllListeners('unhandledRejection');
+    for (const listener of listeners) process.on('unhandledRejection', listener);
+  };
+  onTestFinished(restore);
+  return () => seen;
+}
+
+/** Waits for something that no promise stands for; the test goes on without it after a second. */
+async function until(condition: () => boolean) {
+  for (const end = Date.now() + 1000; !condition() && Date.now() < end; )
+    await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** What a promise comes to, or a text to compare with when it comes to nothing. */
+function soon<T>(promise: Promise<T>, ms = 1_000): Promise<T | 'still waiting'> {
+  return Promise.race([
+    promise,
+    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
+  ]);
+}

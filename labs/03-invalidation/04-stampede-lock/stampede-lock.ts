@@ -1,0 +1,125 @@
+import type { Redis } from 'ioredis';
+
+/** Where the value of a key lives, as JSON. The braces keep it in one cluster slot with its lock. */
+export const entryKey = (key: string): string => `locked:entry:{${key}}`;
+
+/** Holds the token of the one who loads the value of a key. */
+export const lockKey = (key: string): string => `locked:lock:{${key}}`;
+
+/** The first pause of a waiter, and the longest (ms); each is then shortened by chance, to half of it at most. */
+export const FIRST_PAUSE_MS = 10;
+export const LONGEST_PAUSE_MS = 160;
+
+/** The load took longer than its lock lives. */
+export class LoadTimeoutError extends Error {
+  override readonly name = 'LoadTimeoutError';
+
+  constructor(key: string, ms: number) {
+    super(`the load of ${key} took longer than its lock, ${ms} ms`);
+  }
+}
+
+/** Another process has been loading for as long as this caller would wait. */
+export class WaitTimeoutError extends Error {
+  override readonly name = 'WaitTimeoutError';
+
+  constructor(key: string, ms: number) {
+    super(`no value of ${key} within ${ms} ms: another process is loading it`);
+  }
+}
+
+export interface LockedCacheOptions {
+  /** It has a `commandTimeout`: each of its commands settles in bounded time. */
+  readonly redis: Redis;
+  /** From 0 (inclusive) to 1 (exclusive), for the pauses. */
+  readonly random?: () => number;
+  /** Told what no caller is told: that Redis has failed, or that a load in the background has. What it throws is ignored. */
+  readonly onCacheError?: (error: unknown, key: string) => void;
+}
+
+/** All in whole milliseconds. */
+export interface Times {
+  /** How long a stored value is fresh. */
+  readonly freshMs: number;
+  /** For how long after that it is still served, while somebody refreshes it; 0 for not at all. */
+  readonly staleMs: number;
+  /** The life of the lock, and of the load behind it. Longer than the slowest load that is to succeed. */
+  readonly lockMs: number;
+  /** How long this call waits for a value that another process is loading; 0 for not at all. */
+  readonly waitMs: number;
+}
+
+export interface LockedCache {
+  /**
+   * The entry's PX is freshMs + staleMs: what is left of it tells its age by the clock of Redis, and no other clock
+   * counts. It is fresh while more than staleMs is left.
+   * - Fresh: the value from Redis.
+   * - Nothing there: whoever gets {@link lockKey} loads, stores and releases, over all processes; one who gets the
+   *   lock when another has just stored a fresh value does not load. The others look again after {@link pauseMs}, and
+   *   then again, until there is a value (fresh or stale), or the lock is free and theirs, or their own waitMs is
+   *   over, counted for each call by itself. What cannot be parsed as JSON is nothing, and is replaced.
+   * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background.
+   * - Redis fails or does not answer: as if it was not there. Loads, without a lock, and stores nothing; nobody waits
+   *   for Redis longer than for the command that failed.
+   *
+   * Calls of one key that meet in this process share what they do: one look, one load, one wait; with the `load` and
+   * the times of the one who began it, but for waitMs. They share no object: each gets what JSON makes of the value.
+   *
+   * The lock is a token by `randomUUID`, and never without an expiry, not even between two commands. A load may take
+   * lockMs; then its signal is aborted, and its lock is left to expire: of loads that are late, one begins in lockMs.
+   * Value and release are one step, taken only if the lock is still that of this load: who has lost it, to another
+   * or to nobody, neither stores nor releases, even when it is lost just before the last command. Its callers still
+   * get the value. A load that fails while callers wait for it releases its lock at once; one in the background
+   * leaves it, as the pause before the next try.
+   * @param load asks the source; what JSON can hold, null when there is no such thing. `signal` is aborted after lockMs
+   * @throws what `load` throws, to all who wait for it here, and it is forgotten then; {@link LoadTimeoutError}, to
+   *   the same; {@link WaitTimeoutError}; a TypeError for what JSON cannot hold (undefined, a bigint), never stored
+   */
+  getOrLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, times: Times): Promise<V>;
+  /** Resolves when nothing of this object is going on: await it before its client is closed. Never rejects. */
+  settled(): Promise<void>;
+}
+
+/** Whether there is a value in these bytes. Provided. */
+export function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What is running for this key, else what `start` starts; forgotten when it has settled. Provided. */
+export function once<T>(running: Map<string, Promise<T>>, key: string, start: () => Promise<T>): Promise<T> {
+  const already = running.get(key);
+  if (already) return already;
+  const started = start().finally(() => running.delete(key));
+  running.set(key, started);
+  return started;
+}
+
+/** The promise, or the error of `late` when it has not settled after `ms`. Provided. */
+export function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+/**
+ * How long a waiter pauses before its next look (ms): FIRST_PAUSE_MS for attempt 0, twice as long for each further
+ * one, never more than LONGEST_PAUSE_MS; of that, at least half, and a random share of the other half.
+ */
+export function pauseMs(attempt: number, random: () => number): number {
+  throw new Error('not implemented');
+}
+
+/** A cache over Redis in which one load of a key runs at a time, over all processes. */
+export function createLockedCache({
+  redis,
+  random = Math.random,
+  onCacheError = () => {},
+}: LockedCacheOptions): LockedCache {
+  throw new Error('not implemented');
+}

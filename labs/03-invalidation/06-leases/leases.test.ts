@@ -1,0 +1,572 @@
+import type { Redis } from 'ioredis';
+import type { RowDataPacket } from 'mysql2/promise';
+import { expect, onTestFinished, test } from 'vitest';
+import { explore } from '#kit/interleave';
+import { startProcesses } from '#kit/processes';
+import { useStack } from '#kit/stack';
+import { openWire } from '#kit/wire';
+import { createLeaseCache, InvalidationError, LoadTimeoutError, leaseKey, valueKey } from './leases';
+import subjectFile from './leases?file';
+
+type Subject = typeof import('./leases');
+
+const stack = useStack('products');
+
+const KEY = 'product:1';
+const MUG = 'Enamel mug, 350 ml';
+const TTL_MS = 60_000;
+const LEASE_MS = 10_000;
+const TIMES = { ttlMs: TTL_MS, leaseMs: LEASE_MS, waitMs: 4_000 };
+const OLD = { name: 'old' };
+const NEW = { name: 'new' };
+
+test('one caller of all processes holds the lease and loads, and a holder that is killed is survived', async () => {
+  const wire = await openWire(stack.mysqlUrl);
+  const gate = wire.hold(/SELECT .* FROM products/i);
+  const args = { redis: stack.redisUrl, mysql: wire.url, times: TIMES };
+  const [peer] = await startProcesses<Subject, typeof args, never>(
+    1,
+    subjectFile,
+    args,
+    async ({ subject, args, Redis, mysql, tell }) => {
+      const db = mysql.createPool({ uri: args.mysql });
+      const cache = subject.createLeaseCache({ redis: new Redis(args.redis) });
+      const load = async () => {
+        await db.query('SELECT name FROM products WHERE id = 1');
+        return { name: 'loaded by the peer' };
+      };
+      await cache.getOrLoad('product:1', load, args.times);
+      const hung = () => {
+        tell('loading product:2');
+        return new Promise<never>(() => {});
+      };
+      return cache.getOrLoad('product:2', hung, args.times);
+    },
+  );
+  await Promise.race([gate.arrived, peer?.result]);
+  const { source, load } = productSource();
+  const cache = createLeaseCache({ redis: stack.redis });
+  const lifeOfLease = await stack.redis.pttl(leaseKey(KEY));
+  const readers = Promise.all(Array.from({ length: 10 }, () => cache.getOrLoad(KEY, load, TIMES)));
+  // The peer's SELECT is held while they look.
+  await soon(readers, 20);
+  expect(source.loads, 'the peer holds the lease and is loading: nobody else loads').toBe(0);
+  gate.release();
+  expect(
+    await soon(readers),
+    'the peer has loaded and stored: those who wait look again, and take what was stored',
+  ).toEqual(Array.from({ length: 10 }, () => ({ name: 'loaded by the peer' })));
+  expect(lifeOfLease, 'the PX of the lease is leaseMs').toSatisfy((ms: number) => ms > 0 && ms <= LEASE_MS);
+  expect(await stack.redis.exists(leaseKey(KEY)), 'the value is stored: its lease is removed').toBe(0);
+  expect(await stack.redis.pttl(valueKey(KEY)), 'the PX of the value is ttlMs').toSatisfy(
+    (ms: number) => ms > TTL_MS / 2 && ms <= TTL_MS,
+  );
+
+  const orphan = 'product:2';
+  await Promise.race([peer?.heard('loading product:2'), peer?.result]);
+  await peer?.kill();
+  const survivors = Promise.all(Array.from({ length: 5 }, () => cache.getOrLoad(orphan, load, TIMES)));
+  await soon(survivors, 20);
+  expect(source.loads, 'nobody can know that the holder is dead: wait until its lease expires').toBe(0);
+  expect(
+    await stack.redis.pttl(leaseKey(orphan)),
+    'a holder that was killed removes nothing: its lease must expire by itself, after leaseMs at most',
+  ).toSatisfy((ms: number) => ms > 0 && ms <= LEASE_MS);
+  // Its end, brought forward.
+  await stack.redis.pexpire(leaseKey(orphan), 1);
+  expect(await soon(survivors), 'the lease of the dead has expired: one of those who wait gets it').toEqual(
+    Array.from({ length: 5 }, () => ({ name: MUG })),
+  );
+  expect(source.loads, 'one of those who wait gets the lease, the others go on waiting').toBe(1);
+  expect(await stored(orphan), 'the new holder stores what it has loaded').toEqual({ name: MUG });
+});
+
+test('a value is what JSON makes of it, for the holder too, and unreadable bytes are none', async () => {
+  const cache = createLeaseCache({ redis: stack.redis });
+  const { source, load } = productSource();
+  const dated = async () => ({ ...(await load()), at: new Date(0) });
+  const readers = await Promise.all(Array.from({ length: 20 }, () => cache.getOrLoad(KEY, dated, TIMES)));
+  expect(source.loads, '20 calls missed at once: one gets the lease').toBe(1);
+  expect(new Set(readers).size, 'callers share no object').toBe(20);
+  expect(readers[0], 'the holder gets what a hit gives: what JSON makes of the value').toEqual({
+    name: MUG,
+    at: '1970-01-01T00:00:00.000Z',
+  });
+  expect(
+    await Promise.all(['a', 'b'].map((key) => cache.getOrLoad(key, async () => key, TIMES))),
+    'two keys have two leases',
+  ).toEqual(['a', 'b']);
+  await cache.getOrLoad('none', async () => null, TIMES);
+  expect(
+    await cache.getOrLoad<string | null>('none', async () => 'loaded again', TIMES),
+    'null is a value, and cached',
+  ).toBeNull();
+
+  for (const value of [undefined, 9007199254740993n]) {
+    expect(
+      await soon(failureOf(cache.getOrLoad('odd', async () => value, TIMES))),
+      `JSON cannot hold ${typeof value}: a TypeError tells the caller`,
+    ).toBeInstanceOf(TypeError);
+    expect(
+      await stack.redis.exists(valueKey('odd'), leaseKey('odd')),
+      `${typeof value} is not stored, and its lease is given back`,
+    ).toBe(0);
+  }
+
+  for (const bytes of [Buffer.from('{"name":"Ena'), Buffer.from([0xff, 0xfe, 0x00]), Buffer.alloc(0)]) {
+    await stack.redis.set(valueKey(KEY), bytes, 'PX', TTL_MS);
+    expect(
+      await soon(failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }))),
+      `bytes that are no JSON (${bytes.toString('hex') || 'none at all'}) are no value: load`,
+    ).toEqual({ name: MUG });
+    expect(await stored(KEY), 'bytes that are no JSON are replaced by what was loaded').toEqual({
+      name: MUG,
+    });
+  }
+});
+
+test('a fill whose lease is lost is refused, and its caller still gets the value', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const cache = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
+  const other = createLeaseCache({ redis: stack.redis });
+  let endOther = () => {};
+  let withoutExpiry = 0;
+  const watchExpiry = async () => {
+    const left = await Promise.all([leaseKey(KEY), valueKey(KEY)].map((key) => stack.redis.pttl(key)));
+    if (left.includes(-1)) withoutExpiry++;
+  };
+  const losses = {
+    'the key was invalidated': () => other.invalidate(KEY),
+    'the lease had expired': () => stack.redis.del(leaseKey(KEY)),
+    async 'the key was invalidated, and another held the new lease'() {
+      await other.invalidate(KEY);
+      let begun = false;
+      const load = () => {
+        begun = true;
+        return new Promise<typeof NEW>((resolve) => {
+          endOther = () => resolve(NEW);
+        });
+      };
+      const reading = other.getOrLoad(KEY, load, TIMES);
+      reading.catch(() => {});
+      await until(() => begun);
+    },
+    async 'the key was invalidated, and another had stored the new value'() {
+      await other.invalidate(KEY);
+      await soon(other.getOrLoad(KEY, async () => NEW, TIMES));
+    },
+  };
+  /** One load that ends by `end`; `lose` happens before it ends (0), or before the nth command that follows it. */
+  const round = async (end: 'well' | 'badly', nth: number, lose: () => Promise<unknown>) => {
+    await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+    wire.direct(watchExpiry);
+    let settle = () => {};
+    let begun = false;
+    const load = () => {
+      begun = true;
+      return new Promise<typeof OLD>((resolve, reject) => {
+        settle = () => (end === 'well' ? resolve(OLD) : reject(new Error('deadlock')));
+      });
+    };
+    const caller = failureOf(cache.getOrLoad(KEY, load, TIMES));
+    await Promise.race([until(() => begun), caller]);
+    if (nth === 0) await lose();
+    let sent = 0;
+    let lost = await inRedis();
+    wire.direct(async () => {
+      await watchExpiry();
+      if (++sent !== nth) return;
+      await lose();
+      lost = await inRedis();
+    });
+    settle();
+    const got = await soon(caller);
+    wire.direct();
+    const now = await inRedis();
+    endOther();
+    return { got, lost, now, isOver: sent < nth };
+  };
+  const inRedis = async () => {
+    const [value, lease] = await stack.redis.mget(valueKey(KEY), leaseKey(KEY));
+    return { value, lease };
+  };
+  for (const [what, lose] of Object.entries(losses)) {
+    for (const end of ['well', 'badly'] as const) {
+      for (let nth = 0; ; nth++) {
+        const { got, lost, now, isOver } = await round(end, nth, lose);
+        if (isOver) {
+          expect(now.lease, `the load has ended ${end}: its lease must go with it`).toBeNull();
+          break;
+        }
+        const when = `${what} ${nth === 0 ? 'before the load ended' : `after the load had ended, just before the holder's next command (the ${nth}.)`} ${end}`;
+        expect(now.value, `${when}: the fill must be refused, in the step that would store`).toBe(lost.value);
+        expect(now.lease, `${when}: the lease of another must stay, with its token`).toBe(lost.lease);
+        if (end === 'well')
+          expect(got, `${when}: the holder's caller gets what was loaded for it`).toEqual(OLD);
+        else expect(got, `${when}: the holder's caller gets the error of its load`).toBeInstanceOf(Error);
+      }
+    }
+  }
+  expect(
+    withoutExpiry,
+    'a process that is killed between two commands leaves a lease, or a value, for ever: set it together with its PX',
+  ).toBe(0);
+});
+
+test('who asks after an invalidation gets nothing older, in whatever process it was', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const stalled = stack.connectRedis({ commandTimeout: 30 }, wire.url);
+  await connected(stalled);
+  const takeLease = () => stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
+  const situations = {
+    async 'the holder'() {},
+    // It does not wait, and loads for itself.
+    'one who does not hold the lease': takeLease,
+    async 'one without Redis'() {
+      wire.stall();
+    },
+  };
+  for (const [who, arrange] of Object.entries(situations)) {
+    const withoutRedis = who === 'one without Redis';
+    for (const where of ['the same process', 'another process'] as const) {
+      if (withoutRedis && where === 'the same process') continue;
+      await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+      const cache = createLeaseCache({ redis: withoutRedis ? stalled : stack.redis });
+      const writer = where === 'the same process' ? cache : createLeaseCache({ redis: stack.redis });
+      const times = { ...TIMES, waitMs: 0 };
+      await arrange();
+      let endOld = () => {};
+      let begun = false;
+      const slow = () => {
+        begun = true;
+        return new Promise<typeof OLD>((resolve) => {
+          endOld = () => resolve(OLD);
+        });
+      };
+      const before = failureOf(cache.getOrLoad(KEY, slow, times));
+      await until(() => begun);
+      await writer.invalidate(KEY);
+      await arrange();
+      const after = failureOf(cache.getOrLoad(KEY, async () => NEW, times));
+      expect(
+        await soon(after, 300),
+        `${who} had read the old row when ${where} invalidated the key: who asks now must not wait for that load, and not share it`,
+      ).toEqual(NEW);
+      endOld();
+      expect(await soon(before), 'who asked before gets what was loaded for it').toEqual(OLD);
+      await wire.heal();
+    }
+  }
+});
+
+test('no interleaving leaves the old value behind an acknowledged invalidation', async () => {
+  const reader = ({ redis, db }: Pick<typeof stack, 'redis' | 'db'>) =>
+    createLeaseCache({ redis }).getOrLoad(KEY, productSource(db).load, { ...TIMES, waitMs: 0 });
+  await explore(stack, {
+    runs: 40,
+    seed: 2,
+    async prepare() {
+      await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+    },
+    actors: {
+      one: reader,
+      other: reader,
+      async writer({ redis, db }) {
+        await db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
+        await createLeaseCache({ redis }).invalidate(KEY);
+      },
+      expiry: ({ redis }) => redis.del(leaseKey(KEY)),
+    },
+    async verdict() {
+      const left = await stack.redis.get(valueKey(KEY));
+      return left?.includes(MUG)
+        ? `the invalidation is acknowledged, MySQL holds "Steel mug", and Redis "${MUG}" until its TTL`
+        : undefined;
+    },
+  });
+
+  const wire = await openWire(stack.redisUrl);
+  const writer = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
+  for (let nth = 1, isOver = false; !isOver; nth++) {
+    await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+    let endLoad = () => {};
+    let begun = false;
+    const load = () => {
+      begun = true;
+      return new Promise<typeof OLD>((resolve) => {
+        endLoad = () => resolve(OLD);
+      });
+    };
+    const reading = failureOf(createLeaseCache({ redis: stack.redis }).getOrLoad(KEY, load, TIMES));
+    await Promise.race([until(() => begun), reading]);
+    let sent = 0;
+    wire.direct(async () => {
+      if (++sent !== nth) return;
+      endLoad();
+      await soon(reading);
+    });
+    await soon(writer.invalidate(KEY));
+    wire.direct();
+    isOver = sent < nth;
+    endLoad();
+    await soon(reading);
+    expect(
+      await stored(KEY),
+      `a fill came ${isOver ? 'after' : `just before command ${nth} of`} the invalidation: it must leave no value of a load that began before it`,
+    ).toBeUndefined();
+  }
+});
+
+test('who does not get the lease looks again until waitMs, then loads and stores nothing', async () => {
+  const cache = createLeaseCache({ redis: stack.redis });
+  const { source, load } = productSource();
+  await stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', 5_000);
+  let impatient: unknown;
+  const atOnce = await stack.work(async () => {
+    impatient = await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }));
+  });
+  expect(impatient, 'with waitMs 0 a call does not wait: it loads for itself').toEqual({ name: MUG });
+  expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
+  let patient: unknown;
+  const looks = await stack.work(async () => {
+    patient = await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 100 }));
+  });
+  expect(patient, 'waitMs has passed and the lease is still held: load for this caller alone').toEqual({
+    name: MUG,
+  });
+  expect(source.loads, 'each of the two calls had to load').toBe(2);
+  expect(looks.redis(), 'a call that waits must look again').toBeGreaterThan(atOnce.redis());
+  expect(looks.redis(), 'a call that waits must pause between its looks (pauseMs)').toBeLessThan(100);
+  const down = new Error('connect ECONNREFUSED');
+  const fail = () => Promise.reject(down);
+  expect(
+    await soon(failureOf(cache.getOrLoad(KEY, fail, { ...TIMES, waitMs: 0 }))),
+    'a caller without the lease gets the error of its own load',
+  ).toBe(down);
+  const hung = () => new Promise<never>(() => {});
+  expect(
+    await soon(failureOf(cache.getOrLoad(KEY, hung, { ...TIMES, leaseMs: 30, waitMs: 0 }))),
+    'a load without the lease may take leaseMs too',
+  ).toBeInstanceOf(LoadTimeoutError);
+  expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
+  expect(await stack.redis.get(leaseKey(KEY)), 'the lease is still that of its holder').toBe(
+    'the token of another',
+  );
+  expect(
+    await stack.redis.pttl(leaseKey(KEY)),
+    'who looks must not prolong the lease of another',
+  ).toBeLessThanOrEqual(5_000);
+});
+
+test('a load that fails or hangs gives its lease back', async () => {
+  const unhandled = unhandledRejections();
+  const cache = createLeaseCache({ redis: stack.redis });
+  const other = createLeaseCache({ redis: stack.connectRedis() });
+  const down = new Error('connect ECONNREFUSED');
+  const failing = {
+    'rejects with its error': () => Promise.reject(down),
+    'throws its error': () => {
+      throw down;
+    },
+  };
+  for (const [how, fail] of Object.entries(failing)) {
+    expect(await soon(failureOf(cache.getOrLoad(KEY, fail, TIMES))), `a load that ${how}: pass it on`).toBe(
+      down,
+    );
+    expect(
+      await stack.redis.exists(leaseKey(KEY)),
+      'the load has failed: give the lease back, others need not wait until it expires',
+    ).toBe(0);
+  }
+  const { load } = productSource();
+  expect(await soon(other.getOrLoad(KEY, load, TIMES)), 'a failure is not remembered').toEqual({ name: MUG });
+
+  await stack.redis.del(valueKey(KEY));
+  let signal: AbortSignal | undefined;
+  let endLate = () => {};
+  const hung = (its: AbortSignal) => {
+    signal = its;
+    return new Promise<never>((_, reject) => {
+      endLate = () => reject(new Error('killed'));
+    });
+  };
+  const caller = soon(failureOf(cache.getOrLoad(KEY, hung, { ...TIMES, leaseMs: 40 })));
+  await until(() => signal !== undefined);
+  const waiting = other.getOrLoad(KEY, load, TIMES);
+  expect(await caller, 'a load may take leaseMs, no longer').toBeInstanceOf(LoadTimeoutError);
+  expect(signal?.aborted, 'the load is late: abort its signal').toBe(true);
+  expect(await soon(waiting), 'the lease of the hung load is free: who waits for it loads').toEqual({
+    name: MUG,
+  });
+  expect(await stored(KEY), 'who waited got the lease, so it stores').toEqual({ name: MUG });
+  endLate();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(unhandled(), 'a load that was given up fails later: nobody may hear of it').toEqual([]);
+});
+
+test('an invalidation that Redis has not confirmed rejects', async () => {
+  const { wire, redis } = await behindWire();
+  const cache = createLeaseCache({ redis });
+  await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
+  const lease = leaseKey('product:2');
+  await stack.redis.set(lease, 'the token of another', 'PX', LEASE_MS);
+  expect(await soon(cache.invalidate(KEY)), 'Redis has deleted the value: resolve').toBeUndefined();
+  expect(await stored(KEY), 'an invalidation deletes the value').toBeUndefined();
+  await soon(cache.invalidate('product:2'));
+  expect(await stack.redis.exists(lease), 'an invalidation deletes the lease, of whatever holder').toBe(0);
+  expect(
+    await soon(cache.invalidate('nothing there')),
+    'there was nothing to delete: resolve',
+  ).toBeUndefined();
+
+  await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
+  for (const fault of ['stall', 'refuse'] as const) {
+    await wire[fault]();
+    const outcome = await soon(failureOf(cache.invalidate(KEY)));
+    expect(
+      outcome,
+      'nobody knows whether Redis has deleted the value: tell the writer, who must try again',
+    ).toBeInstanceOf(InvalidationError);
+    expect((outcome as Error).cause, 'cause says what Redis, or the client, has said').toBeInstanceOf(Error);
+    await wire.heal();
+  }
+});
+
+test('without Redis, getOrLoad loads, and stores nothing', async () => {
+  const told: unknown[] = [];
+  const onCacheError = (error: unknown) => {
+    told.push(error);
+    throw new Error('the log is down too');
+  };
+  const { wire, redis } = await behindWire();
+  const cache = createLeaseCache({ redis, onCacheError });
+  wire.stall();
+  const backBeforeTheLoadEnds = async () => {
+    await wire.heal();
+    await redis.ping();
+    return { name: MUG };
+  };
+  expect(
+    await soon(failureOf(cache.getOrLoad(KEY, backBeforeTheLoadEnds, TIMES))),
+    'Redis does not answer: load',
+  ).toEqual({ name: MUG });
+  await redis.ping();
+  expect(told.length, 'Redis has failed, and no caller hears of it: tell onCacheError').toBeGreaterThan(0);
+  expect(
+    await stored(KEY),
+    'Redis is back, but this call has no lease: nothing has proved that no invalidation has come meanwhile',
+  ).toBeUndefined();
+
+  const later = await behindWire();
+  const silent = createLeaseCache({ redis: later.redis, onCacheError });
+  await stack.redis.set(leaseKey('waiting'), 'the token of another', 'PX', LEASE_MS);
+  const ends: (() => void)[] = [];
+  const down = new Error('connect ECONNREFUSED');
+  const callers = (['stores', 'fails'] as const).map((key) => {
+    const load = () =>
+      new Promise<{ name: string }>((resolve, reject) => {
+        ends.push(() => (key === 'stores' ? resolve({ name: MUG }) : reject(down)));
+      });
+    return failureOf(silent.getOrLoad(key, load, TIMES));
+  });
+  const { load } = productSource();
+  const waiting = silent.getOrLoad('waiting', load, TIMES);
+  await until(() => ends.length === 2);
+  told.length = 0;
+  later.wire.stall();
+  for (const end of ends) end();
+  expect(
+    await soon(Promise.all(callers)),
+    'Redis fell silent during two loads: one caller gets its value, one the error of its load',
+  ).toEqual([{ name: MUG }, down]);
+  expect(await soon(waiting), 'Redis fell silent while this call waited: load').toEqual({ name: MUG });
+  expect(told.length, 'each of the three commands that failed is told').toBeGreaterThanOrEqual(3);
+  await later.wire.heal();
+
+  const broken = await openWire(stack.redisUrl);
+  const sendsAgain = stack.connectRedis({ retryStrategy: () => 1 }, broken.url);
+  await sendsAgain.ping();
+  const again = createLeaseCache({ redis: sendsAgain });
+  broken.delay(5_000);
+  const asked = again.getOrLoad('asked twice', load, { ...TIMES, waitMs: 300 });
+  for (let looks = 0; looks < 200 && !(await stack.redis.exists(leaseKey('asked twice'))); looks++)
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  broken.cut();
+  await broken.heal();
+  expect(await soon(asked), 'the connection broke before the answer: ask again, and load').toEqual({
+    name: MUG,
+  });
+  expect(
+    await stored('asked twice'),
+    'the connection broke before the answer, and the client asked again: the lease is its own, by its token',
+  ).toEqual({ name: MUG });
+});
+
+/** Reads product 1, and counts how often. */
+function productSource(db = stack.db) {
+  const source = { loads: 0 };
+  const load = async (): Promise<{ name: string }> => {
+    source.loads++;
+    const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+    return { name: row?.name };
+  };
+  return { source, load };
+}
+
+/** A client whose Redis can be taken away. Its connection is up. */
+async function behindWire() {
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis({ commandTimeout: 100, maxRetriesPerRequest: 1 }, wire.url);
+  onTestFinished(() => redis.disconnect());
+  await connected(redis);
+  return { wire, redis };
+}
+
+const connected = (redis: Redis) =>
+  expect
+    .poll(() => redis.ping().catch(() => 'away'), {
+      timeout: 3000,
+      interval: 1,
+      message: 'the client connects',
+    })
+    .toBe('PONG');
+
+async function stored(key: string): Promise<unknown> {
+  const text = await stack.redis.get(valueKey(key));
+  return text === null ? undefined : JSON.parse(text);
+}
+
+/** What a promise resolves to, or what it rejects with; "not implemented" is thrown on. */
+const failureOf = <T>(promise: Promise<T>): Promise<T | Error> =>
+  promise.catch((error: Error) => {
+    if (error.message === 'not implemented') throw error;
+    return error;
+  });
+
+/** What nobody has caught from now on; the test runner does not see it. */
+function unhandledRejections() {
+  const listeners = process.listeners('unhandledRejection');
+  const seen: string[] = [];
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
+  onTestFinished(() => {
+    process.removeAllListeners('unhandledRejection');
+    for (const listener of listeners) process.on('unhandledRejection', listener);
+  });
+  return () => seen;
+}
+
+/** Waits for something that no promise stands for; the test goes on without it after a second. */
+async function until(condition: () => boolean) {
+  for (const end = Date.now() + 1000; !condition() && Date.now() < end; )
+    await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** What a promise comes to, or a text to compare with when it comes to nothing. */
+function soon<T>(promise: Promise<T>, ms = 1000): Promise<T | 'still waiting'> {
+  return Promise.race([
+    promise,
+    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
+  ]);
+}

@@ -1,0 +1,161 @@
+import type { Redis } from 'ioredis';
+
+/** What a layer keeps under a key, as its JSON text: in Redis as in the process. */
+export interface Entry<V = unknown> {
+  /** JSON data. */
+  readonly value: V;
+  /** When it ends: ms since the epoch, by `now`. It travels with the value, so a copy ends with the original. */
+  readonly deadline: number;
+}
+
+export interface Draw {
+  /** How far a lifetime may lie from its base, as a share of it: 0.1 is ±10 %. From 0, below 1. */
+  readonly spread: number;
+  /** When the load began (whole ms since the epoch): a value is as old as the question. Default: now. */
+  readonly since?: number;
+}
+
+/** A cache in the process: a Map, or the LRU of lesson 1.4, which bounds what it holds. */
+export type Local = Pick<Map<string, string>, 'get' | 'set' | 'delete'>;
+
+export interface TtlPolicyOptions {
+  /** From 0, below 1, evenly. */
+  readonly random?: () => number;
+  /** Whole ms since the epoch, the same in all processes up to the skew of their clocks. Redis's clock need not agree. */
+  readonly now?: () => number;
+}
+
+/** Each Redis client has a `commandTimeout`: its commands settle in bounded time. Those that fail make the method reject. */
+export interface TtlPolicy {
+  /**
+   * A point in time, in whole ms since the epoch: `baseMs` after `since`, give or take up to `spread` of it. Each
+   * millisecond in between is as likely as any other.
+   * @param baseMs whole ms, from 1
+   * @throws RangeError when `baseMs` or `spread` is out of its range, or no number
+   */
+  deadline(baseMs: number, draw: Draw): number;
+
+  /**
+   * When a value ends that was made of parts: with the first of them.
+   * @throws RangeError when there is no part, or when one is no number
+   */
+  earliest(...deadlines: number[]): number;
+
+  /**
+   * Keeps the {@link Entry} in Redis. What is left of its time, by `now`, is the TTL, set by the command that stores
+   * it: Redis counts it by its own clock. With less than a millisecond left nothing is stored, and what the key held
+   * before is removed: it may be older still.
+   * @returns whether it was stored
+   * @throws RangeError (as a rejection, with nothing sent) when the deadline is not a finite number
+   */
+  store(redis: Redis, key: string, value: unknown, deadline: number): Promise<boolean>;
+
+  /**
+   * Like {@link store} for each [key, value], in one round trip and with a deadline drawn for each.
+   * @throws RangeError like {@link deadline}, with nothing sent; the first error of a command, when others may be stored
+   */
+  storeAll(
+    redis: Redis,
+    entries: Iterable<readonly [key: string, value: unknown]>,
+    baseMs: number,
+    draw: Draw,
+  ): Promise<void>;
+
+  /**
+   * The entry with the deadline that it was stored with. Undefined when there is none, when its deadline has come by
+   * `now` (Redis may still hold it: a SET can arrive late), or when the text is no entry.
+   */
+  read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined>;
+
+  /**
+   * The same, from `local` if it has the entry, else from Redis, with a copy in `local` under the same key. A copy
+   * whose deadline has come is removed from `local` by the next call for its key. Callers share no object.
+   */
+  readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
+}
+
+/** Decides how long entries live, and keeps to it in every layer. */
+export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPolicyOptions = {}): TtlPolicy {
+  // #region draw
+  function deadline(baseMs: number, { spread, since = now() }: Draw): number {
+    if (!Number.isSafeInteger(baseMs) || baseMs < 1)
+      throw new RangeError(`baseMs must be whole milliseconds from 1, not ${baseMs}`);
+    if (!(spread >= 0 && spread < 1))
+      throw new RangeError(`spread must be a share from 0 to below 1, not ${spread}`);
+    const widthMs = Math.floor(baseMs * spread);
+    return since + baseMs - widthMs + Math.floor(random() * (2 * widthMs + 1));
+  }
+  // #endregion
+
+  // #region earliest
+  function earliest(...deadlines: number[]): number {
+    const first = Math.min(...deadlines);
+    // Of nothing, the smallest is Infinity: an entry that never ends. NaN stays NaN.
+    if (!Number.isFinite(first)) throw new RangeError(`no deadline in [${deadlines.join(', ')}]`);
+    return first;
+  }
+  // #endregion
+
+  // #region store
+  /** The command that leaves the entry under the key, with the time it has left, or nothing when it has none. */
+  function command(key: string, value: unknown, deadline: number): [string, ...(string | number)[]] {
+    if (!Number.isFinite(deadline)) throw new RangeError(`${key} has no deadline: ${deadline}`);
+    const leftMs = Math.floor(deadline - now());
+    return leftMs > 0 ? ['set', key, encode({ value, deadline }), 'PX', leftMs] : ['del', key];
+  }
+
+  async function store(redis: Redis, key: string, value: unknown, deadline: number): Promise<boolean> {
+    const [name, ...args] = command(key, value, deadline);
+    await redis.call(name, ...args);
+    return name === 'set';
+  }
+  // #endregion
+
+  // #region store-all
+  async function storeAll(
+    redis: Redis,
+    entries: Iterable<readonly [key: string, value: unknown]>,
+    baseMs: number,
+    draw: Draw,
+  ): Promise<void> {
+    const commands = Array.from(entries, ([key, value]) => command(key, value, deadline(baseMs, draw)));
+    const replies = await redis.pipeline(commands).exec();
+    // A pipeline resolves even when all of its commands have failed.
+    for (const [error] of replies ?? []) if (error) throw error;
+  }
+  // #endregion
+
+  // #region read
+  /** The entry in a text, while its time lasts. */
+  function live<V>(text: string | null | undefined): Entry<V> | undefined {
+    const entry = decode<V>(text);
+    return entry && entry.deadline > now() ? entry : undefined;
+  }
+
+  async function read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined> {
+    return live(await redis.get(key));
+  }
+
+  async function readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined> {
+    const near = live<V>(local.get(key));
+    if (near) return near;
+    local.delete(key);
+    const entry = await read<V>(redis, key);
+    if (entry) local.set(key, encode(entry));
+    return entry;
+  }
+  // #endregion
+
+  return { deadline, earliest, store, storeAll, read, readNear };
+}
+
+const encode = (entry: Entry): string => JSON.stringify(entry);
+
+function decode<V>(text: string | null | undefined): Entry<V> | undefined {
+  try {
+    const entry = JSON.parse(text ?? 'null');
+    return typeof entry?.deadline === 'number' && 'value' in entry ? entry : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * A process for measure.ts, to be killed. It passes in turns: with the lab's relay, and the way it is often written
+ * (take the rows out of the table, then tell Redis), on a table and a stream of their own.
+ */
+import { Redis } from 'ioredis';
+import mysql, { type RowDataPacket } from 'mysql2/promise';
+import { createRelay } from './events';
+
+const [redisUrl = '', mysqlUrl = '', plainTable = '', plainStream = ''] = process.argv.slice(2);
+const redis = new Redis(redisUrl);
+const db = mysql.createPool({ uri: mysqlUrl });
+const BATCH = 20;
+const relay = createRelay({ redis, db, batchSize: BATCH, streamMaxLen: 1_000_000 });
+
+async function passPlainly(): Promise<void> {
+  const connection = await db.getConnection();
+  await connection.beginTransaction();
+  const [rows] = await connection.query<RowDataPacket[]>(
+    'SELECT id, cache_key FROM ?? ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
+    [plainTable, BATCH],
+  );
+  for (const { id } of rows) await connection.query('DELETE FROM ?? WHERE id = ?', [plainTable, id]);
+  await connection.commit();
+  connection.release();
+  if (rows.length === 0) return;
+  await redis.del(rows.map((row) => row.cache_key));
+  await Promise.all(rows.map((row) => redis.xadd(plainStream, '*', 'outbox', String(row.id))));
+}
+
+process.on('disconnect', () => process.exit(1));
+await Promise.all([redis.ping(), db.query('SELECT 1')]);
+process.send?.('ready');
+process.once('message', async () => {
+  for (;;) {
+    await relay.pass();
+    await passPlainly();
+  }
+});

@@ -1,0 +1,91 @@
+import type { Redis } from 'ioredis';
+
+/** What a page answers, by name. The order of the names means nothing; 1 and '1' are two questions. */
+export type Question = Readonly<Record<string, string | number | boolean>>;
+
+/** Where the generation of a tag lives. The braces keep the generations of a cache in one cluster slot. */
+export const generationKey = (name: string, tag: string): string => `{${name}}:generation:${tag}`;
+
+/** Redis did not confirm a bump: pages of its tags may still be served. `cause` says why. */
+export class BumpError extends Error {
+  override readonly name = 'BumpError';
+
+  constructor(tags: readonly string[], cause: unknown) {
+    super(`the bump of ${tags.join(', ')} was not confirmed: try it again until it is`, { cause });
+  }
+}
+
+export interface TaggedCacheOptions {
+  /** It has a `commandTimeout`: each of its commands settles in bounded time. */
+  readonly redis: Redis;
+  /** The namespace of its keys. No two caches on one Redis share a name: a tenant has a cache of its own. */
+  readonly name: string;
+  /** The life of a page (ms). */
+  readonly ttlMs: number;
+  /** The life of a generation from its birth (ms). When it ends, the pages that carry it are not found any more. */
+  readonly generationTtlMs: number;
+  /** Told each failure of Redis that no caller is told. What it throws is ignored. */
+  readonly onCacheError?: (error: unknown) => void;
+}
+
+export interface TaggedCache {
+  /**
+   * The page from Redis, else from `load`, and then stored for ttlMs. It is found again by the same question with the same
+   * tags, in any order, for as long as none of the tags has been bumped. A call that begins after a {@link bump} of one
+   * of its tags has resolved, in whatever process, never gets a page whose load began before that bump: neither a stored
+   * one, nor one that is still being loaded, nor one that is stored later.
+   *
+   * A tag without a generation (never used, expired, evicted) gets one that no page has ever carried; processes that
+   * meet there agree on one. Calls of one page that meet in this object share a load, and no object: each gets what JSON
+   * makes of the page. A stored text that JSON cannot parse is no page, and is replaced.
+   *
+   * Redis fails: loads, and stores nothing. A page that cannot be stored is returned all the same.
+   * @param tags what the page depends on; one at least
+   * @param load asks the source; what JSON can hold
+   * @throws what `load` throws, to all who share it, and it is forgotten then
+   */
+  get<V>(question: Question, tags: readonly string[], load: () => Promise<V>): Promise<V>;
+  /**
+   * Call it after the commit. Hides every page that carries one of the tags, however many there are, with one command a
+   * tag. Nothing is searched for and nothing is deleted: hidden pages end with their ttlMs.
+   * @throws {@link BumpError} when Redis has not confirmed it; the writer leaves it to an outbox (lesson 3.2) then
+   */
+  bump(tags: readonly string[]): Promise<void>;
+}
+
+/** A cache of pages that are invalidated by tag: what changes is their name. */
+export function createTaggedCache({
+  redis,
+  name,
+  ttlMs,
+  generationTtlMs,
+  onCacheError = () => {},
+}: TaggedCacheOptions): TaggedCache {
+  throw new Error('not implemented');
+}
+
+/** What is running for this key, else what `start` starts; forgotten when it has settled. Provided. */
+export function once<T>(running: Map<string, Promise<T>>, key: string, start: () => Promise<T>): Promise<T> {
+  const already = running.get(key);
+  if (already) return already;
+  const started = start().finally(() => running.delete(key));
+  running.set(key, started);
+  return started;
+}
+
+/** @throws TypeError for what JSON cannot hold. Provided. */
+export function textOf(value: unknown): string {
+  const text: string | undefined = JSON.stringify(value);
+  if (text === undefined) throw new TypeError(`JSON cannot hold ${typeof value}`);
+  return text;
+}
+
+/** Whether there is a value in this text. Provided. */
+export function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,21 @@
+/** A process for measure.ts: plays the scenes that it is sent. One whose load never ends is there to be killed. */
+import { Redis } from 'ioredis';
+import mysql from 'mysql2/promise';
+import { clock, play, type Scene } from './crowd';
+import { createLockedCache } from './stampede-lock';
+
+const [redisUrl = '', mysqlUrl = ''] = process.argv.slice(2);
+const redis = new Redis(redisUrl);
+const db = mysql.createPool({ uri: mysqlUrl, connectionLimit: 20 });
+
+process.on('disconnect', () => process.exit(1));
+await Promise.all([redis.ping(), db.query('SELECT 1')]);
+process.send?.('ready');
+process.on('message', async ({ hang, ...scene }: Scene & { hang?: true }) => {
+  if (!hang) return void process.send?.(await play(scene, redis, db));
+  const load = () => {
+    process.send?.(clock());
+    return new Promise(() => {});
+  };
+  await createLockedCache({ redis }).getOrLoad(scene.key, load, scene.times);
+});

@@ -1,0 +1,116 @@
+/** For measure.ts: the readers of one process, and what they did. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+import type { Pool } from 'mysql2/promise';
+import { createReadThrough } from '../../02-strategies/02-read-through/read-through';
+import { createLockedCache, type Times } from './stampede-lock';
+
+export interface Scene {
+  /** `plain`: cache-aside; `flight`: lesson 2.2; `guide`: its lock; `lock`: this lesson. */
+  readonly mode: 'plain' | 'flight' | 'guide' | 'lock';
+  readonly key: string;
+  readonly readers: number;
+  /** For how long each of them reads again and again; 0 for one read. */
+  readonly forMs: number;
+  readonly loadMs: number;
+  /** The loader stops its query when its signal is aborted. */
+  readonly heedsSignal: boolean;
+  /** The TTL of the others is freshMs. */
+  readonly times: Times;
+  /** When they begin (see clock). */
+  readonly startAt: number;
+}
+
+export interface Played {
+  /** Of each load: when its query began and ended. */
+  readonly loads: [from: number, to: number][];
+  readonly reads: number;
+  /** Reads that took as long as a load. */
+  readonly blocked: number;
+  readonly failed: number;
+}
+
+/** Milliseconds, the same in all processes of a machine. */
+export const clock = () => performance.timeOrigin + performance.now();
+
+export async function play(scene: Scene, redis: Redis, db: Pool): Promise<Played> {
+  const loads: [number, number][] = [];
+  const counted = { reads: 0, blocked: 0, failed: 0 };
+  const load = async (signal?: AbortSignal) => {
+    const interval: [number, number] = [clock(), 0];
+    loads.push(interval);
+    const connection = await db.getConnection();
+    const kill = () => void db.query('KILL QUERY ?', [connection.threadId]).catch(() => {});
+    if (scene.heedsSignal) signal?.addEventListener('abort', kill);
+    try {
+      await connection.query('SELECT SLEEP(?)', [scene.loadMs / 1000]);
+      return { id: 1 };
+    } finally {
+      signal?.removeEventListener('abort', kill);
+      connection.release();
+      interval[1] = clock();
+    }
+  };
+  const { read, settled } = open(scene, redis, load);
+  await sleep(Math.max(0, scene.startAt - clock()));
+  const endsAt = clock() + scene.forMs;
+  const reader = async () => {
+    do {
+      const from = clock();
+      await read().catch(() => counted.failed++);
+      counted.reads++;
+      if (clock() - from >= 0.9 * scene.loadMs) counted.blocked++;
+      if (scene.forMs > 0) await sleep(5);
+    } while (clock() < endsAt);
+  };
+  await Promise.all(Array.from({ length: scene.readers }, reader));
+  await settled();
+  // Those that nobody waits for any more.
+  while (loads.some(([, to]) => to === 0)) await sleep(5);
+  return { loads, ...counted };
+}
+
+function open({ mode, key, times }: Scene, redis: Redis, load: (signal?: AbortSignal) => Promise<unknown>) {
+  const settled = async () => {};
+  if (mode === 'lock') {
+    const cache = createLockedCache({ redis });
+    return { read: () => cache.getOrLoad(key, load, times), settled: () => cache.settled() };
+  }
+  if (mode === 'flight') {
+    const cache = createReadThrough({
+      redis,
+      name: key,
+      load: (_, signal) => load(signal),
+      ttlMs: times.freshMs,
+      loadDeadlineMs: 10_000,
+      cacheDeadlineMs: 2000,
+    });
+    return { read: () => cache.get({}), settled };
+  }
+  const get = async () => {
+    const text = await redis.get(key);
+    return text === null ? undefined : JSON.parse(text);
+  };
+  const fill = async () => {
+    const value = await load();
+    await redis.set(key, JSON.stringify(value), 'PX', times.freshMs);
+    return value;
+  };
+  if (mode === 'plain') return { read: async () => (await get()) ?? fill(), settled };
+  const lock = `lock:${key}`;
+  const read = async () => {
+    for (;;) {
+      const value = await get();
+      if (value !== undefined) return value;
+      if (await redis.set(lock, '1', 'PX', times.lockMs, 'NX')) {
+        try {
+          return await fill();
+        } finally {
+          await redis.del(lock);
+        }
+      }
+      await sleep(100);
+    }
+  };
+  return { read, settled };
+}
