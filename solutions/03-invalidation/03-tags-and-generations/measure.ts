@@ -228,8 +228,8 @@ function plots(sizes: readonly AtSize[]): Plot[] {
       x: { label: 'keys on the server', scale: 'log' },
       y: { label: 'commands', scale: 'log' },
       series: [
-        series('SCAN COUNT 10, a DEL each', ({ oneByOne }) => oneByOne),
-        series('SCAN COUNT 1000, DEL in batches', ({ batched }) => batched),
+        series('SCAN, DEL each', ({ oneByOne }) => oneByOne),
+        series('SCAN in batches', ({ batched }) => batched),
         series('generation', ({ bump }) => bump),
       ],
     },
