@@ -70,6 +70,9 @@ export async function explore<Name extends string>(stack: LabStack, race: Race<N
   assert.fail(`${losing.sentence}\n\n${schedule}\n\n(interleaving ${tried} of ${runs}, seed ${seed})`);
 }
 
+const shortened = (text: string): string =>
+  text.length > SHOWN_AT_MOST ? `${text.slice(0, SHOWN_AT_MOST)}…` : text;
+
 interface Performer<Name extends string> {
   readonly name: Name;
   begin(act: (actor: Actor) => Promise<unknown>, scheduler: fc.Scheduler, steps: string[]): void;
@@ -114,7 +117,7 @@ async function openPerformer<Name extends string>(stack: LabStack, name: Name): 
     begin(act, scheduler, steps) {
       outcome = undefined;
       const pass = async (request: string) => {
-        const shown = `${name}: ${request.replace(/\s+/g, ' ').slice(0, SHOWN_AT_MOST)}`;
+        const shown = `${name}: ${shortened(request.replace(/\s+/g, ' '))}`;
         waiting++;
         const turn = scheduler.schedule(Promise.resolve(), shown);
         move();
