@@ -15,6 +15,15 @@ export class BumpError extends Error {
   }
 }
 
+/** The load took longer than loadDeadlineMs. */
+export class LoadTimeoutError extends Error {
+  override readonly name = 'LoadTimeoutError';
+
+  constructor(ms: number) {
+    super(`the load took longer than ${ms} ms`);
+  }
+}
+
 export interface TaggedCacheOptions {
   /** It has a `commandTimeout`: each of its commands settles in bounded time. */
   readonly redis: Redis;
@@ -24,6 +33,8 @@ export interface TaggedCacheOptions {
   readonly ttlMs: number;
   /** The life of a generation from its birth (ms). When it ends, the pages that carry it are not found any more. */
   readonly generationTtlMs: number;
+  /** How long one load may take (ms). */
+  readonly loadDeadlineMs: number;
   /** Told each failure of Redis that no caller is told. What it throws is ignored. */
   readonly onCacheError?: (error: unknown) => void;
 }
@@ -41,10 +52,11 @@ export interface TaggedCache {
    *
    * Redis fails: loads, and stores nothing. A page that cannot be stored is returned all the same.
    * @param tags what the page depends on; one at least
-   * @param load asks the source; what JSON can hold
-   * @throws what `load` throws, to all who share it, and it is forgotten then
+   * @param load asks the source; what JSON can hold. `signal` is aborted after loadDeadlineMs
+   * @throws {RangeError} without a tag: such a page could never be bumped; what `load` throws, or
+   *   {@link LoadTimeoutError}, to all who share it, and it is forgotten then
    */
-  get<V>(question: Question, tags: readonly string[], load: () => Promise<V>): Promise<V>;
+  get<V>(question: Question, tags: readonly string[], load: (signal: AbortSignal) => Promise<V>): Promise<V>;
   /**
    * Call it after the commit. Hides every page that carries one of the tags, however many there are, with one command a
    * tag. Nothing is searched for and nothing is deleted: hidden pages end with their ttlMs.
@@ -59,6 +71,7 @@ export function createTaggedCache({
   name,
   ttlMs,
   generationTtlMs,
+  loadDeadlineMs,
   onCacheError = () => {},
 }: TaggedCacheOptions): TaggedCache {
   throw new Error('not implemented');
@@ -71,6 +84,14 @@ export function once<T>(running: Map<string, Promise<T>>, key: string, start: ()
   const started = start().finally(() => running.delete(key));
   running.set(key, started);
   return started;
+}
+
+/** The promise, or the error of `late` when it has not settled after `ms`. Provided. */
+export function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 /** @throws TypeError for what JSON cannot hold. Provided. */

@@ -58,7 +58,7 @@ export default defineMeasure({
 });
 
 const tagged = (redis: Redis) =>
-  createTaggedCache({ redis, name: 'search', ttlMs: 60_000, generationTtlMs: 600_000 });
+  createTaggedCache({ redis, name: 'search', ttlMs: 60_000, generationTtlMs: 600_000, loadDeadlineMs: 5000 });
 
 async function fill(redis: Redis, prefix: string, from: number, to: number): Promise<void> {
   for (let first = from + 1; first <= to; first += CHUNK) {

@@ -16,6 +16,15 @@ export class BumpError extends Error {
   }
 }
 
+/** The load took longer than loadDeadlineMs. */
+export class LoadTimeoutError extends Error {
+  override readonly name = 'LoadTimeoutError';
+
+  constructor(ms: number) {
+    super(`the load took longer than ${ms} ms`);
+  }
+}
+
 export interface TaggedCacheOptions {
   /** It has a `commandTimeout`: each of its commands settles in bounded time. */
   readonly redis: Redis;
@@ -25,6 +34,8 @@ export interface TaggedCacheOptions {
   readonly ttlMs: number;
   /** The life of a generation from its birth (ms). When it ends, the pages that carry it are not found any more. */
   readonly generationTtlMs: number;
+  /** How long one load may take (ms). */
+  readonly loadDeadlineMs: number;
   /** Told each failure of Redis that no caller is told. What it throws is ignored. */
   readonly onCacheError?: (error: unknown) => void;
 }
@@ -42,10 +53,11 @@ export interface TaggedCache {
    *
    * Redis fails: loads, and stores nothing. A page that cannot be stored is returned all the same.
    * @param tags what the page depends on; one at least
-   * @param load asks the source; what JSON can hold
-   * @throws what `load` throws, to all who share it, and it is forgotten then
+   * @param load asks the source; what JSON can hold. `signal` is aborted after loadDeadlineMs
+   * @throws {RangeError} without a tag: such a page could never be bumped; what `load` throws, or
+   *   {@link LoadTimeoutError}, to all who share it, and it is forgotten then
    */
-  get<V>(question: Question, tags: readonly string[], load: () => Promise<V>): Promise<V>;
+  get<V>(question: Question, tags: readonly string[], load: (signal: AbortSignal) => Promise<V>): Promise<V>;
   /**
    * Call it after the commit. Hides every page that carries one of the tags, however many there are, with one command a
    * tag. Nothing is searched for and nothing is deleted: hidden pages end with their ttlMs.
@@ -65,12 +77,15 @@ const GENERATIONS = `
   return generations`;
 // #endregion
 
+type Load = (signal: AbortSignal) => Promise<unknown>;
+
 /** A cache of pages that are invalidated by tag: what changes is their name. */
 export function createTaggedCache({
   redis,
   name,
   ttlMs,
   generationTtlMs,
+  loadDeadlineMs,
   onCacheError = () => {},
 }: TaggedCacheOptions): TaggedCache {
   /** By the page's key: a bump changes it, so that nobody who comes later joins. Text is shared, values are not. */
@@ -105,17 +120,30 @@ export function createTaggedCache({
   }
   // #endregion
 
+  // #region load
+  async function loadText(load: Load): Promise<string> {
+    const abort = new AbortController();
+    const loading = (async () => load(abort.signal))();
+    const page = await withDeadline(loading, loadDeadlineMs, () => {
+      const error = new LoadTimeoutError(loadDeadlineMs);
+      abort.abort(error);
+      return error;
+    });
+    return textOf(page);
+  }
+  // #endregion
+
   // #region fill
-  async function readOrFill(key: string, load: () => Promise<unknown>): Promise<string> {
+  async function readOrFill(key: string, load: Load): Promise<string> {
     let cached: string | null;
     try {
       cached = await redis.get(key);
     } catch (error) {
       tell(error);
-      return textOf(await load());
+      return loadText(load);
     }
     if (cached !== null && isJson(cached)) return cached;
-    const text = textOf(await load());
+    const text = await loadText(load);
     // Under the name from before the load: if a tag was bumped meanwhile, nobody asks for it any more.
     await redis.set(key, text, 'PX', ttlMs).catch(tell);
     return text;
@@ -125,13 +153,14 @@ export function createTaggedCache({
   return {
     // #region get
     async get(question, tags, load) {
+      if (tags.length === 0) throw new RangeError('a page without a tag can never be bumped');
       let key: string;
       try {
         key = await pageKey(question, tags);
       } catch (error) {
         tell(error);
         // Without its generations the page has no name, and no other call can be told to be the same.
-        return JSON.parse(textOf(await load()));
+        return JSON.parse(await loadText(load));
       }
       return JSON.parse(await once(flights, key, () => readOrFill(key, load)));
     },
@@ -157,6 +186,14 @@ export function once<T>(running: Map<string, Promise<T>>, key: string, start: ()
   const started = start().finally(() => running.delete(key));
   running.set(key, started);
   return started;
+}
+
+/** The promise, or the error of `late` when it has not settled after `ms`. Provided. */
+export function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 /** @throws TypeError for what JSON cannot hold. Provided. */

@@ -173,6 +173,7 @@ export const strategies: readonly Strategy[] = [
         name: 'product',
         ttlMs: LONG_TTL_MS,
         generationTtlMs: 2 * LONG_TTL_MS,
+        loadDeadlineMs: LOAD_DEADLINE_MS,
       });
       return {
         read: (id) => cache.get({ id }, [String(id)], () => select(servers, id)),
