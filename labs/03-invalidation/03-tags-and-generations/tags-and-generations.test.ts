@@ -66,9 +66,11 @@ test('a page is found again by the same question, and by no other', async () => 
   const others: [Parameters<TaggedCache['get']>[0], string[]][] = [
     [{ text: 'mug', page: '1' }, ['kitchen', 'mugs']],
     [{ text: 'mug' }, ['kitchen', 'mugs']],
+    [{ title: 'mug', page: 1 }, ['kitchen', 'mugs']],
     [{ text: 'mug","page:1', page: 1 }, ['kitchen', 'mugs']],
     [{ text: 'mug:page', page: 1 }, ['kitchen', 'mugs']],
     [{ text: 'mug', page: 1 }, ['kitchen']],
+    [{ text: 'mug', page: 1 }, ['mugs']],
     [{ text: 'mug', page: 1 }, ['kitchen,mugs']],
     [{ text: 'mug', page: 1 }, ['kitchen', 'mugs', 'sale']],
   ];
@@ -87,6 +89,22 @@ test('a page is found again by the same question, and by no other', async () => 
     tenant.load,
   );
   expect(tenant.loads, 'a cache of another name must not find the pages of this one').toBe(1);
+
+  const wire = await openWire(stack.redisUrl);
+  const far = stack.connectRedis({}, wire.url);
+  await far.ping();
+  const twenty = Array.from({ length: 20 }, (_, tag) => `tag ${tag}`);
+  await over(far).get({ page: 1 }, twenty, load);
+  let requests = 0;
+  wire.direct(async () => {
+    requests++;
+  });
+  await over(far).get({ page: 1 }, twenty, load);
+  wire.direct();
+  expect(
+    requests,
+    'a hit must be two requests to Redis, however many tags: the generations, the page',
+  ).toBeLessThanOrEqual(2);
 });
 
 test('a bump hides all pages of its tag, and costs the same for 10 as for 500', async () => {
@@ -157,7 +175,7 @@ test('no interleaving shows an old page after an acknowledged bump', async () =>
       return rows[0]?.name as string;
     });
   await explore(stack, {
-    runs: 60,
+    runs: 40,
     async prepare() {
       await forgetAll();
       await over(stack.redis).bump(['mugs']);
@@ -190,6 +208,24 @@ test('a generation that was evicted takes its pages with it for ever', async () 
     if (page === 'second') await cache.bump(['mugs']);
     else await stack.redis.del(generationKey(NAME, 'mugs'));
     if (page === 'third') await cache.bump(['mugs']);
+  }
+
+  const wire = await openWire(stack.redisUrl);
+  const far = stack.connectRedis({}, wire.url);
+  await far.ping();
+  for (const page of ['fifth', 'sixth']) {
+    shelf.page = page;
+    await stack.redis.del(generationKey(NAME, 'mugs'));
+    let requests = 0;
+    wire.direct(async () => {
+      requests++;
+      if (requests >= 2 && requests <= 4) await stack.redis.del(generationKey(NAME, 'mugs'));
+    });
+    expect(
+      await over(far).get({ page: 1 }, ['mugs'], shelf.load),
+      'a generation that is evicted between two commands of a read must not leave a name without one: two such pages are one',
+    ).toBe(page);
+    wire.direct();
   }
 });
 
@@ -308,12 +344,25 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
     name: NAME,
     ttlMs: TTL_MS,
     generationTtlMs: GENERATION_TTL_MS,
-    loadDeadlineMs: 300,
+    loadDeadlineMs: LOAD_DEADLINE_MS,
     onCacheError: (error) => {
       heard.push(error);
       throw new Error('a listener that fails');
     },
   });
+  const gate = wire.hold(/generation:second/);
+  const failure = await within(
+    cache.bump(['first', 'second']).then(
+      () => 'confirmed',
+      (error: unknown) => error,
+    ),
+    1000,
+  );
+  expect(
+    failure,
+    'a bump must reject with a BumpError as long as Redis has not confirmed each of its tags',
+  ).toBeInstanceOf(BumpError);
+  gate.release();
   await cache.get({ page: 1 }, ['mugs'], source('cached').load);
 
   wire.stall();
@@ -323,32 +372,22 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
     'a Redis that does not answer must not hold the page back: load it',
   ).toBe('loaded');
   expect(heard.length, 'onCacheError must hear that Redis has failed').toBeGreaterThan(0);
-  const hung = cache
+  const hung = over(redis, NAME, 100)
     .get({ page: 1 }, ['mugs'], () => new Promise<string>(() => {}))
     .catch((error: unknown) => error);
   expect(await within(hung, 1500), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(
     LoadTimeoutError,
   );
-  const failure = await within(
-    cache.bump(['mugs']).then(
-      () => 'confirmed',
-      (error: unknown) => error,
-    ),
-    1000,
-  );
-  expect(failure, 'a bump that Redis did not confirm must reject with a BumpError').toBeInstanceOf(BumpError);
   await wire.heal();
 
-  // Redis fails at one command of a read after the other, and is back before the load is done.
+  // Redis fails at one request of a read, and is back before the load is done.
   await redis.ping().catch(() => {});
   await forgetAll();
   for (const failing of [1, 2, 3]) {
     let seen = 0;
-    let struck = false;
+    heard.length = 0;
     wire.direct(async () => {
-      if (++seen !== failing) return;
-      struck = true;
-      await new Promise((resolve) => setTimeout(resolve, 120));
+      if (++seen === failing) await new Promise((resolve) => setTimeout(resolve, 80));
     });
     const answer = await within(
       said(
@@ -361,11 +400,29 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
       2000,
     );
     expect(answer, 'a command that fails must not fail the read').toBe('loaded');
+    // A read that is content with fewer requests was not struck.
+    if (seen < failing) break;
+    expect(heard.length, 'onCacheError must hear of each read of Redis that failed').toBeGreaterThan(0);
     const stored = (await pages()).length;
     expect(
-      struck ? stored : 0,
+      stored,
       'after a read of Redis that failed, nothing may be stored: nobody knows the generations',
     ).toBe(0);
     await forgetAll();
   }
+
+  heard.length = 0;
+  const unstored = await within(
+    said(
+      cache.get({ page: 2 }, ['lamps'], async () => {
+        wire.stall();
+        return 'loaded';
+      }),
+    ),
+    1000,
+  );
+  expect(unstored, 'a page that cannot be stored must be returned all the same').toBe('loaded');
+  await expect
+    .poll(() => heard.length, { message: 'onCacheError must hear of a page that could not be stored' })
+    .toBeGreaterThan(0);
 });

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 
-/** What a page answers, by name. The order of the names means nothing; 1 and '1' are two questions. */
+/** What a page answers, by name. The order of the names means nothing; 1 and '1' are two questions. Numbers are finite. */
 export type Question = Readonly<Record<string, string | number | boolean>>;
 
 /** Where the generation of a tag lives. The braces keep the generations of a cache in one cluster slot. */
@@ -48,7 +48,8 @@ export interface TaggedCache {
    *
    * A tag without a generation (never used, expired, evicted) gets one that no page has ever carried; processes that
    * meet there agree on one. Calls of one page that meet in this object share a load, and no object: each gets what JSON
-   * makes of the page. A stored text that JSON cannot parse is no page, and is replaced.
+   * makes of the page. A stored text that JSON cannot parse is no page, and is replaced. A hit is two requests to Redis,
+   * however many tags there are: one for the generations, one for the page.
    *
    * Redis fails: loads, and stores nothing. A page that cannot be stored is returned all the same.
    * @param tags what the page depends on; one at least

@@ -8,6 +8,8 @@ const PAGES = 500;
 const SIZES = [1000, 10_000, 100_000, 1_000_000] as const;
 const QUICK_SIZES = [1000, 10_000] as const;
 const CHUNK = 50_000;
+/** As often a tag is bumped, and its pages are read again, in the measurement of what stays behind. */
+const BUMPS = 9;
 const TAG = 'mugs';
 
 const FILL = `for i = ARGV[1], ARGV[2] do redis.call('SET', ARGV[3] .. i, 'x', 'PX', 600000) end`;
@@ -44,8 +46,9 @@ export default defineMeasure({
       }
       const stall = quick ? undefined : await stallByKeys(redis, other);
       const reads = await readCosts(redis, quick ? 200 : 5000);
+      const orphans = await orphanMemory(redis, quick ? 100 : PAGES);
       return {
-        claims: claims(sizes, stall, reads),
+        claims: claims(sizes, stall, { ...reads, orphans }),
         plots: plots(sizes),
         servers: [await redisVersion(redis)],
       };
@@ -116,15 +119,16 @@ async function stallByKeys(redis: Redis, other: Redis): Promise<{ ms: number; qu
   return { ms: worst, quietMs: median(quiet) };
 }
 
+const RESULT = {
+  items: Array.from({ length: 20 }, (_, id) => ({ id, name: `product ${id}`, price: '12.90' })),
+};
+const load = async () => RESULT;
+
 /** A hit of the lab (generations, then page) against one GET. */
-async function readCosts(redis: Redis, rounds: number): Promise<{ hit: number; orphanBytes: number }> {
+async function readCosts(redis: Redis, rounds: number): Promise<{ hit: number; generationBytes: number }> {
   const cache = tagged(redis);
-  const page = {
-    items: Array.from({ length: 20 }, (_, id) => ({ id, name: `product ${id}`, price: '12.90' })),
-  };
-  const load = async () => page;
   await cache.get({ page: 1 }, [TAG], load);
-  await redis.set('plain', JSON.stringify(page), 'PX', 600_000);
+  await redis.set('plain', JSON.stringify(RESULT), 'PX', 600_000);
   const hits: number[] = [];
   const gets: number[] = [];
   for (let i = 0; i < rounds; i++) {
@@ -138,14 +142,32 @@ async function readCosts(redis: Redis, rounds: number): Promise<{ hit: number; o
   const generation = generationKey('search', TAG);
   return {
     hit: median(hits) / median(gets),
-    orphanBytes: Number(await redis.memory('USAGE', generation)),
+    generationBytes: Number(await redis.memory('USAGE', generation)),
   };
+}
+
+/** Memory of the server after all pages of a tag were bumped and read again and again, against the pages alone. */
+async function orphanMemory(redis: Redis, count: number): Promise<number> {
+  const cache = tagged(redis);
+  const used = async () => Number(/used_memory:(\d+)/.exec(await redis.info('memory'))?.[1]);
+  const read = () =>
+    Promise.all(Array.from({ length: count }, (_, page) => cache.get({ page }, ['lamps'], load)));
+  await read();
+  await cache.bump(['lamps']);
+  const before = await used();
+  await read();
+  const once = (await used()) - before;
+  for (let bump = 1; bump < BUMPS; bump++) {
+    await cache.bump(['lamps']);
+    await read();
+  }
+  return 1 + ((await used()) - before) / once;
 }
 
 function claims(
   sizes: readonly AtSize[],
   stall: { ms: number; quietMs: number } | undefined,
-  reads: { hit: number; orphanBytes: number },
+  reads: { hit: number; generationBytes: number; orphans: number },
 ): Claim[] {
   const first = sizes[0];
   const largest = sizes.at(-1);
@@ -184,8 +206,16 @@ function claims(
     {
       name: 'generation-bytes',
       says: 'memory of a generation, by MEMORY USAGE',
-      value: reads.orphanBytes,
+      value: reads.generationBytes,
       unit: 'bytes',
+    },
+    {
+      name: 'orphan-memory',
+      says: `memory of a tag’s pages after ${BUMPS} bumps within their ttlMs, each read again: against the pages alone`,
+      value: reads.orphans,
+      unit: '×',
+      atLeast: 5,
+      atMost: 15,
     },
     ...(stall
       ? [
