@@ -146,12 +146,13 @@ export function createLeaseCache({
 
   // #region hold
   /** What the holder of the lease does. */
-  async function loadAndFill(key: string, load: Load, token: string, times: Times, endsAt: number) {
+  async function loadAndFill(key: string, load: Load, token: string, times: Times) {
     const finish = (...entry: (string | number)[]) =>
       redis.eval(FILL, 2, valueKey(key), leaseKey(key), token, ...entry).catch((error) => tell(error, key));
     let text: string;
     try {
-      text = await loadText(key, load, endsAt - performance.now());
+      // The whole of leaseMs, however late the lease was granted: a fill that comes too late is refused.
+      text = await loadText(key, load, times.leaseMs);
     } catch (error) {
       await finish();
       throw error;
@@ -169,8 +170,6 @@ export function createLeaseCache({
       const token = randomUUID();
       const giveUpAt = performance.now() + waitMs;
       for (let attempt = 0; ; attempt++) {
-        // From before the lease is granted: the load ends sooner than the lease.
-        const endsAt = performance.now() + leaseMs;
         let answer: Answer;
         try {
           answer = await ask(key, token, leaseMs);
@@ -179,7 +178,7 @@ export function createLeaseCache({
           break;
         }
         if (answer[0] === 'value') return JSON.parse(answer[1]);
-        if (answer[0] === 'granted') return JSON.parse(await loadAndFill(key, load, token, times, endsAt));
+        if (answer[0] === 'granted') return JSON.parse(await loadAndFill(key, load, token, times));
         const leftMs = giveUpAt - performance.now();
         if (leftMs <= 0) break;
         await sleep(Math.min(pauseMs(attempt, random), leftMs));
