@@ -172,23 +172,24 @@ export function createEarlyCache({
   const refreshes = new Map<string, Promise<void>>();
 
   // #region load
-  function loadOnce(key: string, load: (signal: AbortSignal) => Promise<unknown>): Promise<Loaded> {
-    return once(loads, key, async () => {
-      const abort = new AbortController();
-      const startedAt = now();
-      // An async function: what `load` throws at once is a rejection too.
-      const loading = (async () => load(abort.signal))();
-      const value = await withDeadline(loading, loadDeadlineMs, () => {
-        const error = new LoadTimeoutError(key, loadDeadlineMs);
-        abort.abort(error);
-        return error;
-      });
-      // A clock that is set back while we load must not turn the draw round.
-      const deltaMs = Math.max(0, now() - startedAt);
-      // A value is as old as the question: a write that comes while the source is answering may not be in it.
-      const expiresAt = startedAt + ttlMs;
-      return { text: encode({ value, deltaMs, expiresAt }), expiresAt };
+  const loadOnce = (key: string, load: (signal: AbortSignal) => Promise<unknown>): Promise<Loaded> =>
+    once(loads, key, () => loadNow(key, load));
+
+  async function loadNow(key: string, load: (signal: AbortSignal) => Promise<unknown>): Promise<Loaded> {
+    const abort = new AbortController();
+    const startedAt = now();
+    // An async function: what `load` throws at once is a rejection too.
+    const loading = (async () => load(abort.signal))();
+    const value = await withDeadline(loading, loadDeadlineMs, () => {
+      const error = new LoadTimeoutError(key, loadDeadlineMs);
+      abort.abort(error);
+      return error;
     });
+    // A clock that is set back while we load must not turn the draw round.
+    const deltaMs = Math.max(0, now() - startedAt);
+    // A value is as old as the question: a write that comes while the source is answering may not be in it.
+    const expiresAt = startedAt + ttlMs;
+    return { text: encode({ value, deltaMs, expiresAt }), expiresAt };
   }
 
   /** PX takes whole milliseconds above 0. */
@@ -218,7 +219,8 @@ export function createEarlyCache({
         if (!(await redis.set(lockKey(key), token, 'PX', lockMs, 'NX'))) return;
         // Since it was read, another process may have refreshed the entry and released the lock.
         if ((await redis.get(entryKey(key))) !== seen) return void (await finish());
-        const loaded = await loadOnce(key, load);
+        // Not shared with a miss, which stores without the lock: a writer may cancel this load.
+        const loaded = await loadNow(key, load);
         await finish(loaded.text, pxOf(loaded));
       } catch (error) {
         // The lock stays: near the expiry nearly every hit draws, and the source has just failed.
