@@ -139,18 +139,19 @@ export function createSwr<V>({
   // #endregion
 
   // #region load
-  const loadOnce = (key: string) =>
-    once(loads, key, async () => {
-      const abort = new AbortController();
-      // A value is as old as the question: a write that comes while the source is answering may not be in it.
-      const loadedAt = now();
-      const value = await withDeadline(load(key, abort.signal), loadDeadlineMs, () => {
-        const error = new LoadTimeoutError(key, loadDeadlineMs);
-        abort.abort(error);
-        return error;
-      });
-      return { bytes: value === undefined ? undefined : encode({ value, loadedAt }), loadedAt };
+  const loadOnce = (key: string) => once(loads, key, () => loadNow(key));
+
+  async function loadNow(key: string): Promise<Loaded> {
+    const abort = new AbortController();
+    // A value is as old as the question: a write that comes while the source is answering may not be in it.
+    const loadedAt = now();
+    const value = await withDeadline(load(key, abort.signal), loadDeadlineMs, () => {
+      const error = new LoadTimeoutError(key, loadDeadlineMs);
+      abort.abort(error);
+      return error;
     });
+    return { bytes: value === undefined ? undefined : encode({ value, loadedAt }), loadedAt };
+  }
 
   /** What to do with the entry after a load: a command and its arguments behind the key. */
   function change({ bytes, loadedAt }: Loaded): [command: string, ...args: (string | Buffer | number)[]] {
@@ -179,7 +180,8 @@ export function createSwr<V>({
         // Since we read it, another process may have taken the lock, refreshed the entry and released the lock.
         const entry = await read(key);
         if (entry && isFresh(entry)) await finish();
-        else await finish(...change(await loadOnce(key)));
+        // Not shared with a miss, which stores without the lock: a writer may cancel this load.
+        else await finish(...change(await loadNow(key)));
       } catch (error) {
         // The lock stays: until it expires, nobody asks a source again that has just failed.
         try {
