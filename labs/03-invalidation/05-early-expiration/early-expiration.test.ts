@@ -67,9 +67,7 @@ test('the probability of a refresh is e to the power of -gap / (delta · beta)',
     if (shouldRefresh({ now: T0, expiresAt: T0 + 20 * 100, deltaMs: 100, beta: 1, random })) early++;
   }
   expect(early, '20 · Δ before the expiry a refresh has a probability of 2 in 10^9').toBe(0);
-});
 
-test('a random() of 0 and a delta of 0 harm nothing', () => {
   const edge = { now: T0, beta: 1, random: () => 0 };
   expect(
     shouldRefresh({ ...edge, expiresAt: T0 + 1_000_000, deltaMs: 100 }),
@@ -101,7 +99,13 @@ test('a value that loads fast is left alone until shortly before its end', async
   const clock = fakeClock(T0);
   const source = productSource(clock, 20);
   const ttlMs = 600_000;
-  const cache = open({ now: clock.now, ttlMs, random: seeded(3) });
+  const random = seeded(3);
+  let drawn = 0;
+  const counted = () => {
+    drawn++;
+    return random();
+  };
+  const cache = open({ now: clock.now, ttlMs, random: counted });
   await cache.get(KEY, source.load);
   expect(
     decode(await stack.redis.get(entryKey(KEY)))?.expiresAt,
@@ -116,6 +120,7 @@ test('a value that loads fast is left alone until shortly before its end', async
       `${100 * share} % of the TTL have gone, and the load takes 20 ms: it is far too early for a refresh, however old the value`,
     ).toBe(1);
   }
+  expect(drawn, '400 hits, none of them during a refresh: each draws once').toBe(400);
   clock.advance(T0 + ttlMs - 20 - clock.now());
   await Promise.all(Array.from({ length: 100 }, () => cache.get(KEY, source.load)));
   await cache.settled();
@@ -124,6 +129,12 @@ test('a value that loads fast is left alone until shortly before its end', async
     'Δ before the expiry each of 100 hits refreshes with 37 %: one of them must',
   ).toBeGreaterThan(1);
   expect(source.loads, 'many of 100 hits drew at the same time: one load is enough').toBe(2);
+
+  // The entry has more than 500 s left, and Δ · β · ln 2 is 693 s.
+  const eager = open({ now: clock.now, ttlMs, beta: 50_000 });
+  await eager.get(KEY, source.load);
+  await eager.settled();
+  expect(source.loads, 'β = 50,000 and rand() = 0.5: hand the `beta` of the options to the draw').toBe(3);
 });
 
 test('a refresh keeps nobody waiting, and there is one', async () => {
@@ -154,14 +165,44 @@ test('a refresh keeps nobody waiting, and there is one', async () => {
   expect(refreshed.name, 'the refresh has ended: serve what it has loaded').toBe('Steel mug');
   await cache.settled();
   expect(source.loads, 'what was refreshed has its whole TTL before it').toBe(2);
+
+  const ends = new Map<string, () => void>();
+  const draw = async (key: string) => {
+    await stack.redis.set(entryKey(key), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
+    await soon(cache.get(key, () => new Promise((resolve) => ends.set(key, () => resolve({ name: 'new' })))));
+    await until(() => ends.has(key));
+  };
+  await draw('product:2');
+  let second = 'running';
+  const seen = cache.settled().then(() => second);
+  await draw('product:3');
+  ends.get('product:2')?.();
+  await until(async () => (await stack.redis.exists(lockKey('product:2'))) === 0);
+  await stack.redis.ping();
+  await new Promise((resolve) => setImmediate(resolve));
+  second = 'over';
+  ends.get('product:3')?.();
+  expect(
+    await soon(seen),
+    'another refresh began before the first had ended: settled waits until none is going on',
+  ).toBe('over');
 });
 
 test('what the load took is stored with the value', async () => {
   const clock = fakeClock(T0);
   const slow = productSource(clock, TOOK_MS + 0.25);
+  const slower = productSource(clock, 5_000.25);
   const fast = productSource(clock, 100);
-  const here = open({ now: clock.now });
+  const wire = await openWire(stack.redisUrl);
+  const redis = stack.connectRedis({}, wire.url);
+  const here = open({ now: clock.now, redis });
+  let withoutExpiry = 0;
+  wire.direct(async () => {
+    if ((await stack.redis.pttl(entryKey(KEY))) === -1) withoutExpiry++;
+  });
   await here.get(KEY, slow.load);
+  await redis.ping();
+  wire.direct();
   const entry = decode(await stack.redis.get(entryKey(KEY)));
   expect(entry, 'nothing is stored: PX takes whole milliseconds, and the clock has fractions').toBeDefined();
   expect(
@@ -178,22 +219,45 @@ test('what the load took is stored with the value', async () => {
     55_000,
   );
 
+  expect(
+    withoutExpiry,
+    'a process that is killed between two commands leaves the entry for ever: value and PX are one command',
+  ).toBe(0);
+
   // Another process, so far as this one knows: all it has loaded is something else, and that was fast.
   const there = open({ now: clock.now, redis: stack.connectRedis() });
   await there.get('product:2', fast.load);
   clock.advance(T0 + TTL_MS - GAP_MS - clock.now());
-  await there.get(KEY, slow.load);
+  await there.get(KEY, slower.load);
   await there.settled();
   expect(
-    slow.loads,
+    slower.loads,
     'this process has never loaded this key: draw with the deltaMs of the entry, 4 s, not with that of an own load',
-  ).toBe(2);
-  // That refresh took 4 s; product:2 is 2 s from its end.
+  ).toBe(1);
+  const refreshed = decode(await stack.redis.get(entryKey(KEY)));
+  expect(
+    Math.abs((refreshed?.deltaMs ?? 0) - 5_000),
+    'a refresh stores what its own load took, not what an earlier one did: the next hits draw with it',
+  ).toBeLessThanOrEqual(1);
+  expect(
+    (refreshed?.expiresAt ?? 0) - (T0 + TTL_MS - GAP_MS),
+    'a refresh stores its value for ttlMs from the beginning of its load',
+  ).toBe(TTL_MS);
+  const leftNow = await stack.redis.pttl(entryKey(KEY));
+  expect(
+    leftNow,
+    'the PX of a refresh is what is left until the new expiresAt, not more',
+  ).toBeLessThanOrEqual(TTL_MS - 5_000);
+  expect(
+    leftNow,
+    'the PX of a refresh is what is left until the new expiresAt: without it the entry stays for ever',
+  ).toBeGreaterThan(50_000);
+  // That refresh took 5 s; product:2 is 1 s from its end.
   await there.get('product:2', fast.load);
   await there.settled();
   expect(
     fast.loads,
-    'the last load of this process took 4 s, that of this entry 0.1 s: draw with the deltaMs of the entry',
+    'the last load of this process took 5 s, that of this entry 0.1 s: draw with the deltaMs of the entry',
   ).toBe(1);
 
   const setBack = productSource(clock, -500);
@@ -221,11 +285,12 @@ test('a miss waits for one load, and so does an expired entry', async () => {
   expect(new Set(readers).size, 'they share the load, but no object').toBe(20);
 
   const text = await stack.redis.get(entryKey(KEY));
-  clock.advance(TTL_MS);
+  // To its expiresAt, to the millisecond.
+  clock.advance(T0 + TTL_MS - clock.now());
   await stack.redis.set(entryKey(KEY), text ?? '', 'PX', TTL_MS);
   expect(
     (await cache.get(KEY, load)).name,
-    'the SET waited in a queue and came late, with a full PX: by its own expiresAt the entry has expired',
+    'the SET waited in a queue and came late, with a full PX: an entry has expired when its own expiresAt has come',
   ).toBe('second');
   await cache.settled();
 
@@ -240,11 +305,15 @@ test('a miss waits for one load, and so does an expired entry', async () => {
     'store the loaded value over what is no entry, or each read loads',
   ).toEqual({ name: 'third' });
   const both = await Promise.all(
-    ['product:2', 'product:3'].map((key) => cache.get(key, async () => ({ name: key }))),
+    ['product:2', 'product:3'].map((key) => cache.get(key, async () => ({ name: key, at: new Date(0) }))),
   );
-  expect(both, 'two keys missed at once: each has a load of its own').toEqual([
-    { name: 'product:2' },
-    { name: 'product:3' },
+  const at = new Date(0).toJSON();
+  expect(
+    both,
+    'two keys missed at once: each has a load of its own, and each caller what JSON makes of the value',
+  ).toEqual([
+    { name: 'product:2', at },
+    { name: 'product:3', at },
   ]);
 
   let asked = 0;
@@ -319,25 +388,52 @@ test('one process refreshes, and not what another has just refreshed', async () 
     'refreshed by the peer',
   );
 
-  await stack.redis.set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
   const redisWire = await openWire(stack.redisUrl);
   const late = open({ now: clock.now, redis: stack.connectRedis({}, redisWire.url) });
-  const lock = redisWire.hold(/early:lock:/);
-  await soon(late.get(KEY, source.load));
-  await soon(lock.arrived);
-  const before = source.loads;
-  await here.get(KEY, source.load);
-  await here.settled();
-  lock.release();
-  await soon(late.settled());
-  expect(
-    source.loads - before,
-    'its hit drew too, but it got the lock when another had refreshed the entry: look again before you load',
-  ).toBe(1);
-  expect(
-    await stack.redis.exists(lockKey(KEY)),
-    'nothing was left to do: release the lock, or the next refresh waits for it',
-  ).toBe(0);
+  const changes = {
+    'another had refreshed the entry': async () => {
+      await here.get(KEY, source.load);
+      await here.settled();
+    },
+    'a writer had deleted the entry': () => stack.redis.del(entryKey(KEY)),
+    'another had refreshed the entry, and the lock passes to a third': async () => {
+      await here.get(KEY, source.load);
+      await here.settled();
+      redisWire.direct(async () => {
+        const stolen = await stack.redis.set(lockKey(KEY), 'the token of a third', 'PX', TTL_MS, 'XX');
+        if (stolen) holder = 'the token of a third';
+      });
+    },
+  };
+  let holder: string | null = null;
+  for (const [what, change] of Object.entries(changes)) {
+    await stack.redis.set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
+    // A command for the lock, not one that reads it together with the entry.
+    const lock = redisWire.hold(/^(?!mget).*early:lock:/is);
+    expect(
+      await soon(late.get(KEY, source.load)),
+      'the command for the lock is held on its way to Redis: the hit must not wait for it',
+    ).toEqual({ name: 'old' });
+    await soon(lock.arrived);
+    await change();
+    const before = source.loads;
+    const text = await stack.redis.get(entryKey(KEY));
+    lock.release();
+    await soon(late.settled());
+    redisWire.direct();
+    expect(
+      source.loads - before,
+      `its hit drew too, but when it got the lock ${what}: look again before you load`,
+    ).toBe(0);
+    expect(
+      await stack.redis.get(entryKey(KEY)),
+      `when it got the lock ${what}: leave the entry as it is`,
+    ).toBe(text);
+    expect(
+      await stack.redis.get(lockKey(KEY)),
+      `when it got the lock ${what}: nothing is left to do, so release the lock, if it is still your own`,
+    ).toBe(holder);
+  }
 });
 
 test('the lock is freed by its owner or by its expiry', async () => {
@@ -347,16 +443,17 @@ test('the lock is freed by its owner or by its expiry', async () => {
   const load = () => new Promise<Product>((resolve) => queue.push((name) => resolve({ name })));
   const loadDeadlineMs = 60_000;
   const cache = open({ now: clock.now, redis: stack.connectRedis({}, wire.url), loadDeadlineMs });
+  const other = open({ now: clock.now, loadDeadlineMs: 20_000 });
   let loads = 0;
   /** A hit draws, and its load begins. */
-  const draw = async () => {
+  const draw = async (by = cache) => {
     loads++;
     await stack.redis
       .multi()
       .set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS)
       .del(lockKey(KEY))
       .exec();
-    await soon(cache.get(KEY, load));
+    await soon(by.get(KEY, load));
     await until(() => queue.length === loads);
     expect(queue.length, 'the lock is free, and the hit draws: there must be a refresh').toBe(loads);
   };
@@ -364,16 +461,32 @@ test('the lock is freed by its owner or by its expiry', async () => {
   wire.direct(async () => {
     if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
   });
-  await draw();
-  const ttl = await stack.redis.pttl(lockKey(KEY));
+  const ttls: number[] = [];
+  const tokens: (string | null)[] = [];
+  for (const [by, deadlineMs] of [
+    [other, 20_000],
+    [cache, loadDeadlineMs],
+  ] as const) {
+    await draw(by);
+    ttls.push((await stack.redis.pttl(lockKey(KEY))) / deadlineMs);
+    tokens.push(await stack.redis.get(lockKey(KEY)));
+  }
+  // What the other object loads is of no use: it has lost its lock.
+  queue[0]?.('of the other object');
+  await soon(other.settled());
+  // A tenth of the deadline for a slow machine.
   expect(
-    ttl,
-    'if this process is killed now, nobody refreshes any more: the lock must expire by itself, after more than loadDeadlineMs',
-  ).toBeGreaterThan(loadDeadlineMs);
+    Math.min(...ttls),
+    'if this process is killed now, nobody refreshes any more: the lock must expire by itself, 1.5 × loadDeadlineMs after it was taken, or later',
+  ).toBeGreaterThan(1.4);
   expect(
-    ttl,
+    Math.max(...ttls),
     'the crash of its owner must not stop the refreshes for long: 3 × loadDeadlineMs at most',
-  ).toBeLessThanOrEqual(3 * loadDeadlineMs);
+  ).toBeLessThanOrEqual(3);
+  expect(
+    tokens[0],
+    'two refreshes of one process may run at the same time when one has lost its lock: each needs a token of its own',
+  ).not.toBe(tokens[1]);
   expect(
     withoutExpiry,
     'a process that is killed between two commands leaves its lock for ever: take it and give it its expiry in one step',
@@ -426,8 +539,17 @@ test('the lock is freed by its owner or by its expiry', async () => {
       await draw();
     } while (sent >= nth);
   }
-  queue.at(-1)?.('last');
+  // The load of a refresh is going on.
+  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  expect(
+    await soon(cache.get(KEY, async () => ({ name: 'as it was written' }))),
+    'a writer has deleted entry and lock: a miss must not join the load of the refresh, which may be older than the write',
+  ).toEqual({ name: 'as it was written' });
+  queue.at(-1)?.('older than the write');
   await soon(cache.settled());
+  expect((await inRedis()).name, 'a writer has deleted entry and lock: the refresh stores nothing').toBe(
+    'as it was written',
+  );
 });
 
 test('a refresh that fails or hangs leaves the value as it is', async () => {
@@ -436,9 +558,11 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
   const signals: AbortSignal[] = [];
   let loads = 0;
   let answer: () => Promise<Product> = () => Promise.resolve({ name: MUG });
-  const load = (signal: AbortSignal) => {
+  const load = async (signal: AbortSignal) => {
     loads++;
     signals.push(signal);
+    // A lock that is there is not to expire while this test looks on.
+    await stack.redis.pexpire(lockKey(KEY), TTL_MS);
     return answer();
   };
   const cache = open({
@@ -535,8 +659,14 @@ test('without Redis, get loads and stores nothing', async () => {
   const load = async () => {
     loads++;
     await meanwhile();
-    return source.load();
+    return { ...(await source.load()), at: new Date(0) };
   };
+  const signals: AbortSignal[] = [];
+  const hang = (signal: AbortSignal) => {
+    signals.push(signal);
+    return new Promise<Product>(() => {});
+  };
+  const impatient = open({ now: clock.now, redis, loadDeadlineMs: 40 });
   await redis.ping();
   /** Redis answers again, and has done all that was asked of it meanwhile. */
   const healed = async () => {
@@ -551,18 +681,37 @@ test('without Redis, get loads and stores nothing', async () => {
     await fail();
     // Both readers have given up on Redis by the time that the first load ends.
     meanwhile = () => new Promise((resolve) => setTimeout(resolve, 30));
+    const hung = soon(impatient.get(KEY, hang).catch((error: unknown) => error));
     const reads = await soon(
       Promise.all([cache.get(KEY, load), cache.get(KEY, load)]).catch((error: Error) => error.message),
     );
-    expect(reads, `Redis ${what}: load`).toMatchObject([{ name: MUG }, { name: MUG }]);
+    const loaded = { name: MUG, at: new Date(0).toJSON() };
+    expect(reads, `Redis ${what}: load, and give each reader what JSON makes of the value`).toEqual([
+      loaded,
+      loaded,
+    ]);
     expect(loads - before, `Redis ${what}: now of all times, readers must share a load`).toBe(1);
     expect(new Set<unknown>(reads).size, `Redis ${what}: readers share the load, but no object`).toBe(2);
+    const late = await hung;
+    expect(late, `Redis ${what}, and the load hangs: stop waiting after loadDeadlineMs`).toBeInstanceOf(
+      LoadTimeoutError,
+    );
+    expect(signals.at(-1)?.aborted, `Redis ${what}: abort the signal of a load that hangs`).toBe(true);
     await healed();
     expect(
       await stack.redis.exists(entryKey(KEY)),
       `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
     ).toBe(0);
   }
+
+  wire.stall();
+  meanwhile = healed;
+  await soon(cache.get(KEY, load));
+  await redis.ping();
+  expect(
+    await stack.redis.exists(entryKey(KEY)),
+    'Redis was back by the end of the load, but who could not read the entry does not know what is there: store nothing',
+  ).toBe(0);
 
   // Redis falls silent while two loads run: that of a refresh and that of a miss.
   await stack.redis.set(entryKey(KEY), entryThatDraws(clock, MUG), 'PX', TTL_MS);
@@ -629,8 +778,8 @@ function unhandledRejections() {
 }
 
 /** Waits for something that no promise stands for; the test goes on without it after a second. */
-async function until(condition: () => boolean) {
-  for (const end = Date.now() + 1000; !condition() && Date.now() < end; )
+async function until(condition: () => boolean | Promise<boolean>) {
+  for (const end = Date.now() + 1000; !(await condition()) && Date.now() < end; )
     await new Promise((resolve) => setTimeout(resolve, 1));
 }
 

@@ -98,7 +98,7 @@ export interface EarlyCacheOptions {
   readonly random?: () => number;
   /** Milliseconds, with fractions or without; the same in all processes up to the skew of their clocks. */
   readonly now?: () => number;
-  /** Told why a refresh has failed, whether Redis or the load did. What it throws is ignored. */
+  /** Told why a refresh has failed, whether Redis or the load did. What it throws is ignored; it returns no promise. */
   readonly onRefreshError?: (error: unknown, key: string) => void;
 }
 
@@ -112,18 +112,20 @@ export interface EarlyCache {
    * - Redis fails or does not answer: as if there was no entry, but nothing is stored, not even when Redis is back by
    *   the end of the load.
    *
-   * An entry: deltaMs is the time from the beginning of the load to its end, by `now`, never below 0; expiresAt is
-   * ttlMs after the beginning; its PX is what is left until then, in whole milliseconds. Value and PX are one command.
+   * An entry, of a miss or of a refresh: deltaMs is the time from the beginning of its load to the end, by `now`,
+   * never below 0; expiresAt is ttlMs after the beginning; its PX is what is left until then, in whole milliseconds.
+   * Value and PX are one command.
    *
    * A refresh: one of a key at a time, over all processes. Whoever refreshes holds {@link lockKey}: a token by
-   * `randomUUID`, with an expiry from the command that takes it on, longer than loadDeadlineMs and at most three
-   * times that. Who does not get it does nothing. Who gets it and finds that the entry is no longer the one whose
-   * hit drew releases it and does not load. Value and release are one step, taken only if the lock is still this
-   * refresh's own: who has lost it, to another or to nobody, stores nothing and releases nothing, even when it is
-   * lost just before the last command. So a writer that deletes entry and lock together cancels a refresh.
+   * `randomUUID`, one for each refresh, with an expiry from the command that takes it on: 1.5 to 3 times
+   * loadDeadlineMs. Who does not get it does nothing. Who gets it and finds that the entry is no longer the one whose
+   * hit drew, be it replaced or deleted, releases it and does not load. Value and release are one step, taken only if
+   * the lock is still this refresh's own: who has lost it, to another or to nobody, stores nothing and releases
+   * nothing, even when it is lost just before the last command. A refresh has a load of its own, which no miss joins.
+   * So a writer that deletes entry and lock together cancels a refresh.
    * A refresh that fails leaves entry and lock as they are: until the lock expires there is no other.
    *
-   * Calls of one key that meet in this object share a load, with the `load` of the one who began it, and no object:
+   * Calls of one key that wait in this object share a load, with the `load` of the one who began it, and no object:
    * each gets what JSON makes of the value.
    * @param load asks the source; what JSON can hold, null when there is no such thing. `signal` is aborted after
    *   loadDeadlineMs, in a refresh too
@@ -131,7 +133,10 @@ export interface EarlyCache {
    *   {@link LoadTimeoutError}; all forgotten with the load
    */
   get<V>(key: string, load: (signal: AbortSignal) => Promise<V>): Promise<V>;
-  /** Resolves when no refresh of this object is going on: await it before its client is closed. Never rejects. */
+  /**
+   * Resolves when no refresh of this object is going on, those included that begin while it waits: await it before
+   * its client is closed. Never rejects.
+   */
   settled(): Promise<void>;
 }
 
