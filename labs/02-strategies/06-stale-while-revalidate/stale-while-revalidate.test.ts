@@ -391,8 +391,19 @@ test('the lock is freed by its owner or by its expiry', async () => {
       await read();
     } while (sent >= nth);
   }
-  queue.at(-1)?.('last');
+  // The load of a refresh is running.
+  const refresh = queue.length - 1;
+  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  const { reader: missed } = await read();
+  if (queue.length - 1 > refresh) queue.at(-1)?.('read after the write');
+  await missed;
+  queue[refresh]?.('read before the write');
   await soon(swr.settled());
+  await soon(missed);
+  expect(
+    (await inRedis()).name,
+    'a writer has cancelled the refresh, then this process missed: a miss must not join the load of the refresh and store it without the lock',
+  ).toBe('read after the write');
 });
 
 test('a deleted row stops being served', async () => {

@@ -70,11 +70,12 @@ export interface Swr<V> {
    *   itself it expires no sooner than loadDeadlineMs + 3 × cacheDeadlineMs, the longest that a refresh can take, and
    *   no later than twice that. It is never without an expiry, not even between two commands.
    *   Who has lost the lock, to another or to nobody, stores nothing and releases nothing, even when it is lost just
-   *   before the last command. So a writer that deletes entry and lock together cancels a refresh.
+   *   before the last command. A refresh has a load of its own, which no miss joins. So a writer that deletes entry
+   *   and lock together cancels a refresh.
    *   When the load gives undefined, the entry is deleted. When the load fails or is late, the entry stays as it is,
    *   with the time it has left, and the lock stays too: there is no other refresh before it has expired.
    * - Missing, hard-expired, or bytes that {@link decode} refuses: waits for a load, which all callers of this object
-   *   share, and stores its value over them; undefined is not stored. A value that cannot be stored is returned too.
+   *   that wait share, and stores its value over them; undefined is not stored. A value that cannot be stored is returned too.
    * - Redis fails, or does not answer in time: as if missing, and nothing is stored, not even when Redis is back by
    *   the end of the load.
    *
