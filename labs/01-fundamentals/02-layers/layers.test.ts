@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { useStack } from '#kit/stack';
+import { soon } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import {
   createLookup,
@@ -421,12 +422,4 @@ function spied(layer: Layer) {
     },
   };
   return spy;
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>, ms = 700): Promise<T | 'still waiting'> {
-  return Promise.race([
-    promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
-  ]);
 }

@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/interleave';
 import { ownRedis } from '#kit/server';
 import { useStack } from '#kit/stack';
+import { outcome } from '#kit/waiting';
 import { openWire, type Wire } from '#kit/wire';
 import {
   ABSENT_TTL_MS,
@@ -162,7 +163,7 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
   await products.update(1, changes('new'));
   await products.find(1);
   const gate = wire.hold(/^UPDATE /i);
-  const updating = soon(products.update(1, changes('lost')));
+  const updating = outcome(products.update(1, changes('lost')));
   await gate.arrived;
   wire.delay(5000);
   gate.release();
@@ -241,15 +242,15 @@ test('a Redis that is refused, slow, stalled or black-holed delays a read and a 
       const id = index + 1;
       const other = (id % 4) + 1;
       expect(
-        await soon(products.update(id, changes(fault))),
+        await outcome(products.update(id, changes(fault))),
         `Redis is ${fault} and MySQL has committed: the update must say so, soon`,
       ).toBe(true);
       expect(
-        await soon(products.find(id)),
+        await outcome(products.find(id)),
         `Redis is ${fault}: the read must come from MySQL, soon, whatever the kind of failure`,
       ).toMatchObject({ id, name: fault });
       expect(
-        await soon(products.find(other)),
+        await outcome(products.find(other)),
         `Redis is ${fault}: that holds for what nobody has updated too`,
       ).toMatchObject({ id: other });
       expect(
@@ -264,17 +265,17 @@ test('a read fails when MySQL does, and not for a wrong entry or a lost SET', as
   const products = openProducts();
   await stack.redis.lpush(KEY, 'a list, which GET refuses');
   await stack.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
-  expect(await soon(products.find(1)), 'Redis answered WRONGTYPE: MySQL has the product').toMatchObject({
+  expect(await outcome(products.find(1)), 'Redis answered WRONGTYPE: MySQL has the product').toMatchObject({
     id: 1,
   });
-  expect(await soon(products.find(2)), 'the bytes are no entry: MySQL has the product').toMatchObject({
+  expect(await outcome(products.find(2)), 'the bytes are no entry: MySQL has the product').toMatchObject({
     id: 2,
   });
 
   const { wire, products: cut } = await behindWire(300);
   const gate = wire.hold(/product:3/i);
   const fill = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
-  const reading = soon(cut.find(3));
+  const reading = outcome(cut.find(3));
   await gate.arrived;
   gate.release();
   await Promise.race([fill.arrived, reading]);
@@ -288,7 +289,7 @@ test('a read fails when MySQL does, and not for a wrong entry or a lost SET', as
   await mysqlWire.refuse();
   const blind = openProducts(stack.redis, stack.connectDb({}, mysqlWire.url));
   expect(
-    await soon(blind.find(2)),
+    await outcome(blind.find(2)),
     'MySQL could not be asked: the read must reject, because null says that there is no such product',
   ).toEqual(expect.stringMatching(/^rejected/));
   expect(
@@ -312,11 +313,11 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   const refused = openProducts(replica, stack.db, () => {
     failures++;
   });
-  expect(await soon(refused.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
+  expect(await outcome(refused.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
     true,
   );
   expect(
-    await soon(refused.find(1)),
+    await outcome(refused.find(1)),
     'Redis answered the DEL with an error, so the old entry is still there: until a DEL is confirmed, this process knows better than to read it',
   ).toMatchObject({ name: 'new' });
   await expect
@@ -332,9 +333,9 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   // Of two DELs the first is confirmed, late, and the second is lost.
   const { wire, redis, products } = await behindWire(400);
   const [first, second] = [wire.hold(/product:1\b/), wire.hold(/product:1\b/)];
-  const one = soon(products.update(1, changes('one')));
+  const one = outcome(products.update(1, changes('one')));
   await Promise.race([first.arrived, one]);
-  const two = soon(products.update(1, changes('two')));
+  const two = outcome(products.update(1, changes('two')));
   // It may be sent after the first one's answer only.
   await Promise.race([second.arrived, two, turn(100)]);
   first.release();
@@ -347,7 +348,7 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   expect(await two, 'MySQL has committed: no failure after that').toBe(true);
   await connected(redis);
   expect(
-    await soon(products.find(1)),
+    await outcome(products.find(1)),
     'the DEL of the first update was confirmed, late, and the DEL of the second was lost: one must not count for the other',
   ).toMatchObject({ name: 'two' });
   await gone('one');
@@ -360,7 +361,7 @@ test('a fill that an outage swallowed does not come back after it', async () => 
   await Promise.race([gate.arrived, reading]);
   wire.blackHole();
   gate.release();
-  expect(await soon(reading), 'the read must not wait for a SET that is never answered').toMatchObject({
+  expect(await outcome(reading), 'the read must not wait for a SET that is never answered').toMatchObject({
     name: MUG,
   });
   await openProducts().update(1, changes('new'));
@@ -420,12 +421,4 @@ async function nameInMySql(): Promise<string> {
 async function cachedName(redis = stack.redis): Promise<string | undefined> {
   const text = await redis.get(KEY);
   return text === null ? undefined : decode(text)?.name;
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
-function soon<T>(promise: Promise<T>): Promise<T | string> {
-  return Promise.race([
-    promise.catch((error: unknown) => `rejected: ${error}`),
-    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), 700).unref()),
-  ]);
 }

@@ -3,6 +3,7 @@ import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/interleave';
 import { useStack } from '#kit/stack';
+import { outcome } from '#kit/waiting';
 import { openWire, type Wire } from '#kit/wire';
 import { type Args, cacheKey, createReadThrough, decode, LoadTimeoutError } from './read-through';
 
@@ -71,7 +72,7 @@ test('different keys load side by side', async () => {
   });
   const both = Promise.all([cache.get({ category: 1 }), cache.get({ category: 2 })]);
   expect(
-    await soon(both),
+    await outcome(both),
     'the load of key 1 goes on until that of key 2 has begun: one lock for all keys makes each wait for the others',
   ).toEqual([1, 2]);
 });
@@ -95,7 +96,7 @@ test('a rejection is shared, then forgotten', async () => {
     loads,
     'one failure for all five: 50 callers must not make 50 attempts at a database in trouble',
   ).toBe(1);
-  expect(await soon(cache.get({})), 'the next call must try again: a failure is no answer to keep').toBe(
+  expect(await outcome(cache.get({})), 'the next call must try again: a failure is no answer to keep').toBe(
     'loaded',
   );
 });
@@ -109,8 +110,8 @@ test('who leaves leaves alone, and a load that nobody waits for is aborted', asy
     return 'loaded';
   });
   const first = new AbortController();
-  const left = soon(cache.get({}, { signal: first.signal }));
-  const stays = soon(cache.get({}));
+  const left = outcome(cache.get({}, { signal: first.signal }));
+  const stays = outcome(cache.get({}));
   await expect.poll(() => signals.length, { interval: 5 }).toBe(1);
   first.abort(new Error('gone home'));
   expect(await left, 'its own signal must end the call at once, with its reason').toBe(
@@ -127,8 +128,8 @@ test('who leaves leaves alone, and a load that nobody waits for is aborted', asy
   });
   const [one, other] = [new AbortController(), new AbortController()];
   const leaving = [
-    soon(never.get({}, { signal: one.signal })),
-    soon(never.get({}, { signal: other.signal })),
+    outcome(never.get({}, { signal: one.signal })),
+    outcome(never.get({}, { signal: other.signal })),
   ];
   await expect.poll(() => signals.length, { interval: 5 }).toBe(2);
   one.abort();
@@ -156,17 +157,17 @@ async function leaveEarly(): Promise<void> {
   const { wire, redis } = await wired();
   const cache = openCache(async () => ++loads, { redis });
   expect(
-    await soon(cache.get({ early: true }, { signal: AbortSignal.abort(new Error('gone')) })),
+    await outcome(cache.get({ early: true }, { signal: AbortSignal.abort(new Error('gone')) })),
     'the signal has aborted before the call: reject with its reason',
   ).toBe('rejected: Error: gone');
   const gate = wire.hold(/products-of/);
   const leaves = new AbortController();
-  const leaving = soon(cache.get({ early: true }, { signal: leaves.signal }));
+  const leaving = outcome(cache.get({ early: true }, { signal: leaves.signal }));
   await gate.arrived;
   leaves.abort(new Error('gone'));
   expect(await leaving, 'a caller may leave while Redis is asked').toBe('rejected: Error: gone');
   gate.release();
-  await soon(redis.ping());
+  await outcome(redis.ping());
   await turn();
   expect(loads, 'nobody was left when Redis answered: do not begin the load').toBe(0);
 }
@@ -236,7 +237,9 @@ test('a load that never settles holds its key no longer than its deadline', asyn
     },
     { loadDeadlineMs: 60 },
   );
-  const answers = await Promise.all([1, 2].map(() => soon(cache.get({}).catch((error: unknown) => error))));
+  const answers = await Promise.all(
+    [1, 2].map(() => outcome(cache.get({}).catch((error: unknown) => error))),
+  );
   for (const answer of answers) {
     expect(
       answer,
@@ -250,7 +253,7 @@ test('a load that never settles holds its key no longer than its deadline', asyn
     await stack.redis.exists(cacheKey(NAME, {})),
     'what came after the deadline must not be stored',
   ).toBe(0);
-  expect(await soon(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
+  expect(await outcome(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
     'loaded',
   );
 });
@@ -273,7 +276,7 @@ test('a read begun after an invalidation does not get what was loaded before it'
   await stack.db.query("UPDATE products SET name = 'new' WHERE id = 1");
   await cache.invalidate({ category: 1 });
   expect(
-    await soon(cache.get({ category: 1 })),
+    await outcome(cache.get({ category: 1 })),
     'a load from before the invalidation was going on: a read after it must not join that load',
   ).toBe('new');
   loading.release();
@@ -328,11 +331,11 @@ async function twoFlights(): Promise<void> {
     },
     { redis },
   );
-  const first = soon(cache.get({ of: 'two' }));
+  const first = outcome(cache.get({ of: 'two' }));
   await expect.poll(() => loads.length, { interval: 5 }).toBe(1);
   const gate = wire.hold(/^(DEL|UNLINK|EVAL|EVALSHA|MULTI)\b/i);
   const invalidated = cache.invalidate({ of: 'two' });
-  const second = soon(cache.get({ of: 'two' }));
+  const second = outcome(cache.get({ of: 'two' }));
   await Promise.race([gate.arrived, invalidated]);
   gate.release();
   await invalidated;
@@ -345,7 +348,7 @@ async function twoFlights(): Promise<void> {
     .toBe(2);
   loads[0]?.release();
   await first;
-  const third = soon(cache.get({ of: 'two' }));
+  const third = outcome(cache.get({ of: 'two' }));
   await turn();
   loads[1]?.release();
   loads[2]?.release();
@@ -371,25 +374,27 @@ test('a Redis that is refused, stalled or black-holed delays a call by its deadl
       await openCache(async () => 'old').get({ fault });
       await strike(wire);
       expect(
-        await soon(cache.get({ fault: `${fault}, cold` })),
+        await outcome(cache.get({ fault: `${fault}, cold` })),
         `Redis is ${fault}, with a client that waits for ever: the loader has the answer`,
       ).toBe('old');
       await stack.redis.set(cacheKey(NAME, { garbage: fault }), 'no value at all');
       expect(
-        await soon(openCache(async () => 'loaded').get({ garbage: fault })),
+        await outcome(openCache(async () => 'loaded').get({ garbage: fault })),
         'bytes that decode refuses are a miss, not an error of the caller',
       ).toBe('loaded');
       stored = 'new';
-      expect(await soon(cache.invalidate({ fault })), `Redis is ${fault}: invalidate must say so, soon`).toBe(
-        false,
-      );
-      expect(await soon(cache.get({ fault })), `Redis is ${fault}: the read after it is of the loader`).toBe(
-        'new',
-      );
-      await wire.heal();
-      await expect.poll(() => soon(redis.ping(), 100), { interval: 10, timeout: 2500 }).toBe('PONG');
       expect(
-        await soon(cache.get({ fault })),
+        await outcome(cache.invalidate({ fault })),
+        `Redis is ${fault}: invalidate must say so, soon`,
+      ).toBe(false);
+      expect(
+        await outcome(cache.get({ fault })),
+        `Redis is ${fault}: the read after it is of the loader`,
+      ).toBe('new');
+      await wire.heal();
+      await expect.poll(() => outcome(redis.ping(), 100), { interval: 10, timeout: 2500 }).toBe('PONG');
+      expect(
+        await outcome(cache.get({ fault })),
         'Redis is back with the old entry: this object knows that it was to be deleted',
       ).toBe('new');
     }),
@@ -417,11 +422,3 @@ function held() {
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
-
-/** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
-function soon<T>(promise: Promise<T>, ms = 700): Promise<T | string> {
-  return Promise.race([
-    promise.catch((error: unknown) => `rejected: ${error}`),
-    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
-  ]);
-}

@@ -5,6 +5,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { explore } from '#kit/interleave';
 import { ownRedis } from '#kit/server';
 import { useStack } from '#kit/stack';
+import { outcome } from '#kit/waiting';
 import { openWire, type Wire } from '#kit/wire';
 import {
   createUsers,
@@ -188,22 +189,22 @@ test('a Redis that is away delays a committed write by its deadline and never fa
           `Redis is ${fault}, and nobody would know: onCacheError hears of each failure`,
         ).not.toEqual([]);
       expect(
-        await soon(users.update(id, { name: fault })),
+        await outcome(users.update(id, { name: fault })),
         `Redis is ${fault} and MySQL has committed: the update must say so, soon`,
       ).toMatchObject({ id, name: fault, version: '2' });
       isHeard();
       expect(
-        await soon(users.find(id)),
+        await outcome(users.find(id)),
         `Redis is ${fault}: the read must come from MySQL, soon`,
       ).toMatchObject({ id, name: fault });
       isHeard();
       expect(
-        await soon(users.create({ email: `${fault}@example.org`, name: fault, locale: 'en-GB' })),
+        await outcome(users.create({ email: `${fault}@example.org`, name: fault, locale: 'en-GB' })),
         `Redis is ${fault} and the user is in MySQL: told of a failure, the caller would create another one`,
       ).toMatchObject({ name: fault });
       isHeard();
       expect(
-        await soon(users.update(id, { email: `${fault}@example.org` })),
+        await outcome(users.update(id, { email: `${fault}@example.org` })),
         `Redis is ${fault} and the email is taken: the caller must hear what MySQL has said, soon`,
       ).toMatch(/^rejected: .*Duplicate entry/);
       isHeard();
@@ -254,11 +255,11 @@ async function refuseRow() {
   // Full: reads and DEL are served, what needs memory is refused.
   await full.config('SET', 'maxmemory', '1');
   expect(
-    await soon(users.update(1, { name: 'new' })),
+    await outcome(users.update(1, { name: 'new' })),
     'Redis refused the row and MySQL has committed: the update has happened',
   ).toMatchObject({ name: 'new' });
   expect(
-    await soon(users.find(1)),
+    await outcome(users.find(1)),
     'Redis refused the new row and still serves the old one: delete the entry when it cannot be replaced',
   ).toMatchObject({ name: 'new' });
 }
@@ -275,15 +276,15 @@ async function loseRow(how: keyof typeof LOST, deadlineMs = LOST[how].deadlineMs
   wire.cut();
   if (performance.now() - began > deadlineMs) {
     // A busy machine: the deadline may have been over before the connection was.
-    await soon(writing);
+    await outcome(writing);
     return loseRow(how, 2 * deadlineMs);
   }
   expect(
-    await soon(writing),
+    await outcome(writing),
     'the row was lost on its way to Redis and MySQL has committed: the update has happened',
   ).toMatchObject({ name });
   // Answered behind whatever the store has sent.
-  await soon(redis.ping());
+  await outcome(redis.ping());
   expect(
     await cachedName(id),
     `the row was lost on its way to Redis and the client ${how}: whatever the failure, delete the entry`,
@@ -301,13 +302,13 @@ test('a rolled back write caches nothing', async () => {
   );
 
   const one = openUsers(stack.redis, stack.connectDb({ connectionLimit: 1 }));
-  const twice = () => soon(one.update(1, { email: 'ben@example.org' }).catch(() => 'refused'));
+  const twice = () => outcome(one.update(1, { email: 'ben@example.org' }).catch(() => 'refused'));
   expect([await twice(), await twice()], 'an update that failed must give its connection back').toEqual([
     'refused',
     'refused',
   ]);
   expect(
-    await soon(openUsers().update(1, { name: ADA })),
+    await outcome(openUsers().update(1, { name: ADA })),
     'an update that failed must not keep the row locked: roll back before the connection is given back',
   ).toMatchObject({ name: ADA });
 
@@ -317,7 +318,7 @@ test('a rolled back write caches nothing', async () => {
     await openUsers().find(1);
     // A store that updates in one statement, without a transaction, has nothing to be lost here.
     const gate = wire.hold(/^COMMIT/i);
-    const writing = soon(users.update(1, { name: lost }));
+    const writing = outcome(users.update(1, { name: lost }));
     if ((await Promise.race([gate.arrived.then(() => 'held'), writing])) !== 'held') continue;
     expect(
       await cachedName(),
@@ -442,7 +443,7 @@ test('create, update and a miss cache one and the same row', async () => {
 
   await damage(userKey(id));
   expect(
-    await soon(users.find(id)),
+    await outcome(users.find(id)),
     'bytes that decode refuses are a miss, not an error of the caller: MySQL has the row',
   ).toEqual(miss);
   expect(await cached(id), 'the row must take the place of an entry that decode refuses').toEqual(miss);
@@ -480,12 +481,4 @@ async function damage(key: string): Promise<void> {
   for (const [field, value] of Object.entries(await stack.redis.hgetall(key))) {
     if (value.includes('{')) await stack.redis.hset(key, field, half(value));
   }
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing in time, or fails. */
-function soon<T>(promise: Promise<T>): Promise<T | string> {
-  return Promise.race([
-    promise.catch((error: unknown) => `rejected: ${error}`),
-    new Promise<string>((resolve) => setTimeout(() => resolve('still waiting'), 1200).unref()),
-  ]);
 }

@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
 import { useStack } from '#kit/stack';
+import { soon, unhandledRejections, until } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import {
   createSwr,
@@ -587,32 +588,4 @@ function productSource(db = stack.db) {
     },
   };
   return source;
-}
-
-/** What nobody has caught from now on; the test runner does not see it. */
-function unhandledRejections() {
-  const listeners = process.listeners('unhandledRejection');
-  const seen: string[] = [];
-  process.removeAllListeners('unhandledRejection');
-  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
-  const restore = () => {
-    process.removeAllListeners('unhandledRejection');
-    for (const listener of listeners) process.on('unhandledRejection', listener);
-  };
-  onTestFinished(restore);
-  return () => seen;
-}
-
-/** Waits for something that no promise stands for; the test goes on without it after a second. */
-async function until(condition: () => boolean) {
-  for (const end = Date.now() + 1000; !condition() && Date.now() < end; )
-    await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>, ms = 700): Promise<T | 'still waiting'> {
-  return Promise.race([
-    promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
-  ]);
 }

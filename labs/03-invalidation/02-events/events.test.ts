@@ -4,6 +4,7 @@ import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/interleave';
 import { useStack } from '#kit/stack';
+import { soon, until } from '#kit/waiting';
 import { openWire, type Wire } from '#kit/wire';
 import {
   CREATE_OUTBOX,
@@ -531,15 +532,4 @@ async function someoneWaitsForALock() {
     const status = String(found[0]?.Status);
     if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
   }
-}
-
-/** Waits for something that no promise stands for; the test goes on without it after a second. */
-async function until(condition: () => boolean | Promise<boolean>) {
-  for (const end = Date.now() + 1000; !(await condition()) && Date.now() < end; ) await sleep(2);
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>, ms = 1000): Promise<T | 'still waiting'> {
-  const late = sleep(ms, 'still waiting' as const, { ref: false });
-  return Promise.race([promise, late]);
 }

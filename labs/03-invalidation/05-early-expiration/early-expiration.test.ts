@@ -4,6 +4,7 @@ import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
 import { seeded } from '#kit/random';
 import { useStack } from '#kit/stack';
+import { soon, unhandledRejections, until } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import {
   createEarlyCache,
@@ -763,30 +764,3 @@ function productSource(clock: Clock, tookMs: number, db = stack.db) {
 /** An entry that took TOOK_MS to load, GAP_MS from its end. */
 const entryThatDraws = (clock: Clock, name: string) =>
   encode({ value: { name }, deltaMs: TOOK_MS, expiresAt: clock.now() + GAP_MS });
-
-/** What nobody has caught from now on; the test runner does not see it. */
-function unhandledRejections() {
-  const listeners = process.listeners('unhandledRejection');
-  const seen: string[] = [];
-  process.removeAllListeners('unhandledRejection');
-  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
-  onTestFinished(() => {
-    process.removeAllListeners('unhandledRejection');
-    for (const listener of listeners) process.on('unhandledRejection', listener);
-  });
-  return () => seen;
-}
-
-/** Waits for something that no promise stands for; the test goes on without it after a second. */
-async function until(condition: () => boolean | Promise<boolean>) {
-  for (const end = Date.now() + 1000; !(await condition()) && Date.now() < end; )
-    await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>, ms = 700): Promise<T | 'still waiting'> {
-  return Promise.race([
-    promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
-  ]);
-}

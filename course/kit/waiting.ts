@@ -1,0 +1,31 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { onTestFinished } from 'vitest';
+
+/** What a promise comes to, or a text to compare with when it comes to nothing within `ms`. Rejects as it does. */
+export const soon = <T>(promise: Promise<T>, ms = 1_200): Promise<T | 'still waiting'> =>
+  Promise.race([promise, sleep(ms, 'still waiting' as const, { ref: false })]);
+
+/** As {@link soon}; a rejection is a text to compare with too. */
+export const outcome = <T>(promise: Promise<T>, ms?: number): Promise<T | string> =>
+  soon<T | string>(
+    promise.catch((error: unknown) => `rejected: ${error}`),
+    ms,
+  );
+
+/** Waits for something that no promise stands for; after a second the test goes on without it. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 1_000; !(await condition()) && Date.now() < end; ) await sleep(1);
+}
+
+/** The texts of what nobody has caught since the call; the test runner does not see it meanwhile. */
+export function unhandledRejections(): () => readonly string[] {
+  const listeners = process.listeners('unhandledRejection');
+  const seen: string[] = [];
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
+  onTestFinished(() => {
+    process.removeAllListeners('unhandledRejection');
+    for (const listener of listeners) process.on('unhandledRejection', listener);
+  });
+  return () => seen;
+}
