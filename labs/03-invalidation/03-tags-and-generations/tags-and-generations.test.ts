@@ -1,8 +1,9 @@
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { explore } from '#kit/interleave';
 import { useStack } from '#kit/stack';
+import { soon } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import {
   BumpError,
@@ -19,8 +20,12 @@ const TTL_MS = 50_000;
 const GENERATION_TTL_MS = 500_000;
 const LOAD_DEADLINE_MS = 5000;
 
-const over = (redis: Redis, name = NAME, loadDeadlineMs = LOAD_DEADLINE_MS): TaggedCache =>
-  createTaggedCache({ redis, name, ttlMs: TTL_MS, generationTtlMs: GENERATION_TTL_MS, loadDeadlineMs });
+const over = (
+  redis: Redis,
+  name = NAME,
+  loadDeadlineMs = LOAD_DEADLINE_MS,
+  create = createTaggedCache,
+): TaggedCache => create({ redis, name, ttlMs: TTL_MS, generationTtlMs: GENERATION_TTL_MS, loadDeadlineMs });
 
 /** A loader that counts, and answers with what it is told to. */
 function source(page: unknown = 'page') {
@@ -30,6 +35,30 @@ function source(page: unknown = 'page') {
     return state.page;
   };
   return Object.assign(state, { load });
+}
+
+/** A loader that answers when it is told what. */
+function slowSource() {
+  let begin = (): void => {};
+  let finish = (_page: unknown): void => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
+  });
+  const page = new Promise<unknown>((resolve) => {
+    finish = resolve;
+  });
+  const load = () => {
+    begin();
+    return page;
+  };
+  return { begun, finish, load };
+}
+
+/** As another process has it: nothing that this one keeps in its variables. */
+async function inNewProcess(redis: Redis): Promise<TaggedCache> {
+  vi.resetModules();
+  const { createTaggedCache: create } = await import('./tags-and-generations');
+  return over(redis, NAME, LOAD_DEADLINE_MS, create);
 }
 
 /** All keys but the mark by which the kit knows this database as the course's. */
@@ -45,23 +74,41 @@ async function forgetAll(): Promise<void> {
 const said = (answer: Promise<unknown>): Promise<unknown> =>
   answer.catch((error: unknown) => `rejected: ${(error as Error).message}`);
 
-async function within<T>(answer: Promise<T>, ms: number): Promise<T | 'no answer'> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'no answer'>((resolve) => {
-    timer = setTimeout(() => resolve('no answer'), ms);
-  });
-  return Promise.race([answer, late]).finally(() => clearTimeout(timer));
-}
-
 test('a page is found again by the same question, and by no other', async () => {
   const cache = over(stack.redis);
   const { load } = source();
   const asked = source();
   await cache.get({ text: 'mug', page: 1 }, ['kitchen', 'mugs'], load);
-  await cache.get({ page: 1, text: 'mug' }, ['mugs', 'kitchen', 'mugs'], asked.load);
+  const tags = ['mugs', 'kitchen', 'mugs'];
+  await cache.get({ page: 1, text: 'mug' }, tags, asked.load);
   expect(asked.loads, 'the order of names and tags, and a tag named twice, must not make another page').toBe(
     0,
   );
+  expect(tags, 'the tags are the caller’s: get must not sort them where they are').toEqual([
+    'mugs',
+    'kitchen',
+    'mugs',
+  ]);
+
+  const changing = { text: 'lamp', page: 1 };
+  const changingTags = ['lamps'];
+  const asking = cache.get(changing, changingTags, load);
+  changing.page = 2;
+  changingTags[0] = 'mugs';
+  await asking;
+  await cache.get({ text: 'lamp', page: 1 }, ['lamps'], asked.load);
+  expect(
+    asked.loads,
+    'the question and its tags must be read before get returns its promise: the caller may change them then',
+  ).toBe(0);
+
+  for (const page of [0, false, '', null]) {
+    await cache.get({ answer: String(page) }, ['lamps'], source(page).load);
+    expect(
+      await cache.get({ answer: String(page) }, ['lamps'], source('loaded again').load),
+      `a stored ${JSON.stringify(page)} is a page: it must not be loaded again`,
+    ).toBe(page);
+  }
 
   const others: [Parameters<TaggedCache['get']>[0], string[]][] = [
     [{ text: 'mug', page: '1' }, ['kitchen', 'mugs']],
@@ -95,6 +142,7 @@ test('a page is found again by the same question, and by no other', async () => 
   await far.ping();
   const twenty = Array.from({ length: 20 }, (_, tag) => `tag ${tag}`);
   await over(far).get({ page: 1 }, twenty, load);
+  await far.ping();
   let requests = 0;
   wire.direct(async () => {
     requests++;
@@ -114,6 +162,7 @@ test('a bump hides all pages of its tag, and costs the same for 10 as for 500', 
   const { load } = source();
   await fill('few', 10, load);
   await fill('many', 500, load);
+  await stack.redis.ping();
   const few = await stack.work(() => cache.bump(['few']));
   const many = await stack.work(() => cache.bump(['many']));
   const commands = (work: typeof few) => work.redis();
@@ -139,26 +188,18 @@ test('a bump hides all pages of its tag, and costs the same for 10 as for 500', 
 
 test('a load begun before a bump is not seen after it', async () => {
   const [cache, elsewhere] = [over(stack.redis), over(stack.connectRedis())];
-  let finish = (_page: string): void => {};
-  let begun = (): void => {};
-  const loading = new Promise<void>((resolve) => {
-    begun = resolve;
-  });
-  const slow = cache.get({ page: 1 }, ['mugs'], () => {
-    begun();
-    return new Promise<string>((resolve) => {
-      finish = resolve;
-    });
-  });
+  const old = slowSource();
+  const slow = cache.get({ page: 1 }, ['mugs'], old.load);
   // Where this test fails, nobody ends the load.
   slow.catch(() => {});
-  await loading;
+  await old.begun;
   await elsewhere.bump(['mugs']);
   const fresh = source('new');
-  const joined = await within(cache.get({ page: 1 }, ['mugs'], fresh.load), 1000);
+  const joined = await soon(cache.get({ page: 1 }, ['mugs'], fresh.load), 1000);
   expect(joined, 'a call after the bump must not wait for a load from before it').toBe('new');
-  finish('old');
+  old.finish('old');
   expect(await slow, 'who asked before the bump gets what he came for').toBe('old');
+  await stack.redis.ping();
   const later = source('newer');
   for (const reader of [cache, elsewhere]) {
     expect(
@@ -197,13 +238,18 @@ test('no interleaving shows an old page after an acknowledged bump', async () =>
 });
 
 test('a generation that was evicted takes its pages with it for ever', async () => {
-  const cache = over(stack.redis);
+  // Clocks differ between processes, stand still and step back.
+  vi.useFakeTimers({ toFake: ['Date'] });
+  onTestFinished(() => {
+    vi.useRealTimers();
+  });
   const shelf = source();
   for (const page of ['first', 'second', 'third', 'fourth']) {
     shelf.page = page;
+    const cache = await inNewProcess(stack.redis);
     expect(
       await cache.get({ page: 1 }, ['mugs'], shelf.load),
-      'a new generation must be one that no page has ever carried: a counter that begins again finds the old pages',
+      'a new generation must be one that no page has ever carried: a counter that begins again, in Redis or in a process, finds the old pages, and so does a clock',
     ).toBe(page);
     if (page === 'second') await cache.bump(['mugs']);
     else await stack.redis.del(generationKey(NAME, 'mugs'));
@@ -250,13 +296,29 @@ test('callers who meet at a new tag agree on its generation, and share one load'
       'who finds no generation and comes second must take the first one’s, or its page is lost to all others',
     ).toEqual({ items: ['mug'] });
   }
+  for (const tags of [
+    ['aprons', 'mugs'],
+    ['mugs', 'plates'],
+  ]) {
+    await caches[2]?.get({ page: 1 }, tags, shelf.load);
+    expect(
+      await caches[2]?.get({ page: 1 }, tags, again.load),
+      'each generation must have the same place in the name, whether it was found or has just been given',
+    ).toEqual({ items: ['mug'] });
+  }
 
-  const crowd = source({ items: ['lamp'] });
+  const crowd = source({ items: ['lamp'], at: new Date(0) });
   const answers = await Promise.all(
     Array.from({ length: 100 }, () => caches[2]?.get({ page: 2 }, ['lamps'], crowd.load)),
   );
   expect(crowd.loads, 'calls of one page that meet in a process must share one load').toBe(1);
   expect(new Set(answers).size, 'callers must not share an object').toBe(100);
+  for (const answer of answers) {
+    expect(
+      answer,
+      'each caller must get what JSON makes of the page, who loads it too: a later hit looks the same',
+    ).toEqual({ items: ['lamp'], at: '1970-01-01T00:00:00.000Z' });
+  }
 });
 
 test('pages and generations end by themselves, from the command that stores them on', async () => {
@@ -284,6 +346,18 @@ test('pages and generations end by themselves, from the command that stores them
     expect(left, 'a generation lives for generationTtlMs').toBeGreaterThan(GENERATION_TTL_MS - 10_000);
     expect(left, 'a generation lives for generationTtlMs').toBeLessThanOrEqual(GENERATION_TTL_MS);
   }
+
+  const aged = await keys();
+  for (const key of aged) await stack.redis.pexpire(key, TTL_MS / 2);
+  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
+  await cache.get({ page: 2 }, ['mugs', 'plates'], source().load);
+  await redis.ping();
+  for (const key of aged) {
+    expect(
+      await stack.redis.pttl(key),
+      'a read must not make the life of a page or of a generation longer: it counts from its birth',
+    ).toBeLessThanOrEqual(TTL_MS / 2);
+  }
 });
 
 test('a load that fails or hangs is told to its callers, and forgotten', async () => {
@@ -299,15 +373,23 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
       'the error of the load is the callers’',
     ).toBe('the source is down');
   }
+  let loads = 0;
+  await said(
+    cache.get({ page: 3 }, ['mugs'], () => {
+      loads++;
+      return broken();
+    }),
+  );
+  expect(loads, 'one call must load once at most: whether to try again is for the caller to say').toBe(1);
   const mended = source('mended');
   expect(
     await said(cache.get({ page: 1 }, ['mugs'], mended.load)),
     'a failed load must be forgotten: the next call loads again',
   ).toBe('mended');
 
-  const hasty = over(stack.redis, NAME, 100);
+  const hasty = over(stack.redis, NAME, 50);
   let signal: AbortSignal | undefined;
-  const hung = await within(
+  const hung = await soon(
     hasty
       .get({ page: 2 }, ['mugs'], (given) => {
         signal = given;
@@ -321,15 +403,15 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
   );
   expect(signal?.aborted, 'the signal of a load that is late must be aborted').toBe(true);
   expect(
-    await within(said(hasty.get({ page: 2 }, ['mugs'], mended.load)), 1500),
+    await soon(said(hasty.get({ page: 2 }, ['mugs'], mended.load)), 1500),
     'a load that hung must be forgotten: the next call loads again',
   ).toBe('mended');
 
   for (const key of await pages()) await stack.redis.set(key, '{damaged', 'PX', TTL_MS);
   expect(
-    await said(cache.get({ page: 1 }, ['mugs'], mended.load)),
-    'a stored text that is no JSON is no page: load it again',
-  ).toBe('mended');
+    await said(cache.get({ page: 1 }, ['mugs'], source('anew').load)),
+    'a stored text that is no JSON is no page: load it again, and keep no load that is over',
+  ).toBe('anew');
   const kept = source();
   await cache.get({ page: 1 }, ['mugs'], kept.load);
   expect(kept.loads, 'the damaged text must be replaced').toBe(0);
@@ -337,7 +419,16 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
 
 test('without Redis, get loads and stores nothing, and a bump says that it failed', async () => {
   const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ commandTimeout: 60, maxRetriesPerRequest: 0 }, wire.url);
+  const redis = stack.connectRedis(
+    {
+      commandTimeout: 30,
+      maxRetriesPerRequest: 0,
+      retryStrategy: () => 1,
+      enableReadyCheck: false,
+      disableClientInfo: true,
+    },
+    wire.url,
+  );
   const heard: unknown[] = [];
   const cache = createTaggedCache({
     redis,
@@ -351,7 +442,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
     },
   });
   const gate = wire.hold(/generation:second/);
-  const failure = await within(
+  const failure = await soon(
     cache.bump(['first', 'second']).then(
       () => 'confirmed',
       (error: unknown) => error,
@@ -366,53 +457,83 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
   await cache.get({ page: 1 }, ['mugs'], source('cached').load);
 
   wire.stall();
-  const shelf = source('loaded');
   expect(
-    await within(said(cache.get({ page: 1 }, ['mugs'], shelf.load)), 1000),
-    'a Redis that does not answer must not hold the page back: load it',
-  ).toBe('loaded');
+    await soon(said(cache.get({ page: 1 }, ['mugs'], source({ at: new Date(0) }).load)), 1000),
+    'a Redis that does not answer must not hold the page back: load it, and answer with what JSON makes of it',
+  ).toEqual({ at: '1970-01-01T00:00:00.000Z' });
   expect(heard.length, 'onCacheError must hear that Redis has failed').toBeGreaterThan(0);
-  const hung = over(redis, NAME, 100)
+  const hung = over(redis, NAME, 20)
     .get({ page: 1 }, ['mugs'], () => new Promise<string>(() => {}))
     .catch((error: unknown) => error);
-  expect(await within(hung, 1500), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(
+  expect(await soon(hung, 1500), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(
     LoadTimeoutError,
   );
+  const elsewhere = over(stack.redis);
+  const old = slowSource();
+  const slow = cache.get({ page: 1 }, ['mugs'], old.load);
+  await old.begun;
+  await elsewhere.bump(['mugs']);
+  expect(
+    await soon(cache.get({ page: 1 }, ['mugs'], source('new').load), 1000),
+    'without the generations, no load may be shared: a bump that this process cannot hear of may lie between two calls',
+  ).toBe('new');
+  old.finish('old');
+  await slow;
   await wire.heal();
 
   // Redis fails at one request of a read, and is back before the load is done.
-  await redis.ping().catch(() => {});
-  await forgetAll();
-  for (const failing of [1, 2, 3]) {
-    let seen = 0;
+  const back = async () => {
+    wire.direct();
+    while ((await redis.ping().catch(() => 'away')) !== 'PONG');
+  };
+  const strike = async (failing: number, ask: () => Promise<unknown>) => {
+    await back();
+    await stack.redis.del(generationKey(NAME, 'lamps'));
     heard.length = 0;
+    let seen = 0;
     wire.direct(async () => {
-      if (++seen === failing) await new Promise((resolve) => setTimeout(resolve, 80));
+      if (++seen === failing) wire.cut();
     });
-    const answer = await within(
-      said(
-        cache.get({ failing }, ['lamps'], async () => {
-          wire.direct();
-          while ((await redis.ping().catch(() => 'away')) !== 'PONG');
-          return 'loaded';
-        }),
-      ),
-      2000,
+    const answer = await soon(
+      ask().catch((error: unknown) => error),
+      1500,
     );
-    expect(answer, 'a command that fails must not fail the read').toBe('loaded');
-    // A read that is content with fewer requests was not struck.
-    if (seen < failing) break;
-    expect(heard.length, 'onCacheError must hear of each read of Redis that failed').toBeGreaterThan(0);
-    const stored = (await pages()).length;
+    await back();
+    return { answer, struck: seen >= failing };
+  };
+  for (const failing of [1, 2, 3]) {
+    await back();
+    await cache.get({ failing }, ['lamps'], source('from before the bump').load);
+    await elsewhere.bump(['lamps']);
+    await back();
+    const before = (await pages()).sort();
+    const { answer, struck } = await strike(failing, () =>
+      cache.get({ failing }, ['lamps'], async () => {
+        await back();
+        return 'loaded';
+      }),
+    );
     expect(
-      stored,
+      answer,
+      'a read of Redis that failed must end with a load: not with its error, nor with a page from before a bump',
+    ).toBe('loaded');
+    // A read that is content with fewer requests was not struck.
+    if (!struck) break;
+    expect(heard.length, 'onCacheError must hear of each read of Redis that failed').toBeGreaterThan(0);
+    expect(
+      (await pages()).sort(),
       'after a read of Redis that failed, nothing may be stored: nobody knows the generations',
-    ).toBe(0);
-    await forgetAll();
+    ).toEqual(before);
+    const hanging = await strike(failing, () =>
+      over(redis, NAME, 20).get({ hanging: failing }, ['lamps'], () => new Promise<string>(() => {})),
+    );
+    expect(hanging.answer, 'after a read of Redis that failed too, a load has loadDeadlineMs').toBeInstanceOf(
+      LoadTimeoutError,
+    );
   }
 
   heard.length = 0;
-  const unstored = await within(
+  const unstored = await soon(
     said(
       cache.get({ page: 2 }, ['lamps'], async () => {
         wire.stall();

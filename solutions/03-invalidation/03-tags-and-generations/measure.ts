@@ -230,7 +230,7 @@ function claims(
               name: `${name}-commands`,
               says: `commands among ${inKeys(largest.keys)} keys: ${says}`,
               value: commands,
-              unit: 'commands',
+              unit: '',
             },
             { name: `${name}-ms`, says: 'the same: time', value: ms, unit: 'ms' },
           ]),

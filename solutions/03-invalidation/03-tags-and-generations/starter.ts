@@ -29,9 +29,9 @@ export interface TaggedCacheOptions {
   readonly redis: Redis;
   /** The namespace of its keys. No two caches on one Redis share a name: a tenant has a cache of its own. */
   readonly name: string;
-  /** The life of a page (ms). */
+  /** The life of a page from when it was stored (ms). No hit makes it longer. */
   readonly ttlMs: number;
-  /** The life of a generation from its birth (ms). When it ends, the pages that carry it are not found any more. */
+  /** The life of a generation from its birth (ms): no read makes it longer. When it ends, its pages are not found any more. */
   readonly generationTtlMs: number;
   /** How long one load may take (ms). */
   readonly loadDeadlineMs: number;
@@ -46,14 +46,18 @@ export interface TaggedCache {
    * of its tags has resolved, in whatever process, never gets a page whose load began before that bump: neither a stored
    * one, nor one that is still being loaded, nor one that is stored later.
    *
-   * A tag without a generation (never used, expired, evicted) gets one that no page has ever carried; processes that
-   * meet there agree on one. Calls of one page that meet in this object share a load, and no object: each gets what JSON
-   * makes of the page. A stored text that JSON cannot parse is no page, and is replaced. A hit is two requests to Redis,
-   * however many tags there are: one for the generations, one for the page.
+   * A tag without a generation (never used, expired, evicted) gets one that no page has ever carried, whichever process
+   * stored it and whatever its clock says; processes that meet there agree on one. Calls of one page that meet in this
+   * object share a load while it runs, if Redis has told them the generations. They share no object: each gets what JSON
+   * makes of the page, who loads it too. A stored text that JSON cannot parse is no page, and is replaced. A hit is two
+   * requests to Redis, however many tags there are: one for the generations, one for the page.
    *
-   * Redis fails: loads, and stores nothing. A page that cannot be stored is returned all the same.
+   * A read of Redis fails: the call loads for at most loadDeadlineMs, and stores nothing. If it was the read of the
+   * generations, it shares its load with no other: a bump that it could not hear of may lie between them. A page that
+   * cannot be stored is returned all the same.
+   * @param question read, as `tags` are, before the promise is returned: the caller may change them after that
    * @param tags what the page depends on; one at least
-   * @param load asks the source; what JSON can hold. `signal` is aborted after loadDeadlineMs
+   * @param load asks the source, once a call; what JSON can hold, null and 0 too. `signal` is aborted after loadDeadlineMs
    * @throws {RangeError} without a tag: such a page could never be bumped; what `load` throws, or
    *   {@link LoadTimeoutError}, to all who share it, and it is forgotten then
    */
@@ -61,7 +65,7 @@ export interface TaggedCache {
   /**
    * Call it after the commit. Hides every page that carries one of the tags, however many there are, with one command a
    * tag. Nothing is searched for and nothing is deleted: hidden pages end with their ttlMs.
-   * @throws {@link BumpError} when Redis has not confirmed it; the writer leaves it to an outbox (lesson 3.2) then
+   * @throws {@link BumpError} when Redis has not confirmed it for each of the tags; the writer leaves it to an outbox (lesson 3.2) then
    */
   bump(tags: readonly string[]): Promise<void>;
 }
