@@ -3,8 +3,9 @@ import { fakeClock } from '#kit/clock';
 import { seeded } from '#kit/random';
 import { ownRedis } from '#kit/server';
 import { useStack } from '#kit/stack';
+import { outcome } from '#kit/waiting';
 import { openWire } from '#kit/wire';
-import { createTtlPolicy, type Entry } from './ttl-and-jitter';
+import { createTtlPolicy } from './ttl-and-jitter';
 
 const stack = useStack();
 
@@ -35,6 +36,7 @@ test('a deadline is a point in time within ±spread of the base, counted from th
     [MINUTE, 0.1],
     [2000, 0.25],
     [50, 0.5],
+    [3, 0.5],
   ] as const) {
     const [low, high] = ends(baseMs, spread)
       .map((end) => end - clock.now())
@@ -48,8 +50,12 @@ test('a deadline is a point in time within ±spread of the base, counted from th
       Math.abs((high ?? 0) - baseMs * (1 + spread)),
       `${ofBase}: ±spread is a share of the base, and the draws reach up to base × (1 + spread), here ${high} ms from now`,
     ).toBeLessThanOrEqual(1);
+    expect(
+      (low ?? 0) >= baseMs * (1 - spread) && (high ?? 0) <= baseMs * (1 + spread),
+      `${ofBase}: from ${low} to ${high} ms is further than the spread: round its width down`,
+    ).toBe(true);
   }
-  for (const baseMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY])
+  for (const baseMs of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY])
     expect(() => policy.deadline(baseMs, { spread: 0.1 }), `a base of ${baseMs} ms is refused`).toThrow(
       RangeError,
     );
@@ -73,20 +79,21 @@ test('draws are even and centred on the base, at 2 s as at 50 ms', () => {
     'as much is taken off as is added: the mean is the base',
   ).toBeLessThan(6);
   // 20 bins of 20 ms, 1,000 draws expected in each: with 19 degrees of freedom one seed in 100,000 is above 57.
-  const bins = new Array<number>(20).fill(0);
-  for (const ms of seconds) {
-    const bin = Math.min(19, Math.max(0, Math.floor((ms - 1800) / 20)));
-    bins[bin] = (bins[bin] ?? 0) + 1;
-  }
-  const chiSquare = bins.reduce((sum, seen) => sum + (seen - 1000) ** 2 / 1000, 0);
+  const [chiSquare, bins] = unevenness(seconds, 20, (ms) => Math.min(19, Math.floor((ms - 1800) / 20)));
   expect(
     chiSquare,
     `each part of the range is as likely as any other; draws in each 20 ms: ${bins.join(' ')}`,
   ).toBeLessThan(57);
 
-  const short = draws(5000, 50, 0.2);
+  const short = draws(20_000, 50, 0.2);
   expect(new Set(short).size, 'base 50 ms, ±20 %: the jitter is of milliseconds').toBeGreaterThan(15);
   expect(Math.abs(mean(short) - 50), 'base 50 ms: the mean is the base').toBeLessThan(1);
+  // 21 lifetimes: with 20 degrees of freedom one seed in 100,000 is above 59.
+  const [ofShort, each] = unevenness(short, 21, (ms) => ms - 40);
+  expect(
+    ofShort,
+    `base 50 ms, ±20 %: 40 and 60 ms are as likely as each lifetime between them; draws of each: ${each.join(' ')}`,
+  ).toBeLessThan(59);
 });
 
 test('a composite ends with its first part', () => {
@@ -100,7 +107,8 @@ test('a composite ends with its first part', () => {
     () => policy.earliest(),
     'nothing has no deadline: Infinity would be a page that never ends',
   ).toThrow(RangeError);
-  expect(() => policy.earliest(T0, Number.NaN), 'NaN is no deadline').toThrow(RangeError);
+  for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY])
+    expect(() => policy.earliest(T0, wrong), `${wrong} is no deadline`).toThrow(RangeError);
 });
 
 test('an entry gets the time that is left, in the command that stores it', async () => {
@@ -145,13 +153,21 @@ test('an entry gets the time that is left, in the command that stores it', async
   clock.advance(90_000);
   await policy.store(redis, 'mug', { ...MUG, price: '12.00' }, deadline);
   expect(await left(), '90 s later 30 s are left, and no more').toSatisfy(within(30_000));
-  expect(await policy.store(redis, 'short', MUG, clock.now() + 400), '400 ms are a lifetime').toBe(true);
+  expect(
+    await outcome(policy.store(redis, 'short', MUG, clock.now() + 400.7)),
+    '400.7 ms are a lifetime, and PX takes whole milliseconds',
+  ).toBe(true);
   expect(
     await stack.redis.pttl('short'),
     '400 ms are left: a TTL in whole seconds would be none, or too long',
   ).toBeLessThanOrEqual(400);
   const entry = await policy.read<typeof MUG>(redis, 'mug');
   expect(entry?.value, 'the entry holds the new value').toEqual({ ...MUG, price: '12.00' });
+  await policy.storeAll(redis, [['slow', null]], 1000, { spread: 0, since: clock.now() - 600 });
+  expect(
+    await stack.redis.pttl('slow'),
+    'the load of a batch took 600 ms of its second: its TTL too is what is left',
+  ).toBeLessThanOrEqual(400);
 });
 
 test('with no time left nothing is stored, and nothing old stays', async () => {
@@ -171,6 +187,21 @@ test('with no time left nothing is stored, and nothing old stays', async () => {
       `${what}: remove what the key held before, since it is older still`,
     ).toBe(0);
   }
+  for (const key of ['a', 'b']) await policy.store(stack.redis, key, 'the old price', T0 + MINUTE);
+  const late = policy.storeAll(
+    stack.redis,
+    [
+      ['a', 1],
+      ['b', 2],
+    ],
+    MINUTE,
+    { spread: 0, since: T0 - MINUTE },
+  );
+  expect(await outcome(late), 'a batch that took longer than its values live is no failure').toBeUndefined();
+  expect(
+    await stack.redis.exists('a', 'b'),
+    'a batch with no time left: remove what its keys held before, since it is older still',
+  ).toBe(0);
   for (const deadline of [Number.NaN, Number.POSITIVE_INFINITY]) {
     const refused = await policy.store(stack.redis, 'mug', MUG, deadline).catch((error: unknown) => error);
     expect(refused, `a deadline of ${deadline} is refused`).toBeInstanceOf(RangeError);
@@ -186,7 +217,8 @@ test('each entry of a batch draws its own deadline, in one round trip', async ()
   const entries = Array.from({ length: 200 }, (_, n) => [`item:${n}`, n] as const);
   wire.stall();
   const last = wire.hold(/item:199/);
-  const storing = policy.storeAll(redis, entries, MINUTE, { spread: 0.2 });
+  // Can be iterated once, as Iterable says.
+  const storing = policy.storeAll(redis, entries.values(), MINUTE, { spread: 0.2 });
   storing.catch(() => {});
   const sent = await Promise.race([
     last.arrived.then(() => true),
@@ -220,32 +252,45 @@ test('each entry of a batch draws its own deadline, in one round trip', async ()
     (await policy.read(stack.redis, 'slow'))?.deadline,
     'this batch took 20 s to load: its deadlines count from `since` too',
   ).toBe(T0 + 40_000);
-  const percent = await policy
-    .storeAll(redis, [['ten', 10]], MINUTE, { spread: 10 })
+  const percent = await Promise.resolve()
+    .then(() => policy.storeAll(redis, [['ten', 10]], MINUTE, { spread: 10 }))
     .catch((error: unknown) => error);
   expect(percent, 'a spread of 10 is no share: refuse it').toBeInstanceOf(RangeError);
   expect(await stack.redis.exists('ten'), 'what is refused is not sent').toBe(0);
+});
 
+test('a command that Redis refuses makes the method reject', async () => {
+  const clock = fakeClock(T0);
+  const policy = createTtlPolicy({ now: clock.now });
   const guarded = stack.connectRedis({}, (await ownRedis()).url);
   await guarded.acl('SETUSER', 'default', 'resetkeys', '~item:*');
-  const outcome = await policy
-    .storeAll(
-      guarded,
-      [
-        ['item:1', 1],
-        ['other:2', 2],
-        ['item:3', 3],
-      ],
-      MINUTE,
-      { spread: 0.2 },
-    )
-    .then(
-      () => 'resolved',
-      () => 'rejected',
-    );
-  expect(outcome, 'Redis refused one of the commands: reject, do not lose the error in the replies').toBe(
-    'rejected',
-  );
+  const batch = [
+    ['item:1', 1],
+    ['other:2', 2],
+    ['item:3', 3],
+  ] as const;
+  const local = new Map<string, string>();
+  await policy.store(stack.redis, 'other:2', MUG, T0 + MINUTE);
+  await policy.readNear(local, stack.redis, 'other:2');
+  expect(
+    await outcome(policy.readNear<typeof MUG>(local, guarded, 'other:2')),
+    'there is a copy in the process: do not ask Redis at all',
+  ).toMatchObject({ value: MUG });
+  clock.advance(MINUTE);
+  const refused: Record<string, () => Promise<unknown>> = {
+    'a batch of which Redis refuses one: exec() resolves, with the error among the replies': () =>
+      policy.storeAll(guarded, batch, MINUTE, { spread: 0.2 }),
+    'a SET that Redis refuses: who stores must hear of it': () =>
+      policy.store(guarded, 'other:2', MUG, clock.now() + MINUTE),
+    'a DEL that Redis refuses leaves an old value: who stores must hear of it': () =>
+      policy.store(guarded, 'other:2', MUG, clock.now() - 1),
+    'a GET that Redis refuses is no miss': () => policy.read(guarded, 'other:2'),
+    'a GET that Redis refuses is no miss, in readNear either': () =>
+      policy.readNear(local, guarded, 'other:2'),
+  };
+  for (const [what, call] of Object.entries(refused))
+    expect(String(await outcome(call())), `${what}. Reject with its error`).toMatch(/^rejected: .*NOPERM/);
+  expect(local.size, 'a copy that has ended is removed, whatever Redis answers').toBe(0);
 });
 
 test('a copy keeps the deadline of the original, through every layer', async () => {
@@ -267,13 +312,18 @@ test('a copy keeps the deadline of the original, through every layer', async () 
   const filled = await policy.readNear<{ name: string }>(local, stack.redis, 'second');
   expect(filled?.deadline, 'the second copy ends when the original does').toBe(deadline);
   await stack.redis.del('second');
+  expect(local.has('second'), 'the copy lies in `local` under the same key').toBe(true);
   if (filled) filled.value.name = 'scribbled on';
   clock.advance(5000);
+  for (let hit = 0; hit < 2; hit++) {
+    const near = await policy.readNear<{ name: string }>(local, stack.redis, 'second');
+    expect(near?.deadline, 'Redis has lost it, and the copy in the process ends when the original does').toBe(
+      deadline,
+    );
+    expect(near?.value, 'what one caller does to its value is not seen by the next').toEqual(MUG);
+    if (near) near.value.name = 'scribbled on';
+  }
   const near = await policy.readNear(local, stack.redis, 'second');
-  expect(near, 'there is a copy in the process: no need of Redis, and no object that is shared').toEqual({
-    value: MUG,
-    deadline,
-  } satisfies Entry);
 
   await policy.store(stack.redis, 'third', near?.value, near?.deadline ?? 0);
   expect((await policy.read(stack.redis, 'third'))?.deadline, 'the third copy too').toBe(deadline);
@@ -289,6 +339,10 @@ test('past its deadline an entry is a miss in every layer', async () => {
   const local = new Map<string, string>();
   await policy.store(stack.redis, 'mug', MUG, T0 + MINUTE);
   await policy.readNear(local, stack.redis, 'mug');
+  await policy.store(stack.redis, 'other', null, T0 + 2 * MINUTE);
+  expect(await policy.readNear(local, stack.redis, 'other'), 'null is a value').toMatchObject({
+    value: null,
+  });
   clock.advance(MINUTE - 1);
   expect(await policy.read(stack.redis, 'mug'), 'there is a millisecond left').toBeDefined();
   expect(await policy.readNear(local, stack.redis, 'mug'), 'there is a millisecond left').toBeDefined();
@@ -303,8 +357,25 @@ test('past its deadline an entry is a miss in every layer', async () => {
     await policy.readNear(local, stack.redis, 'mug'),
     'no copy in the process outlives the deadline, and none is made',
   ).toBeUndefined();
-  expect(local.size, 'a copy that has ended is removed').toBe(0);
+  expect(local.has('mug'), 'a copy that has ended is removed').toBe(false);
+  expect(local.has('other'), 'the other copy has a minute left: leave it').toBe(true);
 
+  const wire = await openWire(stack.redisUrl);
+  const far = stack.connectRedis({}, wire.url);
+  for (const read of [policy.read, policy.readNear.bind(null, new Map())]) {
+    await policy.store(stack.redis, 'slow', MUG, clock.now() + MINUTE);
+    const gate = wire.hold(/slow/);
+    const reading = read(far, 'slow');
+    await gate.arrived;
+    clock.advance(MINUTE);
+    gate.release();
+    expect(
+      await outcome(reading),
+      'its time came while Redis was answering: look at the clock after the answer',
+    ).toBeUndefined();
+  }
+
+  await policy.store(stack.redis, 'other', null, clock.now() + MINUTE);
   for (const text of [
     '{"value":',
     'null',
@@ -317,11 +388,27 @@ test('past its deadline an entry is a miss in every layer', async () => {
     await stack.redis.set('mug', text, 'PX', MINUTE);
     const entry = await policy.read(stack.redis, 'mug').catch(String);
     expect(entry, `${text} is no entry: a miss`).toBeUndefined();
+    local.set('other', text);
+    expect(
+      await outcome(policy.readNear(local, stack.redis, 'other')),
+      `${text} in the process is no entry: ask Redis, which has one`,
+    ).toMatchObject({ value: null });
   }
 });
 
 /** Redis's own clock goes on during a test: up to 20 s may be gone. */
 const within = (ms: number) => (pttl: number) => pttl <= ms && pttl > ms - 20_000 && pttl > 0;
+
+/** Chi square of the draws over their bins, and what is in each. */
+function unevenness(draws: readonly number[], bins: number, binOf: (ms: number) => number) {
+  const seen = new Array<number>(bins).fill(0);
+  for (const ms of draws) {
+    const bin = Math.max(0, Math.min(bins - 1, binOf(ms)));
+    seen[bin] = (seen[bin] ?? 0) + 1;
+  }
+  const expected = draws.length / bins;
+  return [seen.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0), seen] as const;
+}
 
 const after = <T>(ms: number, value: T) =>
   new Promise<T>((resolve) => {

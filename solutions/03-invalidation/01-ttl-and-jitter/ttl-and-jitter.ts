@@ -28,16 +28,16 @@ export interface TtlPolicyOptions {
 /** Each Redis client has a `commandTimeout`: its commands settle in bounded time. Those that fail make the method reject. */
 export interface TtlPolicy {
   /**
-   * A point in time, in whole ms since the epoch: `baseMs` after `since`, give or take up to `spread` of it. Each
-   * millisecond in between is as likely as any other.
+   * A point in time, in whole ms since the epoch: `baseMs` after `since`, give or take up to `spread` of it, never
+   * more. Each whole millisecond within that is as likely as any other.
    * @param baseMs whole ms, from 1
-   * @throws RangeError when `baseMs` or `spread` is out of its range, or no number
+   * @throws RangeError when `baseMs` or `spread` is out of its range, or NaN
    */
   deadline(baseMs: number, draw: Draw): number;
 
   /**
    * When a value ends that was made of parts: with the first of them.
-   * @throws RangeError when there is no part, or when one is no number
+   * @throws RangeError when there is no part, or when one is NaN or infinite
    */
   earliest(...deadlines: number[]): number;
 
@@ -52,7 +52,8 @@ export interface TtlPolicy {
 
   /**
    * Like {@link store} for each [key, value], in one round trip and with a deadline drawn for each.
-   * @throws RangeError like {@link deadline}, with nothing sent; the first error of a command, when others may be stored
+   * @throws (as rejections) RangeError like {@link deadline}, with nothing sent; the first error of a command, when others may
+   *   be stored
    */
   storeAll(
     redis: Redis,
@@ -63,13 +64,14 @@ export interface TtlPolicy {
 
   /**
    * The entry with the deadline that it was stored with. Undefined when there is none, when its deadline has come by
-   * `now` (Redis may still hold it: a SET can arrive late), or when the text is no entry.
+   * `now` after Redis has answered (Redis may still hold it: a SET can arrive late), or when the text is no entry.
    */
   read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined>;
 
   /**
-   * The same, from `local` if it has the entry, else from Redis, with a copy in `local` under the same key. A copy
-   * whose deadline has come is removed from `local` by the next call for its key. Callers share no object.
+   * The same, from `local` if it has the entry, and then Redis is not asked; else from Redis, with a copy in `local`
+   * under the same key. A copy whose deadline has come is removed from `local` by the next call for its key, whatever
+   * Redis answers; no other is touched. Callers share no object.
    */
   readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
 }
@@ -89,10 +91,10 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPol
 
   // #region earliest
   function earliest(...deadlines: number[]): number {
-    const first = Math.min(...deadlines);
-    // Of nothing, the smallest is Infinity: an entry that never ends. NaN stays NaN.
-    if (!Number.isFinite(first)) throw new RangeError(`no deadline in [${deadlines.join(', ')}]`);
-    return first;
+    // Of nothing, the smallest is Infinity: an entry that never ends.
+    if (deadlines.length === 0 || !deadlines.every(Number.isFinite))
+      throw new RangeError(`these are not all deadlines: [${deadlines.join(', ')}]`);
+    return Math.min(...deadlines);
   }
   // #endregion
 
