@@ -6,7 +6,7 @@ export const entryKey = (key: string): string => `locked:entry:{${key}}`;
 /** Holds the token of the one who loads the value of a key. */
 export const lockKey = (key: string): string => `locked:lock:{${key}}`;
 
-/** The first pause of a waiter, and the longest (ms); each is then shortened by chance, to half of it at most. */
+/** The first pause of a waiter, and the longest (ms), before chance takes up to half of each. */
 export const FIRST_PAUSE_MS = 10;
 export const LONGEST_PAUSE_MS = 160;
 
@@ -19,7 +19,7 @@ export class LoadTimeoutError extends Error {
   }
 }
 
-/** Another process has been loading for as long as this caller would wait. */
+/** Another process is still loading, and this caller would not wait longer. */
 export class WaitTimeoutError extends Error {
   override readonly name = 'WaitTimeoutError';
 
@@ -33,7 +33,10 @@ export interface LockedCacheOptions {
   readonly redis: Redis;
   /** From 0 (inclusive) to 1 (exclusive), for the pauses. */
   readonly random?: () => number;
-  /** Told what no caller is told: that Redis has failed, or that a load in the background has. What it throws is ignored. */
+  /**
+   * Told what no caller is told: that Redis has failed (a look, a store, a release), and why a load in the background
+   * has, LoadTimeoutError included. What it throws is ignored.
+   */
   readonly onCacheError?: (error: unknown, key: string) => void;
 }
 
@@ -45,28 +48,32 @@ export interface Times {
   readonly staleMs: number;
   /** The life of the lock, and of the load behind it. Longer than the slowest load that is to succeed. */
   readonly lockMs: number;
-  /** How long this call waits for a value that another process is loading; 0 for not at all. */
+  /** How long this call waits while another process is loading, counted from the call; 0 for one look and no more. */
   readonly waitMs: number;
 }
 
 export interface LockedCache {
   /**
-   * The entry's PX is freshMs + staleMs: what is left of it tells its age by the clock of Redis, and no other clock
-   * counts. It is fresh while more than staleMs is left.
+   * The entry's PX is freshMs + staleMs. It is fresh while more than staleMs is left of that, by the clock of Redis;
+   * no other clock counts.
    * - Fresh: the value from Redis.
    * - Nothing there: whoever gets {@link lockKey} loads, stores and releases, over all processes; one who gets the
    *   lock when another has just stored a fresh value does not load. The others look again after {@link pauseMs}, and
    *   then again, until there is a value (fresh or stale), or the lock is free and theirs, or their own waitMs is
-   *   over, counted for each call by itself. What cannot be parsed as JSON is nothing, and is replaced.
+   *   over. What cannot be parsed as JSON is nothing, and is replaced.
    * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background.
    * - Redis fails or does not answer: as if it was not there. Loads, without a lock, and stores nothing; nobody waits
    *   for Redis longer than for the command that failed.
    *
-   * Calls of one key that meet in this process share what they do: one look, one load, one wait; with the `load` and
-   * the times of the one who began it, but for waitMs. They share no object: each gets what JSON makes of the value.
+   * Calls of one key that meet in this process share what they do: one look, one load, one pause; with the `load` and
+   * the times of the one who began it, but for waitMs, which is each caller's own. They share no object: each gets
+   * what JSON makes of the value. A call looks before it pauses, also while others already pause. waitMs bounds
+   * neither a look nor a load of this process: it has begun, so whoever waits for it gets its value or its error.
+   * When all who waited have given up, nothing goes on for them: no load begins.
    *
-   * The lock is a token by `randomUUID`, and never without an expiry, not even between two commands. A load may take
-   * lockMs; then its signal is aborted, and its lock is left to expire: of loads that are late, one begins in lockMs.
+   * The lock holds a token, a new `randomUUID` for each time it is taken, and is never without an expiry, not even
+   * between two commands. A load may take lockMs; then its signal is aborted, and its lock is left to expire: no other
+   * load begins before that.
    * Value and release are one step, taken only if the lock is still that of this load: who has lost it, to another
    * or to nobody, neither stores nor releases, even when it is lost just before the last command. Its callers still
    * get the value. A load that fails while callers wait for it releases its lock at once; one in the background
@@ -76,7 +83,10 @@ export interface LockedCache {
    *   the same; {@link WaitTimeoutError}; a TypeError for what JSON cannot hold (undefined, a bigint), never stored
    */
   getOrLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, times: Times): Promise<V>;
-  /** Resolves when nothing of this object is going on: await it before its client is closed. Never rejects. */
+  /**
+   * Resolves when no call of this object and no load in the background is going on (a load that is late is not waited
+   * for): await it before its client is closed. Never rejects.
+   */
   settled(): Promise<void>;
 }
 

@@ -8,7 +8,7 @@ export const entryKey = (key: string): string => `locked:entry:{${key}}`;
 /** Holds the token of the one who loads the value of a key. */
 export const lockKey = (key: string): string => `locked:lock:{${key}}`;
 
-/** The first pause of a waiter, and the longest (ms); each is then shortened by chance, to half of it at most. */
+/** The first pause of a waiter, and the longest (ms), before chance takes up to half of each. */
 export const FIRST_PAUSE_MS = 10;
 export const LONGEST_PAUSE_MS = 160;
 
@@ -21,7 +21,7 @@ export class LoadTimeoutError extends Error {
   }
 }
 
-/** Another process has been loading for as long as this caller would wait. */
+/** Another process is still loading, and this caller would not wait longer. */
 export class WaitTimeoutError extends Error {
   override readonly name = 'WaitTimeoutError';
 
@@ -35,7 +35,10 @@ export interface LockedCacheOptions {
   readonly redis: Redis;
   /** From 0 (inclusive) to 1 (exclusive), for the pauses. */
   readonly random?: () => number;
-  /** Told what no caller is told: that Redis has failed, or that a load in the background has. What it throws is ignored. */
+  /**
+   * Told what no caller is told: that Redis has failed (a look, a store, a release), and why a load in the background
+   * has, LoadTimeoutError included. What it throws is ignored.
+   */
   readonly onCacheError?: (error: unknown, key: string) => void;
 }
 
@@ -47,28 +50,32 @@ export interface Times {
   readonly staleMs: number;
   /** The life of the lock, and of the load behind it. Longer than the slowest load that is to succeed. */
   readonly lockMs: number;
-  /** How long this call waits for a value that another process is loading; 0 for not at all. */
+  /** How long this call waits while another process is loading, counted from the call; 0 for one look and no more. */
   readonly waitMs: number;
 }
 
 export interface LockedCache {
   /**
-   * The entry's PX is freshMs + staleMs: what is left of it tells its age by the clock of Redis, and no other clock
-   * counts. It is fresh while more than staleMs is left.
+   * The entry's PX is freshMs + staleMs. It is fresh while more than staleMs is left of that, by the clock of Redis;
+   * no other clock counts.
    * - Fresh: the value from Redis.
    * - Nothing there: whoever gets {@link lockKey} loads, stores and releases, over all processes; one who gets the
    *   lock when another has just stored a fresh value does not load. The others look again after {@link pauseMs}, and
    *   then again, until there is a value (fresh or stale), or the lock is free and theirs, or their own waitMs is
-   *   over, counted for each call by itself. What cannot be parsed as JSON is nothing, and is replaced.
+   *   over. What cannot be parsed as JSON is nothing, and is replaced.
    * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background.
    * - Redis fails or does not answer: as if it was not there. Loads, without a lock, and stores nothing; nobody waits
    *   for Redis longer than for the command that failed.
    *
-   * Calls of one key that meet in this process share what they do: one look, one load, one wait; with the `load` and
-   * the times of the one who began it, but for waitMs. They share no object: each gets what JSON makes of the value.
+   * Calls of one key that meet in this process share what they do: one look, one load, one pause; with the `load` and
+   * the times of the one who began it, but for waitMs, which is each caller's own. They share no object: each gets
+   * what JSON makes of the value. A call looks before it pauses, also while others already pause. waitMs bounds
+   * neither a look nor a load of this process: it has begun, so whoever waits for it gets its value or its error.
+   * When all who waited have given up, nothing goes on for them: no load begins.
    *
-   * The lock is a token by `randomUUID`, and never without an expiry, not even between two commands. A load may take
-   * lockMs; then its signal is aborted, and its lock is left to expire: of loads that are late, one begins in lockMs.
+   * The lock holds a token, a new `randomUUID` for each time it is taken, and is never without an expiry, not even
+   * between two commands. A load may take lockMs; then its signal is aborted, and its lock is left to expire: no other
+   * load begins before that.
    * Value and release are one step, taken only if the lock is still that of this load: who has lost it, to another
    * or to nobody, neither stores nor releases, even when it is lost just before the last command. Its callers still
    * get the value. A load that fails while callers wait for it releases its lock at once; one in the background
@@ -78,7 +85,10 @@ export interface LockedCache {
    *   the same; {@link WaitTimeoutError}; a TypeError for what JSON cannot hold (undefined, a bigint), never stored
    */
   getOrLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, times: Times): Promise<V>;
-  /** Resolves when nothing of this object is going on: await it before its client is closed. Never rejects. */
+  /**
+   * Resolves when no call of this object and no load in the background is going on (a load that is late is not waited
+   * for): await it before its client is closed. Never rejects.
+   */
   settled(): Promise<void>;
 }
 
@@ -153,12 +163,6 @@ interface Seen {
   readonly text: string | undefined;
 }
 
-interface Wait {
-  /** When the last of those who wait gives up (performance.now). */
-  readonly until: { ms: number };
-  readonly text: Promise<string>;
-}
-
 /** A cache over Redis in which one load of a key runs at a time, over all processes. */
 export function createLockedCache({
   redis,
@@ -167,8 +171,16 @@ export function createLockedCache({
 }: LockedCacheOptions): LockedCache {
   /** A look, and the load behind it if somebody waits for that. Text is shared, values are not. */
   const visits = new Map<string, Promise<string | undefined>>();
-  const waits = new Map<string, Wait>();
-  const refreshes = new Set<Promise<unknown>>();
+  const pauses = new Map<string, Promise<void>>();
+  /** Calls, and loads in the background. */
+  const going = new Set<Promise<unknown>>();
+
+  function track<T>(work: Promise<T>): Promise<T> {
+    going.add(work);
+    const end = () => void going.delete(work);
+    work.then(end, end);
+    return work;
+  }
 
   function tell(error: unknown, key: string): void {
     try {
@@ -192,10 +204,7 @@ export function createLockedCache({
       }
       if (seen.lock !== 'mine') return seen.text;
       if (seen.text === undefined) return hold(call, token, endsAt, true);
-      const refresh = hold(call, token, endsAt, false)
-        .catch((error) => tell(error, call.key))
-        .finally(() => refreshes.delete(refresh));
-      refreshes.add(refresh);
+      void track(hold(call, token, endsAt, false).catch((error) => tell(error, call.key)));
       return seen.text;
     });
   }
@@ -231,29 +240,21 @@ export function createLockedCache({
   // #endregion
 
   // #region wait
-  /** Until the caller's own deadline, with all who wait for the key in this process. */
-  function waitWithOthers(call: Call): Promise<string> {
-    let wait = waits.get(call.key);
-    if (!wait) {
-      const until = { ms: 0 };
-      wait = { until, text: poll(call, until) };
-      waits.set(call.key, wait);
-    }
-    wait.until.ms = Math.max(wait.until.ms, performance.now() + call.waitMs);
-    return withDeadline(wait.text, call.waitMs, () => new WaitTimeoutError(call.key, call.waitMs));
-  }
-
-  async function poll(call: Call, until: { readonly ms: number }): Promise<string> {
-    try {
-      for (let attempt = 0; ; attempt++) {
-        await sleep(pauseMs(attempt, random));
-        // All have left.
-        if (performance.now() >= until.ms) throw new WaitTimeoutError(call.key, call.waitMs);
-        const text = await visit(call);
-        if (text !== undefined) return text;
-      }
-    } finally {
-      waits.delete(call.key);
+  /** Looks until there is a text; each caller by its own deadline, each look and each pause with all who wait. */
+  async function look(call: Call): Promise<string> {
+    const { key, waitMs } = call;
+    const endsAt = performance.now() + waitMs;
+    const late = () => new WaitTimeoutError(key, waitMs);
+    for (let attempt = 0; ; attempt++) {
+      const text = await visit(call);
+      if (text !== undefined) return text;
+      const leftMs = endsAt - performance.now();
+      if (leftMs <= 0) throw late();
+      const pause = once(pauses, key, () => sleep(pauseMs(attempt, random)));
+      await withDeadline(pause, leftMs, late).catch((error) => {
+        // Another caller is at it, and may have begun to load: waitMs is not for a load of this process.
+        if (!visits.has(key)) throw error;
+      });
     }
   }
   // #endregion
@@ -261,14 +262,11 @@ export function createLockedCache({
   return {
     // #region get
     async getOrLoad(key, load, times) {
-      const call = { ...times, key, load };
-      const text = waits.has(key) ? undefined : await visit(call);
-      return JSON.parse(text ?? (await waitWithOthers(call)));
+      return JSON.parse(await track(look({ ...times, key, load })));
     },
     // #endregion
     async settled() {
-      const going = () => [...visits.values(), ...[...waits.values()].map(({ text }) => text), ...refreshes];
-      while (going().length > 0) await Promise.allSettled(going());
+      while (going.size > 0) await Promise.allSettled(going);
     },
   };
 }
