@@ -3,6 +3,7 @@ import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { explore } from '#kit/interleave';
 import { useStack } from '#kit/stack';
+import { soon } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import {
   type Article,
@@ -77,6 +78,13 @@ test('an older version is refused, an equal one is idempotent', async () => {
   expect(await cache.setIfNewer(KEY, '1', 'one'), 'bytes without a version must not block the key').toBe(
     true,
   );
+  await stack.redis.set(entryKey(KEY), '7 {"broken', 'PX', TTL_MS);
+  expect(
+    await cache.get(KEY).catch((error: unknown) => error),
+    'a version before a broken value is no value: a miss',
+  ).toEqual({ kind: 'miss' });
+  expect(await cache.setIfNewer(KEY, '7', 'seven'), 'the row of that version mends the entry').toBe(true);
+  expect(await cache.get(KEY), 'an equal version stores again').toMatchObject({ value: 'seven' });
 
   await intrude({
     act: (slow) => slow.setIfNewer(KEY, '5', 'five'),
@@ -107,14 +115,39 @@ test('a fence outranks every older fill until its PX ends', async () => {
     within(FENCE_MS),
   );
 
+  await stack.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', TTL_MS);
+  expect(
+    await cache.get(KEY).catch((error: unknown) => error),
+    'bytes that are no entry lie beside the fence: the fence counts',
+  ).toEqual({ kind: 'fence', version: '7' });
+  expect(
+    await cache.setIfNewer(KEY, '6', 'six'),
+    'bytes that are no entry lie beside the fence: it refuses version 6 all the same',
+  ).toBe(false);
+
   expect(await cache.setIfNewer(KEY, '7', 'seven'), 'the version of the fence itself may be stored').toBe(
     true,
   );
-  await stack.redis.del(entryKey(KEY));
-  expect(
-    await cache.setIfNewer(KEY, '6', 'six'),
-    'the value was evicted: the fence must not go with it, it has its own fenceMs',
-  ).toBe(false);
+  for (const again of ['7', '5']) {
+    await stack.redis.pexpire(fenceKey(KEY), 1000);
+    await cache.raise(KEY, again);
+    expect(
+      await stack.redis.pttl(fenceKey(KEY)),
+      `the fence was raised to ${again}, not above what it held: its fenceMs begins anew all the same`,
+    ).toSatisfy(within(FENCE_MS));
+    expect(
+      await cache.get(KEY),
+      `the fence was raised to ${again}: an entry of version 7 is not older, it stays`,
+    ).toMatchObject({ value: 'seven' });
+  }
+  for (const version of ['7', '9']) {
+    await cache.setIfNewer(KEY, version, 'not older than the fence');
+    await stack.redis.del(entryKey(KEY));
+    expect(
+      await cache.setIfNewer(KEY, '6', 'six'),
+      `the value of version ${version} was evicted: the fence must not go with it, it has its own fenceMs`,
+    ).toBe(false);
+  }
 
   await cache.raise(KEY, '5');
   expect(
@@ -300,9 +333,25 @@ test('a copy that lags is neither stored nor served', async () => {
   });
   expect(work.sql('select'), 'the copy and the primary are asked once each, at most').toBeLessThanOrEqual(2);
 
+  const nobody = stack.connectDb({ password: 'nobody' });
+  const other = openArticles({ replica: copy.db, primary: nobody });
+  await stack.redis.del(entryKey(KEY));
+  expect(
+    await soon(other.find(1).catch((error: unknown) => error)),
+    'a fence stands and the primary fails: throw what MySQL said, the copy may be old and a null is a lie',
+  ).toMatchObject({ code: 'ER_ACCESS_DENIED_ERROR' });
+
   await copy.catchUp();
   await stack.redis.del(entryKey(KEY), fenceKey(KEY));
-  const other = openArticles({ replica: copy.db, primary: stack.connectDb({ password: 'nobody' }) });
+  expect(
+    await soon(
+      openArticles({ replica: nobody })
+        .find(1)
+        .catch((error: unknown) => error),
+    ),
+    'a copy that fails has not said that there is no such article',
+  ).not.toBeNull();
+  await stack.redis.del(entryKey(KEY));
   expect(
     await soon(other.find(1).catch((error: Error) => error.message)),
     'the copy has caught up and no fence stands: the primary is not needed',
@@ -335,15 +384,29 @@ test('a removed article stays removed', async () => {
     [await articles.remove(1), await articles.update(1, 'third'), await articles.update(99, 'nobody')],
     'there is no such article, or no longer: null',
   ).toEqual([null, null, null]);
+
+  expect(await articles.find(99), 'there has never been such an article: null').toBeNull();
+  const again = await stack.work(async () => {
+    expect(await articles.find(99), 'there has never been such an article: null').toBeNull();
+  });
+  expect(again.sql('select'), "an article that has never been there is cached too, as version '0'").toBe(0);
+  for (const id of [0, 1.5]) {
+    for (const ask of ['find', 'update', 'remove'] as const) {
+      let answer: unknown;
+      const sent = await stack.work(async () => {
+        answer = await (async () => articles[ask](id, 'nobody'))().catch((error: unknown) => error);
+      });
+      expect(answer, `articleKey refuses the id ${id} with a RangeError, and so must ${ask}`).toBeInstanceOf(
+        RangeError,
+      );
+      expect([sent.redis(), sent.sql()], `${ask} must refuse the id ${id} before anything is sent`).toEqual([
+        0, 0,
+      ]);
+    }
+  }
 });
 
 test('each write resolves with the version that it has committed', async () => {
-  expect(
-    await openArticles({})
-      .update(0, 'nobody')
-      .catch((error: unknown) => error),
-    'articleKey refuses such an id with a RangeError',
-  ).toBeInstanceOf(RangeError);
   const wire = await openWire(stack.mysqlUrl);
   const slow = openArticles({ primary: stack.connectDb({ connectionLimit: 2 }, wire.url) });
   // Another writer comes before the 1st statement of the slow one; next time before the 2nd; until there is no such.
@@ -377,6 +440,21 @@ test('each write resolves with the version that it has committed', async () => {
 });
 
 test('after an acknowledged write no later find answers an older version', async () => {
+  const wire = await openWire(stack.redisUrl);
+  const articles = openArticles({ redis: stack.connectRedis({}, wire.url) });
+  await openCache().raise(KEY, '1');
+  const storing = wire.hold(/"title"/);
+  const before = articles.find(1);
+  await Promise.race([storing.arrived, before]);
+  await openArticles({}).update(1, 'second');
+  const after = articles.find(1);
+  storing.release();
+  expect(
+    (await after)?.title,
+    'a write was acknowledged, then this find began: it must not join the load of a find that began before the write',
+  ).toBe('second');
+  await before;
+
   let acknowledged = 0;
   let wrong: string | undefined;
   const write = async (writing: Promise<string | null>) => {
@@ -417,17 +495,19 @@ test('after an acknowledged write no later find answers an older version', async
 test('without Redis, nobody is told what is not so', async () => {
   const wire = await openWire(stack.redisUrl);
   const redis = stack.connectRedis({ commandTimeout: 60 }, wire.url);
-  await redis.ping();
+  await expect.poll(() => redis.status, { interval: 3 }).toBe('ready');
   const copy = await openCopy();
   const heard: unknown[] = [];
-  const articles = openArticles({ replica: copy.db, redis, onCacheError: (error) => heard.push(error) });
+  const onCacheError = (error: unknown) => heard.push(error);
+  const articles = openArticles({ replica: copy.db, redis, onCacheError });
+  const silentFromTheStoreOn = async (request: string) => {
+    if (request.includes('"title"')) wire.stall();
+  };
 
-  wire.direct(async (request) => {
-    if (!/^MGET/i.test(request)) wire.stall();
-  });
+  wire.direct(silentFromTheStoreOn);
   expect(
     await soon(articles.find(1)),
-    'Redis falls silent behind the answer to the first command: what was read is the answer',
+    'Redis has answered the get and falls silent before the store: what was read is the answer',
   ).toMatchObject({ title: 'first' });
   expect(heard, 'onCacheError hears of each failure of Redis').not.toEqual([]);
   heard.length = 0;
@@ -448,8 +528,12 @@ test('without Redis, nobody is told what is not so', async () => {
     'Redis does not answer, so nobody knows of a fence: the copy may be old, ask the primary',
   ).toMatchObject({ title: 'second' });
   expect(heard, 'onCacheError hears of each failure of Redis').not.toEqual([]);
-  await wire.heal();
-  await redis.ping();
+  const back = async () => {
+    wire.direct();
+    await wire.heal();
+    await redis.ping().catch(() => {});
+  };
+  await back();
   expect(
     await stack.redis.exists(entryKey(KEY)),
     'Redis did not answer the find: store nothing, it would be sent when Redis is back',
@@ -459,24 +543,69 @@ test('without Redis, nobody is told what is not so', async () => {
     'second',
   );
 
+  await stack.redis.del(entryKey(KEY));
+  wire.direct(silentFromTheStoreOn);
+  expect(
+    await soon(articles.find(1)),
+    'the fence is known, and the store fails: the row of a copy that is behind the fence is not the answer',
+  ).toMatchObject({ title: 'second' });
+  await back();
+
   const mysqlWire = await openWire(stack.mysqlUrl);
-  const cut = openArticles({ primary: stack.connectDb({}, mysqlWire.url) });
-  let lost = false;
-  mysqlWire.direct(async (request) => {
+  const MYSQL_SAID = { code: expect.stringMatching(/^(PROTOCOL_|ECONN|EPIPE)/) };
+  /** A write whose COMMIT succeeds; its answer is on its way until the wire is cut. */
+  const unanswered = async (by: Redis, title: string) => {
+    const primary = stack.connectDb({}, mysqlWire.url);
+    let committing = false;
+    mysqlWire.direct(async (request) => {
+      if (!/^COMMIT/i.test(request)) return;
+      committing = true;
+      mysqlWire.delay(5000);
+    });
+    const outcome = openArticles({ primary, redis: by, onCacheError })
+      .update(1, title)
+      .catch((error: unknown) => error);
+    await expect.poll(titleInMysql, { interval: 3 }).toBe(title);
+    mysqlWire.direct();
     // A store that writes in one statement has no COMMIT that could be lost.
-    if (!/^COMMIT/i.test(request)) return;
-    lost = true;
-    mysqlWire.delay(5000);
+    return committing ? { outcome } : undefined;
+  };
+
+  const patient = stack.connectRedis({ commandTimeout: 2000 }, wire.url);
+  await patient.ping();
+  const third = await unanswered(patient, 'third');
+  if (!third) return;
+  let told = false;
+  const telling = third.outcome.then(() => {
+    told = true;
   });
-  const writing = soon(cut.update(1, 'third').catch((error: Error) => `rejected: ${error.message}`));
-  await expect.poll(() => titleInMysql(), { interval: 3 }).toBe('third');
-  if (!lost) return;
+  const raising = wire.hold(/./);
   mysqlWire.cut();
-  expect(await writing, 'nobody knows the outcome, and the caller has to hear that').toMatch(/^rejected/);
+  await Promise.race([raising.arrived, telling]);
+  expect(
+    told,
+    'the answer to COMMIT was lost, and the row may be committed: raise the fence and wait for it before the caller is told',
+  ).toBe(false);
+  raising.release();
+  expect(
+    await soon(third.outcome),
+    'nobody knows the outcome, and the caller has to hear that',
+  ).toMatchObject(MYSQL_SAID);
   expect(
     (await openArticles({ replica: copy.db }).find(1))?.title,
     'only the answer to COMMIT was lost: raise the fence when a COMMIT fails, or the old row stays',
   ).toBe('third');
+
+  await mysqlWire.heal();
+  wire.stall();
+  heard.length = 0;
+  const fourth = await unanswered(redis, 'fourth');
+  mysqlWire.cut();
+  expect(
+    await soon(fourth?.outcome ?? Promise.resolve()),
+    'the answer to COMMIT was lost, and Redis is away: the caller hears what MySQL said, for nobody knows of a commit',
+  ).toMatchObject(MYSQL_SAID);
+  expect(heard, 'no caller was told that the fence failed: onCacheError hears of it').not.toEqual([]);
 });
 
 /** A copy of the database whose changes arrive when the test says so: a table of the connection's own hides the real one. */
@@ -532,9 +661,3 @@ async function titleInMysql(): Promise<unknown> {
   const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT title FROM articles WHERE id = 1');
   return row?.title;
 }
-
-const soon = <T>(promise: Promise<T>): Promise<T | 'still waiting'> =>
-  Promise.race([
-    promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), 1000).unref()),
-  ]);

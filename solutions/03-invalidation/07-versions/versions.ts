@@ -45,12 +45,15 @@ export type Held<V> =
  * {@link requireVersion} refuses it; nothing is sent then.
  */
 export interface VersionedCache<V> {
-  /** The value, if there is one, else the fence, if there is one. An entry that {@link decode} refuses is no value. */
+  /**
+   * The value, if there is one, else the fence, if there is one. An entry that {@link decode} refuses is no value,
+   * even if it begins with a version.
+   */
   get(key: string): Promise<Held<V>>;
   /**
    * Stores the value at {@link entryKey} for ttlMs, unless the entry or the fence is newer than `version`. An equal
    * version stores again: two reads of one version hold the same row. An entry whose bytes begin with no version is
-   * overwritten. Comparison and SET are one step in Redis.
+   * overwritten. The fence stays, beside a newer entry too. Comparison and SET are one step in Redis.
    * @returns whether it was stored
    */
   setIfNewer(key: string, version: Version, value: V): Promise<boolean>;
@@ -58,26 +61,31 @@ export interface VersionedCache<V> {
    * The writer's invalidation: from here on, for fenceMs, nothing older than `version` is stored or answered, whatever
    * becomes of the entry in the meantime. The fence lies at {@link fenceKey}, the version as text. An older entry is
    * deleted in the same step; one that is as new or newer stays. A fence is never lowered: with an older version than
-   * it holds, it stays as high as it is. So it may be raised again, late and in any order.
+   * it holds, it stays as high as it is. So it may be raised again, late and in any order; each time, its fenceMs begins
+   * anew.
    */
   raise(key: string, version: Version): Promise<void>;
 }
 
-// #region scripts
+// #region older
 /** A longer number is the larger one; of equal length, text order is number order. */
-const OLDER = `
-  local function older(a, b) return #a < #b or (#a == #b and a < b) end
+const OLDER = 'local function older(a, b) return #a < #b or (#a == #b and a < b) end';
+// #endregion
+
+// #region scripts
+/** The versions that Redis holds: text, or nil and false. */
+const HELD = `${OLDER}
   local entry = string.match(redis.call('GET', KEYS[1]) or '', '^%d+')
   local fence = redis.call('GET', KEYS[2])`;
 
 /** KEYS: entry, fence. ARGV: the version, the entry, its TTL in ms. */
-const SET_IF_NEWER = `${OLDER}
+const SET_IF_NEWER = `${HELD}
   if entry and older(ARGV[1], entry) or fence and older(ARGV[1], fence) then return 0 end
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   return 1`;
 
 /** KEYS: entry, fence. ARGV: the version, the fence's TTL in ms. */
-const RAISE = `${OLDER}
+const RAISE = `${HELD}
   if not fence or older(fence, ARGV[1]) then fence = ARGV[1] end
   redis.call('SET', KEYS[2], fence, 'PX', ARGV[2])
   if not entry or older(entry, fence) then redis.call('DEL', KEYS[1]) end`;
@@ -195,16 +203,22 @@ export class UnfencedWriteError extends Error {
  */
 export interface Articles {
   /**
-   * The article, or null when there is none; an absence is cached like an article.
+   * The article, or null when there is none; an absence is cached like an article, under version '0' when the article has
+   * never been there.
    * - A value in Redis is the answer.
    * - A miss: asks the copy and stores what it says. When Redis refuses that as too old, it is not the answer either: asks
    *   the primary.
-   * - A fence: the copy may be behind it. Asks the primary, at once or when the copy's row is older than the fence.
+   * - A fence: the copy may be behind it. Asks the primary, at once or when the copy's row is older than the fence:
+   *   then that row is not the answer, whatever becomes of its store.
    * - Redis does not answer: nobody knows of a fence. Asks the primary, and stores nothing.
    *
    * What the primary says is stored too, and it is the answer even when Redis refuses it: each database is asked once at
    * most. A store that fails is no reason to ask again: what was read is the answer.
-   * @throws {RangeError} when {@link articleKey} refuses the id: nothing is sent then; what MySQL answers when the query fails
+   *
+   * Each find asks Redis itself. It may join the load of another find only if Redis has told both the same, a miss or a
+   * fence of one version: what was asked before a write was acknowledged is no answer to a find that begins after it.
+   * @throws {RangeError} when {@link articleKey} refuses the id: nothing is sent then; what MySQL answers when the query fails:
+   *   the copy does not stand in for the primary
    */
   find(id: number): Promise<Article | null>;
   /**
@@ -213,8 +227,9 @@ export interface Articles {
    * @returns the version that this write has committed, whatever others commit next; null when there is no such
    *   article, or no longer
    * @throws {RangeError} as find does; {@link UnfencedWriteError} when MySQL has committed and the fence was not
-   *   confirmed; what MySQL answers when the write fails. After a failure in or after which it may have committed (the
-   *   answer to COMMIT was lost) the fence is raised all the same
+   *   confirmed; what MySQL answers when the write fails. It may have committed all the same, if what failed is the
+   *   COMMIT (its answer was lost, say): then the fence is raised first, and awaited, and the error is that of MySQL
+   *   even when Redis fails too, of which onCacheError hears
    */
   update(id: number, title: string): Promise<Version | null>;
   /** Sets deleted_at (NOW(3)); else as {@link update}. */
