@@ -4,6 +4,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/interleave';
 import { startProcesses } from '#kit/processes';
 import { useStack } from '#kit/stack';
+import { soon, unhandledRejections, until } from '#kit/waiting';
 import { openWire } from '#kit/wire';
 import { createLeaseCache, InvalidationError, LoadTimeoutError, leaseKey, valueKey } from './leases';
 import subjectFile from './leases?file';
@@ -56,7 +57,9 @@ test('one caller of all processes holds the lease and loads, and a holder that i
     await soon(readers),
     'the peer has loaded and stored: those who wait look again, and take what was stored',
   ).toEqual(Array.from({ length: 10 }, () => ({ name: 'loaded by the peer' })));
-  expect(lifeOfLease, 'the PX of the lease is leaseMs').toSatisfy((ms: number) => ms > 0 && ms <= LEASE_MS);
+  expect(lifeOfLease, 'the PX of the lease is leaseMs').toSatisfy(
+    (ms: number) => ms > LEASE_MS / 2 && ms <= LEASE_MS,
+  );
   expect(await stack.redis.exists(leaseKey(KEY)), 'the value is stored: its lease is removed').toBe(0);
   expect(await stack.redis.pttl(valueKey(KEY)), 'the PX of the value is ttlMs').toSatisfy(
     (ms: number) => ms > TTL_MS / 2 && ms <= TTL_MS,
@@ -123,6 +126,30 @@ test('a value is what JSON makes of it, for the holder too, and unreadable bytes
       name: MUG,
     });
   }
+  await stack.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TTL_MS);
+  await stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
+  await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }));
+  expect(
+    await stack.redis.mget(valueKey(KEY), leaseKey(KEY)),
+    'the bytes are no JSON, and another holds the lease: it will replace them, and nobody else',
+  ).toEqual(['{"name":"Ena', 'the token of another']);
+  await stack.redis.del(leaseKey(KEY));
+  const overtaken = async () => {
+    await cache.invalidate(KEY);
+    return OLD;
+  };
+  expect(await soon(cache.getOrLoad(KEY, overtaken, TIMES)), 'the caller gets what was loaded').toEqual(OLD);
+  expect(
+    await stack.redis.exists(valueKey(KEY)),
+    'the bytes were no JSON, and the key was invalidated during the load: to replace them too takes the lease',
+  ).toBe(0);
+
+  await stack.redis.set(valueKey(KEY), '{"name":"hit"}', 'PX', 5_000);
+  await cache.getOrLoad(KEY, load, TIMES);
+  expect(
+    await stack.redis.pttl(valueKey(KEY)),
+    'a hit must not prolong the life of the value: ttlMs bounds what an invalidation that was lost leaves behind',
+  ).toBeLessThanOrEqual(5_000);
 });
 
 test('a fill whose lease is lost is refused, and its caller still gets the value', async () => {
@@ -207,6 +234,30 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
       }
     }
   }
+  await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+  const ends: (() => void)[] = [];
+  const read = async (value: typeof OLD) => {
+    const load = () => new Promise<typeof OLD>((resolve) => ends.push(() => resolve(value)));
+    const begun = ends.length + 1;
+    const reading = failureOf(cache.getOrLoad(KEY, load, TIMES));
+    await Promise.race([until(() => ends.length === begun), reading]);
+    return { reading };
+  };
+  const { reading: overtaken } = await read(OLD);
+  await other.invalidate(KEY);
+  const { reading: current } = await read(NEW);
+  ends[0]?.();
+  await soon(overtaken);
+  expect(
+    await stored(KEY),
+    'two calls of one object: the lease is that of the second by now, so each call needs a token of its own',
+  ).toBeUndefined();
+  ends[1]?.();
+  await soon(current);
+  expect(
+    await stored(KEY),
+    'two calls of one object: the lease was that of the second, so it stores',
+  ).toEqual(NEW);
   expect(
     withoutExpiry,
     'a process that is killed between two commands leaves a lease, or a value, for ever: set it together with its PX',
@@ -263,7 +314,7 @@ test('no interleaving leaves the old value behind an acknowledged invalidation',
   const reader = ({ redis, db }: Pick<typeof stack, 'redis' | 'db'>) =>
     createLeaseCache({ redis }).getOrLoad(KEY, productSource(db).load, { ...TIMES, waitMs: 0 });
   await explore(stack, {
-    runs: 40,
+    runs: 30,
     seed: 2,
     async prepare() {
       await stack.redis.del(valueKey(KEY), leaseKey(KEY));
@@ -324,9 +375,18 @@ test('who does not get the lease looks again until waitMs, then loads and stores
   await stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', 5_000);
   let impatient: unknown;
   const atOnce = await stack.work(async () => {
-    impatient = await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }));
+    const dated = async () => ({ ...(await load()), at: new Date(0) });
+    impatient = await soon(cache.getOrLoad(KEY, dated, { ...TIMES, waitMs: 0 }));
   });
-  expect(impatient, 'with waitMs 0 a call does not wait: it loads for itself').toEqual({ name: MUG });
+  expect(impatient, 'with waitMs 0 a call does not wait: it loads for itself').toMatchObject({ name: MUG });
+  expect(impatient, 'without the lease too, a caller gets what JSON makes of the value').toEqual({
+    name: MUG,
+    at: '1970-01-01T00:00:00.000Z',
+  });
+  expect(
+    await soon(failureOf(cache.getOrLoad(KEY, async () => undefined, { ...TIMES, waitMs: 0 }))),
+    'JSON cannot hold undefined: a TypeError tells the caller without the lease too',
+  ).toBeInstanceOf(TypeError);
   expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
   let patient: unknown;
   const looks = await stack.work(async () => {
@@ -344,11 +404,16 @@ test('who does not get the lease looks again until waitMs, then loads and stores
     await soon(failureOf(cache.getOrLoad(KEY, fail, { ...TIMES, waitMs: 0 }))),
     'a caller without the lease gets the error of its own load',
   ).toBe(down);
-  const hung = () => new Promise<never>(() => {});
+  let signal: AbortSignal | undefined;
+  const hung = (its: AbortSignal) => {
+    signal = its;
+    return new Promise<never>(() => {});
+  };
   expect(
     await soon(failureOf(cache.getOrLoad(KEY, hung, { ...TIMES, leaseMs: 30, waitMs: 0 }))),
     'a load without the lease may take leaseMs too',
   ).toBeInstanceOf(LoadTimeoutError);
+  expect(signal?.aborted, 'a load without the lease is late: abort its signal').toBe(true);
   expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
   expect(await stack.redis.get(leaseKey(KEY)), 'the lease is still that of its holder').toBe(
     'the token of another',
@@ -403,6 +468,19 @@ test('a load that fails or hangs gives its lease back', async () => {
   endLate();
   await new Promise((resolve) => setTimeout(resolve, 5));
   expect(unhandled(), 'a load that was given up fails later: nobody may hear of it').toEqual([]);
+
+  const wire = await openWire(stack.redisUrl);
+  const far = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
+  const gate = wire.hold(/leased:lease:\{slow/);
+  const brief = () => new Promise<typeof NEW>((resolve) => setTimeout(() => resolve(NEW), 10));
+  const granted = failureOf(far.getOrLoad('slow', brief, { ...TIMES, leaseMs: 60, waitMs: 0 }));
+  await Promise.race([gate.arrived, granted]);
+  await new Promise((resolve) => setTimeout(resolve, 70));
+  gate.release();
+  expect(
+    await soon(granted),
+    'Redis took longer than leaseMs to grant the lease: a load has leaseMs from when it begins',
+  ).toEqual(NEW);
 });
 
 test('an invalidation that Redis has not confirmed rejects', async () => {
@@ -543,30 +621,3 @@ const failureOf = <T>(promise: Promise<T>): Promise<T | Error> =>
     if (error.message === 'not implemented') throw error;
     return error;
   });
-
-/** What nobody has caught from now on; the test runner does not see it. */
-function unhandledRejections() {
-  const listeners = process.listeners('unhandledRejection');
-  const seen: string[] = [];
-  process.removeAllListeners('unhandledRejection');
-  process.on('unhandledRejection', (reason) => seen.push(String(reason)));
-  onTestFinished(() => {
-    process.removeAllListeners('unhandledRejection');
-    for (const listener of listeners) process.on('unhandledRejection', listener);
-  });
-  return () => seen;
-}
-
-/** Waits for something that no promise stands for; the test goes on without it after a second. */
-async function until(condition: () => boolean) {
-  for (const end = Date.now() + 1000; !condition() && Date.now() < end; )
-    await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-/** What a promise comes to, or a text to compare with when it comes to nothing. */
-function soon<T>(promise: Promise<T>, ms = 1000): Promise<T | 'still waiting'> {
-  return Promise.race([
-    promise,
-    new Promise<'still waiting'>((resolve) => setTimeout(() => resolve('still waiting'), ms).unref()),
-  ]);
-}

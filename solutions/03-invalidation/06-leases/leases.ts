@@ -48,22 +48,24 @@ export interface Times {
 export interface LeaseCache {
   /**
    * A call that begins after an {@link invalidate} of the key has resolved, in whatever process, never gets a value
-   * whose load began before it. One step in Redis decides what the call does:
-   * - There is a value: returns it. What cannot be parsed as JSON is none, and is replaced.
+   * whose load began before `invalidate` was called. One step in Redis (a GET before it is allowed) decides what the
+   * call does:
+   * - There is a value: returns it; its PX goes on. What cannot be parsed as JSON is none: the next fill replaces it.
    * - No value, and no lease: the call gets {@link leaseKey}, with a token by `randomUUID` and leaseMs as its PX, in
    *   the same step. It loads and then fills: if the lease still holds its token, the value is stored for ttlMs and the
    *   lease removed, in one step. Otherwise the fill is refused: nothing is stored, another's lease stays as it is, and
    *   the caller gets the value that it has loaded all the same. A load that fails gives its lease back, if it still
-   *   holds its token. (A client whose connection broke before the answer asks again by itself: a lease with the token
+   *   holds its token. Either is answered before the call settles. (A client whose connection broke before the answer asks again by itself: a lease with the token
    *   of the call is its own.)
    * - No value, and the lease is another's: pauses for {@link pauseMs} and looks again, until there is a value, or the
    *   lease is free and its own, or waitMs has passed. Then it loads for itself alone, and stores nothing.
-   * - Redis fails or does not answer: loads, and stores nothing. A fill or a lease given back that fails is told to
+   * - Redis fails or does not answer: loads, and stores nothing. (A lease that was granted, and the answer came too late,
+   *   is nobody's: it ends by its PX.) A fill or a lease given back that fails is told to
    *   onCacheError, and the caller gets what it has loaded, or the error of its load.
    *
    * Callers share no object: each gets what JSON makes of the value, after a load too.
-   * @param load asks the source; what JSON can hold, null when there is no such thing. It may take leaseMs, then its
-   *   `signal` is aborted
+   * @param load asks the source; what JSON can hold, null when there is no such thing. It may take leaseMs from when it
+   *   begins, with the lease or without, however late that was granted; then its `signal` is aborted
    * @throws what `load` throws; {@link LoadTimeoutError}; a TypeError for what JSON cannot hold (undefined, a bigint):
    *   that is a load that has failed
    */
