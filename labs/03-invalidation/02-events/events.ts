@@ -155,17 +155,20 @@ export interface Relay {
    * Takes up to `batchSize` events that nobody else has in hand, oldest first; deletes their keys from the cache; appends them
    * to the {@link STREAM}, each after its key is gone; then deletes them from the outbox. An event is passed over, to be taken
    * later, while an earlier event of its entity is in another relay's hands. So the stream has the events of an entity in the
-   * order of their ids, if an event that comes a second time is not counted.
+   * order of their ids, if an event that comes a second time is not counted (and if none is inserted behind the back of a
+   * later one: {@link Catalogue.update} sees to that).
    * It waits neither for another relay nor for a transaction that is still open, nor lets an update wait. Mind the DELETE: a
    * server that scans the table for it waits at the first row that another relay has locked, and `id IN (…)` may be a scan.
-   * @returns how many events were deleted from the outbox; 0 when there was nothing that it may take
+   * @returns how many events were deleted from the outbox; 0 when there was none, or all of the oldest `batchSize` that nobody
+   *   has in hand had to be passed over
    * @throws what Redis or MySQL says, or {@link DeadlineError}. The events are in the outbox then, free to be taken again by
    * anyone (or, if only the COMMIT's answer was lost, done): some of them may be in the stream already
    */
   pass(): Promise<number>;
   /**
    * Passes until the signal aborts: at once after a pass that had work, `pauseMs` after one that had none. A pass that fails is
-   * told to `onError`; the next follows later and later, from `pauseMs` to RETRY_AT_MOST_MS. The abort ends a pause, not a pass.
+   * told to `onError`, each time; the next follows later and later, from `pauseMs` to RETRY_AT_MOST_MS. The abort ends a pause,
+   * not a pass: `run` resolves when that has ended, well or badly.
    */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -177,7 +180,8 @@ export const RETRY_AT_MOST_MS = 5000;
  * A relay from the outbox to Redis. Any number of them may run.
  * @param redis has a `commandTimeout`: each command settles within it
  * @param streamMaxLen about how many entries the stream keeps (MAXLEN ~): what a listener may miss before it must clear
- * @param deadlineMs how long a pass may take; above the `commandTimeout`
+ * @param deadlineMs how long a pass may take; above the `commandTimeout` of the commands that it sends, one after the other
+ * @param pauseMs above 0
  * @param onError must not throw
  */
 export function createRelay({
@@ -203,14 +207,17 @@ export function createRelay({
 export interface Listener {
   /**
    * Reads the next entries of the stream, behind the last one that it has seen, and calls `apply` with the key of each, in
-   * their order. It begins at the stream's beginning. When the last entry that it has seen is no longer in the stream, or when
-   * it has not seen any yet, it cannot know what it has missed: then it calls `clear`, and need not `apply` what it has read.
-   * When it rejects, the next poll begins at the same place.
+   * their order. It begins at the stream's beginning. When the last entry that it has seen is no longer in the stream after the
+   * read, or when these are the first that it reads, it cannot know what it has missed: then it calls `clear`, and need not
+   * `apply` what it has read. When it rejects, the next poll begins at the same place.
    * @param waitMs how long to wait for an entry when there is none (0: not at all)
    * @returns how many entries it has read
    */
   poll(waitMs?: number): Promise<number>;
-  /** Polls until the signal aborts; resolves within WAIT_MS of that. A failure is told to `onError`; the next poll follows WAIT_MS later. */
+  /**
+   * Polls until the signal aborts, waiting in Redis for WAIT_MS at a time; resolves within WAIT_MS of the abort, or within the
+   * `commandTimeout` of a Redis that is silent. A failure is told to `onError`; the next poll follows WAIT_MS later.
+   */
   run(signal: AbortSignal): Promise<void>;
 }
 
