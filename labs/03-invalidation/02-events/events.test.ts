@@ -308,12 +308,13 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
   const hear = (error: unknown) => failures.push(error);
   const patient = aborter();
   const waits = createRelay({ db, redis, pauseMs: 3000, onError: hear }).run(patient.signal);
+  // One relay at a time: what the one has in hand is not there for the other.
+  await until(() => failures.length > 0);
   const slower = aborter();
   const often: unknown[] = [];
   const slows = createRelay({ db, redis, pauseMs: 20, onError: (error) => often.push(error) }).run(
     slower.signal,
   );
-  await until(() => failures.length > 0);
   await sleep(250);
   expect(failures.length, 'run tried again without a pause: a Redis that comes back is met by a storm').toBe(
     1,
