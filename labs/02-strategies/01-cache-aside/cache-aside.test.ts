@@ -130,6 +130,7 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
   let overtaken = false;
   await explore(stack, {
     runs: 40,
+    seed: 9,
     prepare: async () => {
       await stack.redis.del(KEY);
       await restoreMug();
