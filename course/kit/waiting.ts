@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 
 /** What a promise comes to, or a text to compare with when it comes to nothing within `ms`. Rejects as it does. */
-export const soon = <T>(promise: Promise<T>, ms = 1_200): Promise<T | 'still waiting'> =>
+export const soon = <T>(promise: Promise<T>, ms = 1_000): Promise<T | 'still waiting'> =>
   Promise.race([promise, sleep(ms, 'still waiting' as const, { ref: false })]);
 
 /** As {@link soon}; a rejection is a text to compare with too. */

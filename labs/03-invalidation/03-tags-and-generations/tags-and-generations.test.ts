@@ -196,7 +196,7 @@ test('a load begun before a bump is not seen after it', async () => {
   await old.begun;
   await elsewhere.bump(['mugs']);
   const fresh = source('new');
-  const joined = await soon(cache.get({ page: 1 }, ['mugs'], fresh.load), 1000);
+  const joined = await soon(cache.get({ page: 1 }, ['mugs'], fresh.load));
   expect(joined, 'a call after the bump must not wait for a load from before it').toBe('new');
   old.finish('old');
   expect(await slow, 'who asked before the bump gets what he came for').toBe('old');
@@ -405,7 +405,7 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
   );
   expect(signal?.aborted, 'the signal of a load that is late must be aborted').toBe(true);
   expect(
-    await soon(said(hasty.get({ page: 2 }, ['mugs'], mended.load)), 1500),
+    await soon(said(hasty.get({ page: 2 }, ['mugs'], mended.load))),
     'a load that hung must be forgotten: the next call loads again',
   ).toBe('mended');
 
@@ -460,23 +460,21 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
 
   wire.stall();
   expect(
-    await soon(said(cache.get({ page: 1 }, ['mugs'], source({ at: new Date(0) }).load)), 1000),
+    await soon(said(cache.get({ page: 1 }, ['mugs'], source({ at: new Date(0) }).load))),
     'a Redis that does not answer must not hold the page back: load it, and answer with what JSON makes of it',
   ).toEqual({ at: '1970-01-01T00:00:00.000Z' });
   expect(heard.length, 'onCacheError must hear that Redis has failed').toBeGreaterThan(0);
   const hung = over(redis, NAME, 20)
     .get({ page: 1 }, ['mugs'], () => new Promise<string>(() => {}))
     .catch((error: unknown) => error);
-  expect(await soon(hung, 1500), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(
-    LoadTimeoutError,
-  );
+  expect(await soon(hung), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(LoadTimeoutError);
   const elsewhere = over(stack.redis);
   const old = slowSource();
   const slow = cache.get({ page: 1 }, ['mugs'], old.load);
   await old.begun;
   await elsewhere.bump(['mugs']);
   expect(
-    await soon(cache.get({ page: 1 }, ['mugs'], source('new').load), 1000),
+    await soon(cache.get({ page: 1 }, ['mugs'], source('new').load)),
     'without the generations, no load may be shared: a bump that this process cannot hear of may lie between two calls',
   ).toBe('new');
   old.finish('old');
