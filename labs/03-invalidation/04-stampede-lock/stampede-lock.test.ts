@@ -67,6 +67,7 @@ test('processes share a load, and survive the one that is killed in it', async (
   const { source, load } = productSource();
   const here = createLockedCache({ redis: stack.redis });
   const lifeOfLock = await stack.redis.pttl(lockKey(KEY));
+  const token = await stack.redis.get(lockKey(KEY));
   const readers = Array.from({ length: 10 }, () => here.getOrLoad(KEY, load, TIMES));
   // The peer's SELECT is held while they look.
   await soon(Promise.all(readers), 30);
@@ -80,7 +81,12 @@ test('processes share a load, and survive the one that is killed in it', async (
     await soon(heard('1 loads').then(() => 'one load')),
     '10 calls met in the peer: they share one load',
   ).toBe('one load');
-  expect(lifeOfLock, 'the lock must expire by itself: PX lockMs').toBeGreaterThan(0);
+  expect(lifeOfLock, 'the lock must expire by itself, and no load may outlive it: PX lockMs').toBeGreaterThan(
+    LOCK_MS / 2,
+  );
+  expect(token, 'two processes must not take the same token: randomUUID').toMatch(
+    /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/,
+  );
   expect(lifeOfLock, 'the lock lives no longer than lockMs').toBeLessThanOrEqual(LOCK_MS);
   expect(await stack.redis.exists(lockKey(KEY)), 'the value is stored: release the lock').toBe(0);
   const left = await stack.redis.pttl(entryKey(KEY));
@@ -117,7 +123,8 @@ test('processes share a load, and survive the one that is killed in it', async (
 });
 
 test('calls that meet in a process share one load, and no object', async () => {
-  const cache = createLockedCache({ redis: stack.redis });
+  const told: unknown[] = [];
+  const cache = createLockedCache({ redis: stack.redis, onCacheError: (error) => told.push(error) });
   const other = createLockedCache({ redis: stack.redis });
   const { source, load } = productSource();
   const dated = async () => ({ ...(await load()), at: new Date(0) });
@@ -166,12 +173,22 @@ test('calls that meet in a process share one load, and no object', async () => {
       'the load has failed: release the lock, others need not wait until it expires',
     ).toBe(0);
   }
+  expect(
+    told,
+    'the callers have been told why their loads failed: onCacheError is for what nobody is told',
+  ).toEqual([]);
 
   for (const [what, px] of [
     ['fresh', FRESH_MS + STALE_MS],
     ['stale', STALE_MS],
   ] as const) {
     await stack.redis.set(entryKey(KEY), '{"name":"Ena', 'PX', px);
+    await stack.redis.set(lockKey(KEY), 'the token of another', 'PX', LOCK_MS);
+    expect(
+      await soon(failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }))),
+      `bytes that are no JSON, ${what} by their PX, and another has the lock: there is nothing to serve, so wait`,
+    ).toBeInstanceOf(WaitTimeoutError);
+    await stack.redis.del(lockKey(KEY));
     expect(
       await soon(failureOf(cache.getOrLoad(KEY, load, TIMES))),
       `bytes that are no JSON, ${what} by their PX: they are nothing, so load`,
@@ -262,7 +279,7 @@ test('who has lost the lock neither stores nor releases', async () => {
   }
 
   // A refresh, and a load of the same object behind it.
-  await stack.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS);
+  await stack.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS - 1_000);
   const ends: ((product: Product) => void)[] = [];
   const load = () => new Promise<Product>((resolve) => ends.push(resolve));
   await soon(cache.getOrLoad(KEY, load, TIMES));
@@ -373,6 +390,13 @@ test('a stale value is served at once, while one process refreshes it', async ()
   await settled();
   expect(refreshed, 'staleMs of the entry is left, and no more: it is stale').toBe(20);
 
+  await stack.redis.set(entryKey('none'), 'null', 'PX', STALE_MS);
+  expect(
+    await processes[0]?.getOrLoad('none', async () => 'loaded', TIMES),
+    'null is a value: it is served while it is stale, too',
+  ).toBeNull();
+  await settled();
+
   await stack.redis.pexpire(entryKey(KEY), STALE_MS);
   await stack.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
   const gate = wire.hold(/SELECT .* FROM products/i);
@@ -442,9 +466,13 @@ test('a load ends with its lock', async () => {
   const overdue = async (what: keyof typeof slow) => {
     const signals: AbortSignal[] = [];
     let abortedEarly = false;
+    let outlives: boolean | undefined;
     const load = async (signal: AbortSignal) => {
       signals.push(signal);
       abortedEarly ||= signal.aborted;
+      setTimeout(() => {
+        outlives = !signal.aborted;
+      }, 1.5 * short.lockMs);
       const loading = slow[what](signal);
       // Longer than it would live, so that it can be seen who deletes it.
       await stack.redis.pexpire(lockKey(what), 10_000);
@@ -455,6 +483,10 @@ test('a load ends with its lock', async () => {
       `a load that ${what} when its lock ends: its callers get LoadTimeoutError, after lockMs`,
     ).toEqual([1, 2, 3].map(() => expect.any(LoadTimeoutError)));
     expect(abortedEarly, 'the load has only begun: its signal is not aborted').toBe(false);
+    await until(() => outlives !== undefined);
+    expect(outlives, 'the lock would have expired by now, and the load went on: it has lockMs, no more').toBe(
+      false,
+    );
     expect(signals[0]?.aborted, 'nobody waits for this load any more: abort its signal').toBe(true);
     expect(
       await stack.redis.exists(lockKey(what)),
@@ -536,8 +568,6 @@ test('a waiter keeps its own deadline', async () => {
     await stack.redis.del(entryKey(key));
     return { cache, source, read, hold, settled, sent, count, perLook };
   };
-  const pauseFor = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
   const itsOwnLoad = async () => {
     const { cache, read, settled } = await heldKey('own');
     await stack.redis.del(lockKey('own'));
@@ -685,7 +715,40 @@ test('a waiter keeps its own deadline', async () => {
     expect(source.loads, 'another holds the lock: who has waited in vain does not load either').toBe(0);
   };
 
-  await together(itsOwnLoad, takenOver, givenUp, slowLook, eachByItself);
+  const newcomer = async () => {
+    const { read, hold } = await heldKey('newcomer');
+    for (let beganAfter = Number.POSITIVE_INFINITY, waitMs = 250; beganAfter > waitMs - 15; waitMs *= 2) {
+      await stack.redis.del(entryKey('newcomer'));
+      await hold();
+      const from = performance.now();
+      let end: (() => void) | undefined;
+      const loading = () =>
+        new Promise<Product>((resolve) => {
+          end = () => resolve({ name: 'loaded here' });
+        });
+      const waiting = read(waitMs, loading);
+      // It pauses until 310 ms after its beginning, or later.
+      await pauseFor(190);
+      await stack.redis.del(lockKey('newcomer'));
+      const coming = read(4_000, loading);
+      await until(() => end !== undefined);
+      beganAfter = performance.now() - from;
+      await pauseFor(from + waitMs + 20 - performance.now());
+      const left = await soon(waiting, 1);
+      end?.();
+      const got = await soon(Promise.all([waiting, coming]));
+      // Too slow a machine to tell: the load began when the time was almost over.
+      if (beganAfter > waitMs - 15) continue;
+      expect(left, 'a newcomer of this process has begun to load: waitMs no longer bounds who paused').toBe(
+        'still waiting',
+      );
+      expect(got, 'a newcomer of this process has loaded: who paused gets the value, too').toEqual(
+        [1, 2].map(() => ({ name: 'loaded here' })),
+      );
+    }
+  };
+
+  await together(itsOwnLoad, takenOver, givenUp, slowLook, eachByItself, newcomer);
 
   const longest = [0, 1, 2, 3, 4, 5, 50].map((attempt) => pauseMs(attempt, () => 0.999999));
   expect(
@@ -711,7 +774,11 @@ test('without Redis, calls load together, and in bounded time', async () => {
     const redis = stack.connectRedis({ commandTimeout, retryStrategy: () => 10 }, wire.url);
     onTestFinished(() => redis.disconnect());
     const told = new Set<string>();
-    const create = () => createLockedCache({ redis, onCacheError: (_, key) => told.add(key) });
+    const onCacheError = (_: unknown, key: string) => {
+      told.add(key);
+      throw new Error('the log is down too');
+    };
+    const create = () => createLockedCache({ redis, onCacheError });
     /** Redis answers again, and has done all that was asked of it meanwhile. */
     const healed = async () => {
       await wire.heal();
@@ -725,9 +792,10 @@ test('without Redis, calls load together, and in bounded time', async () => {
   const away = (what: string, fault: 'stall' | 'refuse') => async () => {
     const { wire, cache, told, healed, source, load } = await open(50);
     await wire[fault]();
-    const [reads, failed, hung] = await Promise.all([
+    const [reads, failed, brief, hung] = await Promise.all([
       soon(Promise.all(Array.from({ length: 10 }, () => failureOf(cache.getOrLoad(what, load, TIMES))))),
       soon(failureOf(cache.getOrLoad(`down: ${what}`, fail, TIMES))),
+      soon(failureOf(cache.getOrLoad(`brief: ${what}`, () => pauseFor(5, MUG), { ...TIMES, lockMs: 40 }))),
       soon(
         failureOf(cache.getOrLoad(`hung: ${what}`, () => new Promise(() => {}), { ...TIMES, lockMs: 40 })),
       ),
@@ -737,6 +805,10 @@ test('without Redis, calls load together, and in bounded time', async () => {
     expect(source.loads, `Redis ${what}: now of all times, calls share a load`).toBe(1);
     expect([...told], `Redis ${what}: tell onCacheError`).toContain(what);
     expect(failed, `Redis ${what} and the load fails: its error is the one to throw`).toBe(down);
+    expect(
+      brief,
+      `Redis ${what}, and that takes longer than lockMs: a load has lockMs from its own beginning`,
+    ).toBe(MUG);
     expect(hung, `Redis ${what} and the load hangs: it ends after lockMs, lock or no lock`).toBeInstanceOf(
       LoadTimeoutError,
     );
@@ -793,6 +865,9 @@ test('without Redis, calls load together, and in bounded time', async () => {
 
   await together(away('gives no answer', 'stall'), away('refuses connections', 'refuse'), fallsSilent);
 });
+
+const pauseFor = <T>(ms: number, value?: T) =>
+  new Promise<T | undefined>((resolve) => setTimeout(() => resolve(value), ms));
 
 /** Reads product 1, and counts how often. */
 function productSource(db = stack.db) {

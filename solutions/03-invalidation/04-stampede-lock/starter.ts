@@ -61,14 +61,15 @@ export interface LockedCache {
    *   lock when another has just stored a fresh value does not load. The others look again after {@link pauseMs}, and
    *   then again, until there is a value (fresh or stale), or the lock is free and theirs, or their own waitMs is
    *   over. What cannot be parsed as JSON is nothing, and is replaced.
-   * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background.
+   * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background; nobody joins that
+   *   load. Who finds nothing meanwhile waits for it as for another process's: a writer may have made it old.
    * - Redis fails or does not answer: as if it was not there. Loads, without a lock, and stores nothing; nobody waits
    *   for Redis longer than for the command that failed.
    *
    * Calls of one key that meet in this process share what they do: one look, one load, one pause; with the `load` and
    * the times of the one who began it, but for waitMs, which is each caller's own. They share no object: each gets
    * what JSON makes of the value. A call looks before it pauses, also while others already pause. waitMs bounds
-   * neither a look nor a load of this process: it has begun, so whoever waits for it gets its value or its error.
+   * neither a look nor a load of this process that callers wait for: it has begun, so whoever waits for it gets its value or its error.
    * When all who waited have given up, nothing goes on for them: no load begins.
    *
    * The lock holds a token, a new `randomUUID` for each time it is taken, and is never without an expiry, not even
@@ -76,7 +77,7 @@ export interface LockedCache {
    * load begins before that.
    * Value and release are one step, taken only if the lock is still that of this load: who has lost it, to another
    * or to nobody, neither stores nor releases, even when it is lost just before the last command. Its callers still
-   * get the value. A load that fails while callers wait for it releases its lock at once; one in the background
+   * get the value, when the step has been answered. A load that fails while callers wait for it releases its lock at once; one in the background
    * leaves it, as the pause before the next try.
    * @param load asks the source; what JSON can hold, null when there is no such thing. `signal` is aborted after lockMs
    * @throws what `load` throws, to all who wait for it here, and it is forgotten then; {@link LoadTimeoutError}, to
