@@ -53,13 +53,14 @@ export interface LeaseCache {
    *   the same step. It loads and then fills: if the lease still holds its token, the value is stored for ttlMs and the
    *   lease removed, in one step. Otherwise the fill is refused: nothing is stored, another's lease stays as it is, and
    *   the caller gets the value that it has loaded all the same. A load that fails gives its lease back, if it still
-   *   holds its token. Either is answered before the call settles. (A client whose connection broke before the answer asks again by itself: a lease with the token
-   *   of the call is its own.)
-   * - No value, and the lease is another's: pauses for {@link pauseMs} and looks again, until there is a value, or the
-   *   lease is free and its own, or waitMs has passed. Then it loads for itself alone, and stores nothing.
-   * - Redis fails or does not answer: loads, and stores nothing. (A lease that was granted, and the answer came too late,
-   *   is nobody's: it ends by its PX.) A fill or a lease given back that fails is told to
-   *   onCacheError, and the caller gets what it has loaded, or the error of its load.
+   *   holds its token. Redis has answered the fill, or the giving back, before the call settles. (A client whose
+   *   connection broke before the answer asks again by itself: a lease with the token of the call is its own.)
+   * - No value, and the lease is another's: pauses for {@link pauseMs}, the last time for what is left of waitMs, and
+   *   looks again, until there is a value, or the lease is free and its own, or waitMs has passed. Then it loads for
+   *   itself alone, and stores nothing.
+   * - Redis fails or does not answer: loads, and stores nothing. (It may have granted the lease all the same: nobody
+   *   uses that lease, and it ends by its PX.) A fill or a giving back that fails is told to onCacheError, and the
+   *   caller gets what it has loaded, or the error of its load.
    *
    * Callers share no object: each gets what JSON makes of the value, after a load too.
    * @param load asks the source; what JSON can hold, null when there is no such thing. It may take leaseMs from when it
