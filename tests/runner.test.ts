@@ -1,6 +1,8 @@
 import { appendFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { labs } from '../course/catalog';
+import { unknownName } from '../course/commands/test';
 import { type Change, type ScratchCourse, scratchCourse } from './prover/scratch';
 import { type Ended, Learner, run } from './support/course';
 
@@ -113,6 +115,12 @@ test.each(Object.entries(SCENARIOS))('%s', async (name, [code]) => {
 test('an unknown name and an unknown command are answered with the nearest', async () => {
   await expectKept('unknown-name', await npmTest('mmeo'), 2);
   await expectKept('unknown-command', await run(course.root, ['course/cli.cjs', 'tset']), 2);
+});
+
+test('a lesson without a lab is named as one', () => {
+  expect(unknownName('3.8', labs())).toBe(
+    '3.8 How stale is it? has no lab: read chapters/03-invalidation/08-staleness.md',
+  );
 });
 
 test('no servers', async () => {

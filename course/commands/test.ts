@@ -1,4 +1,4 @@
-import { find, type Lab, labs, nearest } from '../catalog';
+import { find, type Lab, labs, nearest, overviews, shown } from '../catalog';
 import { currentLab } from '../progress';
 import { Refusal } from '../refusal';
 import { line, print } from '../report';
@@ -47,6 +47,8 @@ export function choose(names: readonly string[]): Lab[] {
 }
 
 export function unknownName(name: string, all: readonly Lab[]): string {
+  const page = overviews().find(({ id, number }) => id === name || number === name);
+  if (page) return `${page.number} ${page.title} has no lab: read ${shown(page.files.lesson)}`;
   const known = [...new Set(all.flatMap((lab) => [lab.id, lab.number, lab.chapter]))];
   const near = nearest(name, known);
   const meant = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
