@@ -6,7 +6,7 @@ if (version[0] < 20 || (version[0] === 20 && version[1] < 19)) {
   process.exit(2);
 }
 try {
-  require.resolve('tsx/cjs');
+  require.resolve('ts-node');
 } catch (_missing) {
   console.error('The packages of the course are not installed. Run: npm ci');
   process.exit(2);
@@ -19,5 +19,5 @@ try {
   console.error('Set TMPDIR to a folder of yours with 300 MB free, then run the command again.');
   process.exit(2);
 }
-require('tsx/cjs');
+require('./typescript.cjs');
 require('./main.ts').main(process.argv.slice(2));

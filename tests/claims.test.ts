@@ -141,14 +141,14 @@ test('a measure that throws, or gives no number, is told by its file', async () 
   const broken = [
     '(() => { throw new Error("no rows") })()',
     '{ claims: [{ ...base, value: 0 / 0 }] }',
-    'stack()',
+    'servers()',
   ];
   const results = [];
   for (const body of broken) results.push(String((await outcomeOf(targetWith(body))).result));
   expect(results).toEqual([
     expect.stringMatching(/measure\.mjs: no rows/),
     expect.stringMatching(/measure\.mjs: claim ratio is NaN/),
-    expect.stringMatching(/measure\.mjs: .*Add needs: 'stack'/),
+    expect.stringMatching(/measure\.mjs: .*Add needs: 'servers'/),
   ]);
 });
 
@@ -181,7 +181,7 @@ function targetWith(body: string): Target {
   writeFileSync(
     measure,
     `const base = { name: 'ratio', says: 'a against b', value: 1, unit: '×' };
-     export default { run: async ({ stack }) => (${body}) };`,
+     export default { run: async ({ servers }) => (${body}) };`,
   );
   return {
     id: 'fake',

@@ -1,37 +1,37 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, test } from 'vitest';
-import { loadShop } from '../course/kit/data/large';
+import { loadShop } from '../course/claims/data/large';
 import { createTables, fillTables, type TableName } from '../course/kit/data/small';
-import { useStack } from '../course/kit/stack';
+import { useServers } from '../course/kit/servers';
 
-const stack = useStack('users', 'products', 'posts', 'likes');
+const servers = useServers('users', 'products', 'posts', 'likes');
 
 test('the large shop is complete, and its tables agree with each other', async () => {
-  await loadShop(stack.db);
+  await loadShop(servers.db);
   expect(await numbers(COUNTS)).toEqual({ users: 2000, products: 10_000, reviews: 50_000, events: 200_000 });
   expect(await numbers(DISAGREEMENTS)).toEqual({ stock: 0, amounts: 0, nobody: 0, selfFollowers: 0 });
 }, 60_000);
 
 test('loading again repairs what a measure has changed, and leaves the rest', async () => {
-  await loadShop(stack.db);
+  await loadShop(servers.db);
   const before = await numbers(FINGERPRINT);
-  await stack.db.query('UPDATE products SET stock = stock - 1 WHERE id = 7');
-  await stack.db.query('DROP TABLE brands');
+  await servers.db.query('UPDATE products SET stock = stock - 1 WHERE id = 7');
+  await servers.db.query('DROP TABLE brands');
   expect(await numbers('SELECT SUM(stock * id) AS stock FROM products')).not.toEqual({ stock: before.stock });
 
-  const repaired = await stack.work(() => loadShop(stack.db));
+  const repaired = await servers.work(() => loadShop(servers.db));
   expect(await numbers(FINGERPRINT)).toEqual(before);
   expect(repaired.sql('create_table'), 'products, brands, and the checksums that are there').toBe(3);
 }, 60_000);
 
 test('a transaction that a test has left open is named, not waited for', async () => {
-  await createTables(stack.db, ['users']);
-  await fillTables(stack.db, ['users']);
-  const forgotten = await stack.db.getConnection();
+  await createTables(servers.db, ['users']);
+  await fillTables(servers.db, ['users']);
+  const forgotten = await servers.db.getConnection();
   await forgotten.beginTransaction();
   await forgotten.query("UPDATE users SET name = 'x'");
   try {
-    await expect(fillTables(stack.db, ['users'])).rejects.toThrow('a transaction is still open');
+    await expect(fillTables(servers.db, ['users'])).rejects.toThrow('a transaction is still open');
   } finally {
     await forgotten.rollback();
     forgotten.release();
@@ -53,6 +53,6 @@ const DISAGREEMENTS = `SELECT
 const FINGERPRINT = 'SELECT SUM(stock * id) AS stock, (SELECT COUNT(*) FROM brands) AS brands FROM products';
 
 async function numbers(sql: string): Promise<Record<string, number>> {
-  const [rows] = await stack.db.query<RowDataPacket[]>(sql);
+  const [rows] = await servers.db.query<RowDataPacket[]>(sql);
   return Object.fromEntries(Object.entries(rows[0] ?? {}).map(([name, value]) => [name, Number(value)]));
 }

@@ -2,13 +2,13 @@ import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import mysql, { type RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
+import { explore } from '#kit/explore';
+import { startProxy } from '#kit/faulty-proxy';
 import { type Inside, startProcesses } from '#kit/processes';
 import { seeded } from '#kit/random';
-import { useStack } from '#kit/stack';
-import { openWire } from '#kit/wire';
+import { useServers } from '#kit/servers';
 
-const stack = useStack('users');
+const servers = useServers('users');
 
 function client(url: string) {
   const redis = new Redis(url, {
@@ -23,11 +23,11 @@ function client(url: string) {
 }
 
 test('work is counted at the servers', async () => {
-  const work = await stack.work(async () => {
-    await stack.redis.get('a');
-    await stack.redis.mget('a', 'b');
-    await stack.db.execute('SELECT id FROM users WHERE id = ?', [1]);
-    await stack.db.query('SELECT 1');
+  const work = await servers.work(async () => {
+    await servers.redis.get('a');
+    await servers.redis.mget('a', 'b');
+    await servers.db.execute('SELECT id FROM users WHERE id = ?', [1]);
+    await servers.db.query('SELECT 1');
   });
   expect([work.redis(), work.redis('get'), work.redis('get', 'mget'), work.redis('set')]).toEqual([
     2, 1, 2, 0,
@@ -35,78 +35,78 @@ test('work is counted at the servers', async () => {
   expect([work.sql(), work.sql('select'), work.sql('insert')]).toEqual([2, 2, 0]);
 });
 
-test('a refused wire refuses, and heals', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = client(wire.url);
+test('a refused proxy refuses, and heals', async () => {
+  const proxy = await startProxy(servers.redisUrl);
+  const redis = client(proxy.url);
   expect(await redis.set('a', '1')).toBe('OK');
-  await wire.refuse();
+  await proxy.refuse();
   await expect(redis.get('a')).rejects.toThrow();
-  await wire.heal();
+  await proxy.heal();
   await expect.poll(() => redis.get('a').catch(() => 'down')).toBe('1');
 });
 
-test('a cut wire ends what was open and takes new connections', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const connection = await mysql.createConnection(wire.url);
+test('a cut proxy ends what was open and takes new connections', async () => {
+  const proxy = await startProxy(servers.mysqlUrl);
+  const connection = await mysql.createConnection(proxy.url);
   connection.on('error', () => {});
   await connection.query('SELECT 1');
-  wire.cut();
+  proxy.cut();
   await expect(connection.query('SELECT 1')).rejects.toThrow();
-  const next = await mysql.createConnection(wire.url);
+  const next = await mysql.createConnection(proxy.url);
   await next.query('SELECT 1');
   await next.end();
 });
 
-test('a stalled wire delivers when healed', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = client(wire.url);
+test('a stalled proxy delivers when healed', async () => {
+  const proxy = await startProxy(servers.redisUrl);
+  const redis = client(proxy.url);
   await redis.set('a', '1');
-  wire.stall();
+  proxy.stall();
   await expect(redis.incr('a')).rejects.toThrow('timed out');
-  expect(await stack.redis.get('a')).toBe('1');
-  await wire.heal();
-  await expect.poll(() => stack.redis.get('a')).toBe('2');
+  expect(await servers.redis.get('a')).toBe('1');
+  await proxy.heal();
+  await expect.poll(() => servers.redis.get('a')).toBe('2');
 });
 
 test('a black hole loses what was sent', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = client(wire.url);
+  const proxy = await startProxy(servers.redisUrl);
+  const redis = client(proxy.url);
   await redis.set('a', '1');
-  wire.blackHole();
+  proxy.blackHole();
   await expect(redis.incr('a')).rejects.toThrow('timed out');
-  await wire.heal();
+  await proxy.heal();
   await expect.poll(() => redis.get('a').catch(() => 'down')).toBe('1');
 });
 
 test('a delay keeps the order of answers', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = client(wire.url);
+  const proxy = await startProxy(servers.redisUrl);
+  const redis = client(proxy.url);
   await redis.ping();
-  wire.delay(20);
+  proxy.delay(20);
   const answers: string[] = [];
   await Promise.all(['a', 'b', 'c'].map((word) => redis.echo(word).then((answer) => answers.push(answer))));
   expect(answers).toEqual(['a', 'b', 'c']);
 });
 
 test('a gate holds one command before the server sees it', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = client(wire.url);
-  const gate = wire.hold(/^set b /i);
+  const proxy = await startProxy(servers.redisUrl);
+  const redis = client(proxy.url);
+  const gate = proxy.hold(/^set b /i);
   const before = redis.set('a', '1');
   const held = redis.set('b', '1');
   await gate.arrived;
   await before;
-  expect(await stack.redis.mget('a', 'b')).toEqual(['1', null]);
+  expect(await servers.redis.mget('a', 'b')).toEqual(['1', null]);
   gate.release();
   await held;
-  expect(await stack.redis.get('b')).toBe('1');
+  expect(await servers.redis.get('b')).toBe('1');
 });
 
 test.each(['query', 'execute'] as const)(
   'a gate holds one SQL %s, prepared before or not',
   async (method) => {
-    const wire = await openWire(stack.mysqlUrl);
-    const connection = await mysql.createConnection(wire.url);
+    const proxy = await startProxy(servers.mysqlUrl);
+    const connection = await mysql.createConnection(proxy.url);
     onTestFinished(() => connection.destroy());
     const sql = 'UPDATE users SET name = ? WHERE id = 1';
     const values = () => [String(Math.random())];
@@ -114,9 +114,9 @@ test.each(['query', 'execute'] as const)(
       method === 'query' ? connection.query(sql, values()) : connection.execute(sql, values());
     await rename();
     const nameNow = async () =>
-      JSON.stringify((await stack.db.query('SELECT name FROM users WHERE id = 1'))[0]);
+      JSON.stringify((await servers.db.query('SELECT name FROM users WHERE id = 1'))[0]);
     const before = await nameNow();
-    const gate = wire.hold(/UPDATE users/);
+    const gate = proxy.hold(/UPDATE users/);
     const held = rename();
     await gate.arrived;
     expect(await nameNow()).toBe(before);
@@ -131,7 +131,7 @@ test('processes run at once, tell words, and can be killed', async () => {
   const peers = await startProcesses(
     2,
     join(import.meta.dirname, '../course/kit/random.ts'),
-    { url: stack.redisUrl },
+    { url: servers.redisUrl },
     async ({ subject, args, tell, Redis }: Inside<Subject, { url: string }>) => {
       const redis = new Redis(args.url);
       const place = await redis.incr('processes');
@@ -142,7 +142,7 @@ test('processes run at once, tell words, and can be killed', async () => {
     },
   );
   await Promise.all(peers.map((peer) => peer.heard('counted')));
-  expect(await stack.redis.get('processes')).toBe('2');
+  expect(await servers.redis.get('processes')).toBe('2');
   expect(await Promise.race(peers.map(({ result }) => result))).toBe(seeded(7)());
   await Promise.all(peers.map((peer) => peer.kill()));
   const ends = await Promise.allSettled(peers.map(({ result }) => result));
@@ -153,10 +153,10 @@ test('explore finds the interleaving that plain cache-aside loses, the same one 
   timeout: 30_000,
 }, async () => {
   const plain = (held: boolean) =>
-    explore(stack, {
+    explore(servers, {
       prepare: async () => {
-        await stack.redis.del('name');
-        await stack.db.query("UPDATE users SET name = 'old' WHERE id = 1");
+        await servers.redis.del('name');
+        await servers.db.query("UPDATE users SET name = 'old' WHERE id = 1");
       },
       actors: {
         reader: async ({ redis, db }) => {
@@ -170,7 +170,7 @@ test('explore finds the interleaving that plain cache-aside loses, the same one 
         },
       },
       verdict: async () =>
-        (await stack.redis.get('name')) === 'old' ? 'the cache must not keep the old name' : undefined,
+        (await servers.redis.get('name')) === 'old' ? 'the cache must not keep the old name' : undefined,
     });
   const loss = await plain(false).catch((error) => String(error));
   expect(

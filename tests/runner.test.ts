@@ -1,8 +1,8 @@
 import { appendFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { labs } from '../course/catalog';
 import { unknownName } from '../course/commands/test';
+import { labs } from '../course/content/catalog';
 import { type Change, type ScratchCourse, scratchCourse } from './prover/scratch';
 import { type Ended, Learner, run } from './support/course';
 
@@ -28,14 +28,14 @@ const losesRedis: Change = (files) => {
   files.set(
     'checks.ts',
     `import { expect, test } from 'vitest';
-import { useStack } from '#kit/stack';
+import { useServers } from '#kit/servers';
 import { Memo } from './memo';
 
-const stack = useStack();
+const servers = useServers();
 
 test('a second get does not load again', { timeout: 400 }, async () => {
-  await stack.redis.call('shutdown', 'nosave').catch(() => {});
-  const cache = new Memo(async (key) => String(await stack.redis.get(key)));
+  await servers.redis.call('shutdown', 'nosave').catch(() => {});
+  const cache = new Memo(async (key) => String(await servers.redis.get(key)));
   expect(await cache.get('a')).toBe('a');
 });
 `,

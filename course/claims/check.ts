@@ -1,4 +1,4 @@
-import { shown } from '../catalog';
+import { shown } from '../base/root';
 import type { Claim } from './claims';
 import { bound, figure, holds, isBounded } from './figures';
 import { type MeasuredRecord, readRecord } from './record';

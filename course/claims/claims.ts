@@ -1,5 +1,8 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { dirname } from 'node:path';
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
+import { TYPESCRIPT } from '../base/root';
 
 /** A number of a lesson. With a bound it is checked by `npm run verify`; without one it is a figure for context. */
 export interface Claim {
@@ -42,11 +45,11 @@ export interface Measurement {
   /** Left out of the quick mode, as a rule: nothing checks it. */
   readonly matrices?: readonly Matrix[];
   readonly plots?: readonly Plot[];
-  /** Servers that the measure started itself, with their versions: "Redis 7.0.15". Those of `stack` are known. */
+  /** Servers that the measure started itself, with their versions: "Redis 7.0.15". Those of `servers` are known. */
   readonly servers?: readonly string[];
 }
 
-export interface MeasureStack {
+export interface MeasureServers {
   readonly redis: Redis;
   readonly db: Pool;
   readonly redisUrl: string;
@@ -57,9 +60,9 @@ export interface MeasureStack {
 
 export interface Measure {
   /** Opened only when asked for. */
-  readonly needs?: 'stack';
+  readonly needs?: 'servers';
   /** @param quick about a second in all, for `npm run verify`; bounds must hold in both modes */
-  run(context: { quick: boolean; stack: () => MeasureStack }): Promise<Measurement>;
+  run(context: { quick: boolean; servers: () => MeasureServers }): Promise<Measurement>;
 }
 
 /** The default export of a `measure.ts`. */
@@ -79,3 +82,10 @@ export async function redisVersion(redis: Redis): Promise<string> {
   const valkey = /^valkey_version:(\S+)/m.exec(info)?.[1];
   return valkey ? `Valkey ${valkey}` : `Redis ${/^redis_version:(\S+)/m.exec(info)?.[1]}`;
 }
+
+/** A process of its own for a TypeScript file beside the measure. @param execArgv options of Node */
+export const forkScript = (
+  file: string,
+  args: readonly string[],
+  execArgv: readonly string[] = [],
+): ChildProcess => fork(file, args, { cwd: dirname(file), execArgv: [...execArgv, '--require', TYPESCRIPT] });

@@ -1,9 +1,8 @@
-import { pathToFileURL } from 'node:url';
-import { shown } from '../catalog';
+import { shown } from '../base/root';
 import type { Measure, Measurement } from './claims';
 import { holds } from './figures';
 import { type MeasuredRecord, recordOf } from './record';
-import { type OpenMeasureStack, openMeasureStack } from './stack';
+import { type OpenMeasureServers, openMeasureServers } from './servers';
 import type { Target } from './targets';
 
 /** `quick` is for `npm run verify`: about a second each. */
@@ -16,13 +15,13 @@ export interface Outcome {
   readonly result: MeasuredRecord | Error;
 }
 
-/** Runs the measures one after the other, so that none disturbs another. The stack is opened when the first needs it. */
+/** Runs the measures one after the other, so that none disturbs another. The servers are opened when the first needs it. */
 export async function* runMeasures(targets: readonly Target[], mode: Mode): AsyncGenerator<Outcome> {
-  let stack: OpenMeasureStack | undefined;
+  let servers: OpenMeasureServers | undefined;
   const open = async () => {
-    if (stack) await stack.clean();
-    else stack = await openMeasureStack();
-    return stack;
+    if (servers) await servers.clean();
+    else servers = await openMeasureServers();
+    return servers;
   };
   try {
     for (const target of targets) {
@@ -31,21 +30,17 @@ export async function* runMeasures(targets: readonly Target[], mode: Mode): Asyn
       const result =
         measure instanceof Error
           ? measure
-          : await run(target, measure, mode, measure.needs === 'stack' ? await open() : undefined);
+          : await run(target, measure, mode, measure.needs === 'servers' ? await open() : undefined);
       yield { target, seconds: (performance.now() - start) / 1000, result };
     }
   } finally {
-    await stack?.close();
+    await servers?.close();
   }
 }
 
-/** tsx loads TypeScript by require; Vitest, which runs our own tests, by import. */
-const loadModule = async (path: string) =>
-  typeof require === 'function' ? require(path) : import(/* @vite-ignore */ pathToFileURL(path).href);
-
 async function load(target: Target): Promise<Measure | Error> {
   try {
-    const module = await loadModule(target.measure);
+    const module = await import(/* @vite-ignore */ target.measure);
     if (typeof module.default?.run === 'function') return module.default;
     return new Error(`${shown(target.measure)}: export default defineMeasure({ … }) is missing. Add it.`);
   } catch (error) {
@@ -57,13 +52,13 @@ async function run(
   target: Target,
   measure: Measure,
   mode: Mode,
-  stack: OpenMeasureStack | undefined,
+  servers: OpenMeasureServers | undefined,
 ): Promise<MeasuredRecord | Error> {
   const context = {
     quick: mode === 'quick',
-    stack: () => {
-      if (stack) return stack;
-      throw new Error("the measure asks for the stack. Add needs: 'stack' to its defineMeasure({ … }).");
+    servers: () => {
+      if (servers) return servers;
+      throw new Error("the measure asks for the servers. Add needs: 'servers' to its defineMeasure({ … }).");
     },
   };
   try {
@@ -71,11 +66,11 @@ async function run(
     check(measurement);
     // A neighbour on the machine can spoil a second of measuring, and hardly the next one too.
     if (mode === 'quick' && !measurement.claims.every(holds)) {
-      await stack?.clean();
+      await servers?.clean();
       measurement = await measure.run(context);
       check(measurement);
     }
-    return recordOf(measurement, stack?.servers ?? []);
+    return recordOf(measurement, servers?.servers ?? []);
   } catch (error) {
     return named(target, error);
   }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { type Overview, overviews, ROOT } from '../catalog';
+import { ROOT } from '../base/root';
+import { type Overview, overviews } from '../content/catalog';
 
 /** Something with a measure: a lab, a lesson without a lab, or a file of `course/claims/extra`. */
 export interface Target {

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { shown } from '../catalog';
+import { shown } from '../base/root';
 import { type MeasuredRecord, readRecord, serialise } from './record';
 import { plots, render } from './render';
 import type { Target } from './targets';

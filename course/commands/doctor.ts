@@ -3,13 +3,13 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
-import { dockerWorks } from '../stack/compose';
-import { installServers } from '../stack/install';
-import { mysqlBinary, preparedFolder } from '../stack/mysql';
-import { openStack } from '../stack/open';
-import { missingServers, type Part, planFor } from '../stack/packages';
-import { redisBinary } from '../stack/redis';
-import { findBinary, StackError } from '../stack/server';
+import { dockerWorks } from '../servers/compose';
+import { installServers } from '../servers/install';
+import { mysqlBinary, preparedFolder } from '../servers/mysql';
+import { openServers } from '../servers/open';
+import { missingServers, type Part, planFor } from '../servers/packages';
+import { redisBinary } from '../servers/redis';
+import { findBinary, ServerError } from '../servers/server';
 
 const run = promisify(execFile);
 
@@ -27,11 +27,11 @@ const NODE = [20, 19] as const;
 const DISK_MB = 300;
 
 /**
- * Lists what this machine has for the course, and what to do about the rest. 0 when a stack can be opened, else 2.
+ * Lists what this machine has for the course, and what to do about the rest. 0 when servers can be opened, else 2.
  * With `--install`, installs missing servers first.
  */
-export async function doctor(args: readonly string[]): Promise<number> {
-  if (args.includes('--install') && missingServers().length > 0) {
+export async function doctor({ install }: { install: boolean }): Promise<number> {
+  if (install && missingServers().length > 0) {
     await installServers('yes', (progress) => process.stdout.write(`${progress}\n`));
   }
   const docker = await dockerWorks();
@@ -65,24 +65,25 @@ function line({ name, found, remedy, needed }: Finding): string {
   return `${mark} ${name.padEnd(22)} ${[found, remedy].filter(Boolean).join(' — ')}`;
 }
 
-/** Opens the stack that a run would open. Containers are not started for it: that can take minutes. */
+/** Opens the servers that a run would open. Containers are not started for it: that can take minutes. */
 async function verdict(docker: boolean): Promise<number> {
-  const way = process.env.COURSE_STACK;
+  const way = process.env.COURSE_SERVERS;
   const byUrls = process.env.REDIS_URL ?? process.env.MYSQL_URL;
   if (docker && (way === 'compose' || (!way && !byUrls && missingServers().length > 0))) {
     process.stdout.write('Ready: the labs will run in containers (docker compose). Begin with: npm start\n');
     return 0;
   }
   try {
-    const stack = await openStack({ install: 'no' });
-    await stack.close();
-    const where = stack.kind === 'given' ? 'the servers of REDIS_URL and MYSQL_URL' : 'servers of their own';
+    const servers = await openServers({ install: 'no' });
+    await servers.close();
+    const where =
+      servers.kind === 'given' ? 'the servers of REDIS_URL and MYSQL_URL' : 'servers of their own';
     process.stdout.write(
       `Ready: Redis and MySQL were started or reached, and the labs will use ${where}. Begin with: npm start\n`,
     );
     return 0;
   } catch (error) {
-    if (!(error instanceof StackError)) throw error;
+    if (!(error instanceof ServerError)) throw error;
     process.stdout.write(`Not ready. ${error.message}\n`);
     return 2;
   }
@@ -139,7 +140,7 @@ async function dockerFinding(works: boolean): Promise<Finding> {
 }
 
 async function urls(): Promise<Finding> {
-  const set = ['REDIS_URL', 'MYSQL_URL', 'COURSE_STACK'].filter((name) => process.env[name]);
+  const set = ['REDIS_URL', 'MYSQL_URL', 'COURSE_SERVERS'].filter((name) => process.env[name]);
   return set.length > 0
     ? { name: 'own servers', found: `${set.join(', ')} set` }
     : {

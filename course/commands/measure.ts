@@ -1,9 +1,11 @@
-import { find, labs, nearest, shown } from '../catalog';
+import { nearest } from '../base/nearest';
+import { shown } from '../base/root';
 import { checkOutcome, type LabCheck } from '../claims/check';
 import { bound, figure, isBounded } from '../claims/figures';
 import { runMeasures } from '../claims/run';
 import { extraTargets, hasMeasure, overviewTargets, type Target, targetOf } from '../claims/targets';
 import { write } from '../claims/write';
+import { find, labs } from '../content/catalog';
 
 export interface MeasureOptions {
   /** Also write measured.json, the lesson's figures and the plots. */

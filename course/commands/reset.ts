@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Lab, ROOT, shown } from '../catalog';
-import { STATE } from '../progress';
-import { Refusal } from '../refusal';
-import { isSealed, testFile } from '../seal';
+import { Refusal } from '../base/refusal';
+import { ROOT, shown } from '../base/root';
+import type { Lab } from '../content/catalog';
+import { isSealed, testFile } from '../content/seal';
+import { STATE } from '../run/progress';
 import { choose } from './test';
 
 /** `npm run reset`: the starter again, and the lab's own tests; the attempt is kept aside. Needs no git. */

@@ -1,17 +1,17 @@
-import { type Lab, labs } from '../catalog';
-import { currentLab } from '../progress';
-import { Refusal } from '../refusal';
-import { openSession, type Session } from '../session';
-import { onEnd } from '../signals';
-import { openStack } from '../stack/open';
-import { Desk } from './desk';
+import { Refusal } from '../base/refusal';
+import { onEnd } from '../base/signals';
+import { type Lab, labs } from '../content/catalog';
+import { currentLab } from '../run/progress';
+import { openSession, type Session } from '../run/session';
+import { openServers } from '../servers/open';
 import { standing } from './study';
 import { runLabs } from './test';
+import { WatchMode } from './watch-mode';
 
-/** `npm start`: sets up what is missing, starts the stack, and answers every save of the current lab. */
-export async function start(args: readonly string[]): Promise<number> {
-  const install = args.includes('--yes') ? 'yes' : 'ask';
-  const session = openSession(() => openStack({ install }));
+/** `npm start`: sets up what is missing, starts the servers, and answers every save of the current lab. */
+export async function start(_names: readonly string[], { yes }: { yes: boolean }): Promise<number> {
+  const install = yes ? 'yes' : 'ask';
+  const session = openSession(() => openServers({ install }));
   onEnd(() => session.close());
   try {
     // Nothing else may write while a question about an installation is on the screen.
@@ -29,7 +29,7 @@ export async function start(args: readonly string[]): Promise<number> {
 }
 
 function watchLabs(session: Session, lab: Lab): Promise<number> {
-  const desk = new Desk(session);
-  desk.open(lab, standing());
-  return desk.left;
+  const watchMode = new WatchMode(session);
+  watchMode.open(lab, standing());
+  return watchMode.left;
 }

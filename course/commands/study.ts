@@ -1,13 +1,14 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTwoFilesPatch } from 'diff';
-import { chapters, type Lab, labs, mistakesOf, shown } from '../catalog';
-import { helpFor, hintSections } from '../lesson';
-import { readMistake } from '../mistake';
-import { countHint, currentLab, failingTest, isPassed } from '../progress';
-import { Refusal } from '../refusal';
-import { name, progressBar, suggest } from '../report';
-import { bold, cyan, dim, green, red, wrap } from '../terminal';
+import { Refusal } from '../base/refusal';
+import { shown } from '../base/root';
+import { chapters, type Lab, labs, mistakesOf } from '../content/catalog';
+import { helpFor, hintSections } from '../content/lesson';
+import { readMistake } from '../content/mistake';
+import { countHint, currentLab, failingTest, isPassed } from '../run/progress';
+import { name, progressBar, suggest } from '../screen/report';
+import { bold, cyan, dim, green, red, wrap } from '../screen/terminal';
 import { choose } from './test';
 
 /** `npm run hint`: the next hint for the test that failed last. */
@@ -43,7 +44,7 @@ export function hintFor(lab: Lab): string {
 }
 
 /** `npm run solution`: the learner's file against the solution. */
-export function solution(names: readonly string[]): number {
+export function solution(names: readonly string[], _options: { core: boolean }): number {
   console.log(solutionFor(one(names)));
   return 0;
 }

@@ -1,7 +1,8 @@
 import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
-import { labs, overviews, shown } from '../catalog';
+import { shown } from '../base/root';
+import { labs, overviews } from '../content/catalog';
+import { sealFor } from '../content/seal';
 import { syncSnippets } from '../proof/snippets';
-import { sealFor } from '../seal';
 
 /** `npm run sync`, for authors: writes what is derived: pristine starters, seals of tests, code in lessons. */
 export function sync(): number {

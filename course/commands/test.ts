@@ -1,13 +1,15 @@
-import { find, type Lab, labs, nearest, overviews, shown } from '../catalog';
-import { currentLab } from '../progress';
-import { Refusal } from '../refusal';
-import { line, print } from '../report';
-import { openSession, type Session } from '../session';
-import { onEnd } from '../signals';
-import type { Answer } from '../verdict';
+import { nearest } from '../base/nearest';
+import { Refusal } from '../base/refusal';
+import { shown } from '../base/root';
+import { onEnd } from '../base/signals';
+import { find, type Lab, labs, overviews } from '../content/catalog';
+import { currentLab } from '../run/progress';
+import { openSession, type Session } from '../run/session';
+import type { Answer } from '../run/verdict';
+import { line, print } from '../screen/report';
 
 /** `npm test`: the current lab once, or those that are named. @returns the exit code */
-export async function test(names: readonly string[]): Promise<number> {
+export async function test(names: readonly string[], _options: { core: boolean }): Promise<number> {
   const chosen = choose(names);
   const session = openSession();
   onEnd(() => session.close());

@@ -1,16 +1,17 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { find, type Lab, labs, ROOT, shown } from '../catalog';
+import { Refusal } from '../base/refusal';
+import { ROOT, shown } from '../base/root';
+import { onEnd } from '../base/signals';
 import { checkClaims } from '../claims/check';
 import { overviewTargets, type Target, targetOf } from '../claims/targets';
+import { find, type Lab, labs } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
 import { lessonProblems, overviewProblems, textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
-import { Refusal } from '../refusal';
-import { onEnd } from '../signals';
-import { openStack, type Stack } from '../stack/open';
-import { bold, dim, green, red } from '../terminal';
+import { bold, dim, green, red } from '../screen/terminal';
+import { openServers, type Servers } from '../servers/open';
 import { unknownName } from './test';
 
 /** One proof: problems, each naming a file and a remedy; none is a pass. */
@@ -27,8 +28,8 @@ export async function verify(names: readonly string[]): Promise<number> {
     throw new Refusal('There is no lab to prove here. Is this a complete copy of the course?');
 
   const start = performance.now();
-  const stacks = new Stacks();
-  onEnd(() => stacks.close());
+  const servers = new ServerPool();
+  onEnd(() => servers.close());
   const whole = names.length === 0;
   let failed = 0;
   let passed = 0;
@@ -48,39 +49,39 @@ export async function verify(names: readonly string[]): Promise<number> {
   try {
     // The labs wait for deadlines and the course's own tests for processes: side by side they fill two cores.
     await Promise.all([
-      inTurn([labProof(found, stacks), ...(whole ? [] : [textProof(found, found.flatMap(readIn))])]),
+      inTurn([labProof(found, servers), ...(whole ? [] : [textProof(found, found.flatMap(readIn))])]),
       inTurn(whole ? [...fileProofs(found), courseTests()] : []),
     ]);
     // Claims are ratios of times: nothing else may run beside them.
-    await stacks.close();
+    await servers.close();
     await carryOut(claimProof([...found.map(targetOf), ...(whole ? overviewTargets() : [])]));
   } finally {
-    await stacks.close();
+    await servers.close();
   }
   console.log(`\n${dim(`${((performance.now() - start) / 1000).toFixed(0)} s`)}`);
   console.log(bold(`${passed} passed, ${failed} failed`));
   return failed > 0 ? 1 : 0;
 }
 
-/** As many stacks as cores, up to two; one where the servers are shared with others. */
-class Stacks {
-  readonly #opened: Stack[] = [];
+/** As many servers as cores, up to two; one where the servers are shared with others. */
+class ServerPool {
+  readonly #opened: Servers[] = [];
 
-  async open(): Promise<readonly Stack[]> {
-    const first = await openStack();
+  async open(): Promise<readonly Servers[]> {
+    const first = await openServers();
     this.#opened.push(first);
-    if (first.kind === 'private') this.#opened.push(await openStack());
+    if (first.kind === 'private') this.#opened.push(await openServers());
     return this.#opened;
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#opened.splice(0).map((stack) => stack.close()));
+    await Promise.all(this.#opened.splice(0).map((servers) => servers.close()));
   }
 }
 
-const labProof = (chosen: readonly Lab[], stacks: Stacks): Proof => ({
+const labProof = (chosen: readonly Lab[], servers: ServerPool): Proof => ({
   name: `labs: ${chosen.length} solutions pass, starters and mistakes are rejected as they should be`,
-  prove: async () => proveLabs(chosen, await stacks.open()),
+  prove: async () => proveLabs(chosen, await servers.open()),
 });
 
 const textProof = (chosen: readonly Lab[], texts: readonly string[]): Proof => ({

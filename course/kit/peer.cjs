@@ -1,5 +1,5 @@
 // A process of a lab test (see processes.ts). Plain JavaScript, so that it can load TypeScript after this line.
-require('tsx/cjs');
+require('../typescript.cjs');
 
 process.on('disconnect', () => process.exit(1));
 process.once('message', async ({ subject, body, args }) => {

@@ -1,20 +1,21 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { type Lab, mistakesOf, ROOT, shown } from '../catalog';
-import { helpFor, hintSections } from '../lesson';
-import { applyMistake, readMistake } from '../mistake';
-import type { LabRun, TestResult } from '../runner/messages';
-import { digest } from '../seal';
-import type { Stack } from '../stack/types';
+import { ROOT, shown } from '../base/root';
+import { type Lab, mistakesOf } from '../content/catalog';
+import { helpFor, hintSections } from '../content/lesson';
+import { applyMistake, readMistake } from '../content/mistake';
+import { digest } from '../content/seal';
+import type { LabRun, TestResult } from '../run/messages';
+import type { Servers } from '../servers/types';
 import { fileOf, runOf, runTrials, type Trial, trialsOf } from './trials';
 
 /**
  * Proves labs: the solution passes, the starter fails as a starter, every mistake is rejected by the test that its diff
  * names, and every test rejects a mistake. @returns problems, one sentence each with file and remedy; none is a proof
  */
-export async function proveLabs(labs: readonly Lab[], stacks: readonly Stack[]): Promise<string[]> {
+export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[]): Promise<string[]> {
   const runnable = labs.filter((lab) => obstacles(lab).length === 0);
-  const { runs, lost } = await runTrials(runnable.flatMap(trialsOf), stacks);
+  const { runs, lost } = await runTrials(runnable.flatMap(trialsOf), servers);
   return [
     ...labs.flatMap(obstacles),
     ...lost,

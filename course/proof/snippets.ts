@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from '../catalog';
+import { ROOT } from '../base/root';
 
 const FENCE = /^```(\w*) ?([^\n]*)\n([\s\S]*?)^```$/gm;
 /** In a list, in a quotation, of tildes or of more backticks. */

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import GithubSlugger from 'github-slugger';
-import { type Lab, shown } from '../catalog';
+import { shown } from '../base/root';
 import { readRecord } from '../claims/record';
 import { hasMeasure, type Target, targetOf } from '../claims/targets';
 import { stalePages } from '../claims/write';
+import type { Lab } from '../content/catalog';
 import { snippetProblems } from './snippets';
 
 const HEADINGS = [

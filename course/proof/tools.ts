@@ -1,6 +1,9 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { ROOT } from '../catalog';
+import { ROOT } from '../base/root';
+
+/** TypeScript 7 checks in a tenth of the time, and TypeScript 6 is there for ts-node's sake. */
+const PATHS: Readonly<Record<string, string>> = { tsc: 'typescript-7/bin/tsc' };
 
 /** Runs a tool of node_modules/.bin. @returns its output as problems when it fails, none when it passes */
 export function runTool(
@@ -8,7 +11,7 @@ export function runTool(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<string[]> {
-  const tool = spawn(join(ROOT, 'node_modules/.bin', name), args, {
+  const tool = spawn(join(ROOT, 'node_modules', PATHS[name] ?? `.bin/${name}`), args, {
     cwd: ROOT,
     env: { ...process.env, NO_COLOR: '1', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
-import { type Lab, mistakesOf, shown } from '../catalog';
-import { rejectedBy } from '../mistake';
-import type { LabRun, Task } from '../runner/messages';
-import { type Outcome, openRunner, type Runner } from '../runner/run';
-import type { Stack } from '../stack/types';
+import { shown } from '../base/root';
+import { type Lab, mistakesOf } from '../content/catalog';
+import { rejectedBy } from '../content/mistake';
+import type { LabRun, Task } from '../run/messages';
+import { type Outcome, openRunner, type Runner } from '../run/runner';
+import type { Servers } from '../servers/types';
 
 /** A task, and the lab that it is a proof of. */
 export interface Trial extends Task {
@@ -29,10 +30,10 @@ function mistakeTrial(lab: Lab, name: string): Trial {
   return { lab, place: lab.place, subject: `mistakes/${name}`, ...(only.length > 0 && { only }) };
 }
 
-export async function runTrials(trials: readonly Trial[], stacks: readonly Stack[]): Promise<Trials> {
+export async function runTrials(trials: readonly Trial[], servers: readonly Servers[]): Promise<Trials> {
   if (trials.length === 0) return { runs: [], lost: [] };
-  const runner = openRunner({ workers: stacks.length, isolate: false });
-  runner.use(stacks, { shared: stacks.some(({ kind }) => kind !== 'private') });
+  const runner = openRunner({ workers: servers.length, isolate: false });
+  runner.use(servers, { shared: servers.some(({ kind }) => kind !== 'private') });
   try {
     return await halving(trials, (tasks) => runner.run(tasks));
   } finally {

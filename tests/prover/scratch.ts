@@ -10,9 +10,9 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { digest } from '../../course/seal';
+import { ROOT } from '../../course/base/root';
+import { digest } from '../../course/content/seal';
 
-const ROOT = join(import.meta.dirname, '../..');
 const PLACE = '99-proof/01-memo';
 
 /** Where the course expects the files of `memo/`. What is not named here lies beside the solution. */

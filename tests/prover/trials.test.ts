@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { labs } from '../../course/catalog';
+import { labs } from '../../course/content/catalog';
 import { fileOf, halving, type Trial, trialsOf } from '../../course/proof/trials';
-import type { LabRun, Task } from '../../course/runner/messages';
-import type { Outcome } from '../../course/runner/run';
+import type { LabRun, Task } from '../../course/run/messages';
+import type { Outcome } from '../../course/run/runner';
 
 const trials = labs().slice(0, 3).flatMap(trialsOf);
 const [solution, starter, mistake, ...others] = trials;

@@ -1,7 +1,7 @@
 // A learner who keeps one session open in the course of this folder: for each name that comes, what
 // `npm test -- NAME` would print, and its exit code. A warm session answers sooner than a new process.
-require('tsx/cjs');
-const { openSession } = require(`${process.cwd()}/course/session.ts`);
+require(`${process.cwd()}/course/typescript.cjs`);
+const { openSession } = require(`${process.cwd()}/course/run/session.ts`);
 const { choose, runLabs } = require(`${process.cwd()}/course/commands/test.ts`);
 
 const session = openSession();

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from '../../course/catalog';
+import { ROOT } from '../../course/base/root';
 import { run } from './course';
 
 const PARTS = [
@@ -11,7 +11,7 @@ const PARTS = [
   'solutions',
   'package.json',
   'tsconfig.json',
-  'vitest.config.ts',
+  'vitest.config.mjs',
 ];
 
 /** A copy of the course for one test, with every lab as it was handed out. */

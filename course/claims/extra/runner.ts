@@ -2,9 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { labs, ROOT } from '../../catalog';
-import { openSession } from '../../session';
-import { openStack } from '../../stack/open';
+import { ROOT } from '../../base/root';
+import { labs } from '../../content/catalog';
+import { openSession } from '../../run/session';
+import { openServers } from '../../servers/open';
 import { defineMeasure, median } from '../claims';
 
 /** A lab on Redis and MySQL: the one that makes the runner wait most. */
@@ -16,7 +17,7 @@ export default defineMeasure({
     const lab = labs().find(({ id }) => id === LAB);
     if (!lab) throw new Error(`there is no lab ${LAB}`);
     const course = copyWithSolution(lab.files.starter, lab.files.solution);
-    const servers = await openStack();
+    const servers = await openServers();
     const session = openSession(async () => servers, { eager: true });
     const bare: number[] = [];
     const cold: number[] = [];

@@ -1,8 +1,8 @@
 import { inspect } from 'node:util';
 import { expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
-import { useStack } from '#kit/stack';
-import { openWire } from '#kit/wire';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import {
   ABSENT_TTL_MS,
   createProfileCache,
@@ -12,12 +12,12 @@ import {
   profileKey,
 } from './hit-or-miss';
 
-const stack = useStack('users');
+const servers = useServers('users');
 
 const ADA = { id: 1, email: 'ada@example.org', name: 'Ada Lindqvist', locale: 'sv-SE' };
 const NOBODY = 99;
 
-function openCache({ redis = stack.redis, db = stack.db } = {}) {
+function openCache({ redis = servers.redis, db = servers.db } = {}) {
   const clock = fakeClock();
   const cache = createProfileCache({ redis, db, now: clock.now });
   return { cache, clock };
@@ -40,7 +40,7 @@ function lookUp(cache: ProfileCache, clock: Clock, id: number, ms: number) {
 test('a profile and an absence are both cached, the absence for less time', async () => {
   const { cache } = openCache();
   const answers: unknown[] = [];
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const id of [1, 1, 1, NOBODY, NOBODY, NOBODY]) answers.push(await cache.get(id));
   });
 
@@ -56,20 +56,20 @@ test('a profile and an absence are both cached, the absence for less time', asyn
     work.redis('expire', 'pexpire', 'expireat', 'pexpireat'),
     'the value and its TTL must be stored by one command: a process that ends between two leaves an entry that never expires',
   ).toBe(0);
-  const profileTtl = await stack.redis.pttl(profileKey(1));
+  const profileTtl = await servers.redis.pttl(profileKey(1));
   expect(profileTtl, 'a profile must expire after PROFILE_TTL_MS, not before and not never').toSatisfy(
     (ms: number) => ms > PROFILE_TTL_MS - 10_000 && ms <= PROFILE_TTL_MS,
   );
-  const absentTtl = await stack.redis.pttl(profileKey(NOBODY));
+  const absentTtl = await servers.redis.pttl(profileKey(NOBODY));
   expect(absentTtl, 'an absence must expire after ABSENT_TTL_MS, long before a profile').toSatisfy(
     (ms: number) => ms > ABSENT_TTL_MS - 10_000 && ms <= ABSENT_TTL_MS,
   );
 
   for (const id of [1, NOBODY]) {
-    await stack.redis.pexpire(profileKey(id), 9000);
+    await servers.redis.pexpire(profileKey(id), 9000);
     await cache.get(id);
     expect(
-      await stack.redis.pttl(profileKey(id)),
+      await servers.redis.pttl(profileKey(id)),
       'being read must leave the TTL alone: what is popular would else never be asked of MySQL again, whatever changed there',
     ).toBeLessThanOrEqual(9000);
   }
@@ -92,12 +92,12 @@ test('hit, negative and miss are counted apart', async () => {
 
 test('a failed load rejects, counts as an error and is not cached', async () => {
   const { cache, clock } = openCache();
-  await stack.db.query('RENAME TABLE users TO users_gone');
+  await servers.db.query('RENAME TABLE users TO users_gone');
   let failure: unknown;
   try {
     failure = await lookUp(cache, clock, 1, 30).catch((error: unknown) => error);
   } finally {
-    await stack.db.query('RENAME TABLE users_gone TO users');
+    await servers.db.query('RENAME TABLE users_gone TO users');
   }
 
   expect(
@@ -105,7 +105,7 @@ test('a failed load rejects, counts as an error and is not cached', async () => 
     'the query failed, and get must say so with the error of MySQL: an answer of null would be a lie',
   ).toMatchObject({ code: 'ER_NO_SUCH_TABLE' });
   expect(
-    await stack.redis.exists(profileKey(1)),
+    await servers.redis.exists(profileKey(1)),
     'a failure says nothing about the user: nothing may be stored',
   ).toBe(0);
   expect(
@@ -121,13 +121,13 @@ test('a failed load rejects, counts as an error and is not cached', async () => 
 });
 
 test('when Redis fails to read or to store, the lookup rejects and counts as an error', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const redis = stack.connectRedis();
-  const { cache, clock } = openCache({ redis, db: stack.connectDb({}, wire.url) });
-  await stack.redis.lpush(profileKey(1), 'a list, which GET refuses');
+  const proxy = await openProxy(servers.mysqlUrl);
+  const redis = servers.connectRedis();
+  const { cache, clock } = openCache({ redis, db: servers.connectDb({}, proxy.url) });
+  await servers.redis.lpush(profileKey(1), 'a list, which GET refuses');
   const unread = await lookUp(cache, clock, 1, 5).then((profile) => inspect(profile), String);
-  await stack.redis.del(profileKey(1));
-  const gate = wire.hold(THE_QUERY);
+  await servers.redis.del(profileKey(1));
+  const gate = proxy.hold(THE_QUERY);
   const lookup = lookUp(cache, clock, 1, 20).then((profile) => inspect(profile), String);
   await gate.arrived;
   redis.disconnect();
@@ -160,7 +160,7 @@ test('an id that is not a positive integer reaches neither server', async () => 
     ...['1 OR 1=1', '1abc', '1', ' 1 ', '1e0', '0x1', [1], true, null],
     ...[0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53, 1n],
   ];
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const id of fromOutside) {
       const answer = await Promise.resolve()
         .then(() => cache.get(id as number))
@@ -240,10 +240,10 @@ test('percentiles are those of the last 1000 lookups, however many there were', 
 });
 
 test('the time saved is counted against the bare loads, and can be below zero', async () => {
-  const toRedis = await openWire(stack.redisUrl);
-  const toMySql = await openWire(stack.mysqlUrl);
-  const redis = stack.connectRedis({}, toRedis.url);
-  const db = stack.connectDb({ connectionLimit: 1 }, toMySql.url);
+  const toRedis = await openProxy(servers.redisUrl);
+  const toMySql = await openProxy(servers.mysqlUrl);
+  const redis = servers.connectRedis({}, toRedis.url);
+  const db = servers.connectDb({ connectionLimit: 1 }, toMySql.url);
   /** A miss that takes `readMs + loadMs + storeMs`. */
   const miss = async (
     { cache, clock }: ReturnType<typeof openCache>,

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
-import { useStack } from '#kit/stack';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   createLookup,
   type Entry,
@@ -15,7 +15,7 @@ import {
   type Source,
 } from './layers';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const T0 = 1_700_000_000_000;
 const MUG = 'Enamel mug, 350 ml';
@@ -25,18 +25,18 @@ const FILL = /^(SET|PSETEX|EVAL|EVALSHA)\b.*\bproduct:1\b.*Enamel/is;
 test('the first layer that holds the key answers: those above are filled, those below are left alone', async () => {
   const map = new Map<string, Entry>();
   const below = recorder('below');
-  const redis = redisLayer({ redis: stack.redis, timeoutMs: 2000 });
+  const redis = redisLayer({ redis: servers.redis, timeoutMs: 2000 });
   const lookup = createLookup([mapLayer(map), redis, below], mysql());
 
   const cold = await lookup('product:1');
   await cold?.filled;
   expect(cold?.layer, 'the caches are empty: MySQL has to answer').toBe('mysql');
   expect(cold?.value, "the value is the source's, unchanged").toContain(MUG);
-  expect(await stack.redis.get('product:1'), 'Redis missed and is above MySQL: fill it').toBe(cold?.value);
+  expect(await servers.redis.get('product:1'), 'Redis missed and is above MySQL: fill it').toBe(cold?.value);
   expect(map.get('product:1')?.value, 'the Map missed too: fill every layer above').toBe(cold?.value);
 
   map.clear();
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     const warm = await lookup('product:1');
     await warm?.filled;
     expect(warm?.layer, 'Redis holds the key and is the first that does').toBe('redis');
@@ -53,7 +53,7 @@ test('the first layer that holds the key answers: those above are filled, those 
 test('a filled layer never outlives the one it was filled from', async () => {
   const clock = fakeClock(T0);
   const map = new Map<string, Entry>();
-  const redis = redisLayer({ redis: stack.redis, timeoutMs: 2000, now: clock.now });
+  const redis = redisLayer({ redis: servers.redis, timeoutMs: 2000, now: clock.now });
   const slow: Source = {
     name: 'slow',
     timeoutMs: 2000,
@@ -66,13 +66,13 @@ test('a filled layer never outlives the one it was filled from', async () => {
   const lookup = createLookup([mapLayer(map), redis], slow, { now: clock.now });
 
   await (await lookup('a'))?.filled;
-  const left = await stack.redis.pttl('a');
+  const left = await servers.redis.pttl('a');
   expect(left, 'the copy in Redis must expire by itself').toBeGreaterThan(0);
   expect(left, 'the entry had 15 s left when Redis was filled: set PX from what remains').toBeLessThanOrEqual(
     15_000,
   );
 
-  await stack.redis.set('b', 'b of Redis', 'PX', 50_000);
+  await servers.redis.set('b', 'b of Redis', 'PX', 50_000);
   await (await lookup('b'))?.filled;
   const copy = map.get('b')?.expiresAt ?? 0;
   expect(copy, 'Redis holds b for 50 s more: the copy in the Map is alive').toBeGreaterThan(clock.now());
@@ -88,15 +88,15 @@ test('a filled layer never outlives the one it was filled from', async () => {
     'the Map held an entry past its deadline, so it missed: fill it again',
   ).toBeGreaterThan(clock.now());
 
-  await stack.redis.set('c', 'c without a time to live');
+  await servers.redis.set('c', 'c without a time to live');
   const endless = await lookup('c');
   expect(endless?.layer, 'a key without a deadline must not be copied: count it as a miss').toBe('slow');
 });
 
 test('a value is copied with its own time left', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.redisUrl);
-  const client = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const client = servers.connectRedis({}, proxy.url);
   const redis = redisLayer({ redis: client, timeoutMs: 4000, now: clock.now });
   await client.ping();
 
@@ -105,20 +105,20 @@ test('a value is copied with its own time left', async () => {
     [60_000, 5_000, 60_000, 5_000],
   ]) {
     // Before each request of the reader, whatever it is, the key is written: its value says how long it lives.
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       const ttl = ttls.shift();
-      if (ttl) await stack.redis.set('k', String(ttl), 'PX', ttl);
+      if (ttl) await servers.redis.set('k', String(ttl), 'PX', ttl);
     });
     const entry = await redis.get('k');
-    wire.direct();
+    proxy.schedule();
     expect(
       (entry?.expiresAt ?? 0) - clock.now(),
       "a SET came between your two commands, and one value got the other's time: read both in one step",
     ).toBeLessThanOrEqual(Number(entry?.value ?? 0));
   }
 
-  await stack.redis.set('k', 'slow to come', 'PX', 5_000);
-  const first = wire.hold(/\bk\b|^MULTI/i);
+  await servers.redis.set('k', 'slow to come', 'PX', 5_000);
+  const first = proxy.hold(/\bk\b|^MULTI/i);
   const late = redis.get('k');
   await first.arrived;
   clock.advance(4_500);
@@ -130,15 +130,15 @@ test('a value is copied with its own time left', async () => {
 
   const sent: string[] = [];
   const seen: number[] = [];
-  wire.direct(async (request) => {
+  proxy.schedule(async (request) => {
     sent.push(request);
-    seen.push(await stack.redis.pttl('copy'));
+    seen.push(await servers.redis.pttl('copy'));
   });
   const stored = await redis
     .set('copy', { value: 'x', expiresAt: clock.now() + 14_500.9 })
     .then(() => 'stored', String);
-  wire.direct();
-  seen.push(await stack.redis.pttl('copy'));
+  proxy.schedule();
+  seen.push(await servers.redis.pttl('copy'));
   expect(stored, 'Redis takes whole ms only: round down').toBe('stored');
   expect(
     seen,
@@ -149,11 +149,11 @@ test('a value is copied with its own time left', async () => {
     '14 500.9 ms are left: send 14500, neither seconds nor a ms that the entry does not have',
   ).toMatch(/\b14500\b/);
 
-  const written = await stack.work(async () => {
+  const written = await servers.work(async () => {
     for (const left of [0.5, 0, -1]) await redis.set('gone', { value: 'x', expiresAt: clock.now() + left });
   });
   expect(written.redis(), 'less than 1 ms is left: there is nothing to send').toBe(0);
-  await stack.redis.lpush('list', 'not a text');
+  await servers.redis.lpush('list', 'not a text');
   expect(
     await redis.get('list').catch(() => 'rejected'),
     'an error in the reply (WRONGTYPE) is a failure, and no miss: nobody would ever hear of it',
@@ -161,10 +161,10 @@ test('a value is copied with its own time left', async () => {
 });
 
 test('a layer that fails is passed over', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const client = stack.connectRedis(
+  const proxy = await openProxy(servers.redisUrl);
+  const client = servers.connectRedis(
     { lazyConnect: true, enableOfflineQueue: false, retryStrategy: () => null },
-    wire.url,
+    proxy.url,
   );
   const redis = spied(redisLayer({ redis: client, timeoutMs: 1000 }));
   const map = new Map<string, Entry>();
@@ -173,7 +173,7 @@ test('a layer that fails is passed over', async () => {
     onFailure: (layer) => failures.push(layer),
   });
   await client.connect();
-  await wire.refuse();
+  await proxy.refuse();
 
   const found = await soon(lookup('product:1').catch((error: Error) => error.message));
   expect(found, 'Redis is down and MySQL is not: the read must not fail').toMatchObject({ layer: 'mysql' });
@@ -212,13 +212,13 @@ test('a layer that fails is passed over', async () => {
 });
 
 test('a layer that hangs is passed over when its time is up', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const client = stack.connectRedis({ lazyConnect: true }, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const client = servers.connectRedis({ lazyConnect: true }, proxy.url);
   const redis = spied(redisLayer({ redis: client, timeoutMs: 20 }));
   const failures: unknown[] = [];
   const lookup = createLookup([redis], inMemory(), { onFailure: (_, error) => failures.push(error) });
   await client.connect();
-  wire.blackHole();
+  proxy.blackHole();
 
   // Both waits are timers of this process: however slow the machine, 20 ms end before 150 ms.
   const found = await soon(
@@ -243,8 +243,8 @@ test('a layer that hangs is passed over when its time is up', async () => {
 });
 
 test('a fill is not waited for, and its failure stays its own', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const client = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const client = servers.connectRedis({}, proxy.url);
   const redis = redisLayer({ redis: client, timeoutMs: 10_000 });
   const full: Layer = { ...recorder('full'), set: () => Promise.reject(new Error('OOM')) };
   const throws: Layer = {
@@ -263,7 +263,7 @@ test('a fill is not waited for, and its failure stays its own', async () => {
   });
 
   // The read does not need the fill: it has ended by the time that the wire sees the SET.
-  const gate = wire.hold(FILL);
+  const gate = proxy.hold(FILL);
   const found = await Promise.race([
     lookup('product:1'),
     gate.arrived.then(
@@ -276,7 +276,7 @@ test('a fill is not waited for, and its failure stays its own', async () => {
   if (typeof found !== 'object') return;
   const filled = found.filled.then(() => 'ended', String);
   await Promise.race([gate.arrived, filled]);
-  expect(await stack.redis.exists('product:1'), 'the SET is still held on the wire').toBe(0);
+  expect(await servers.redis.exists('product:1'), 'the SET is still held on the wire').toBe(0);
   gate.release();
   // Answered after the SET, on the same connection: only timers are left to wait for.
   await client.ping();
@@ -285,7 +285,7 @@ test('a fill is not waited for, and its failure stays its own', async () => {
   expect(ended, 'filled resolves whatever fills and onFailure throw, each fill within its timeoutMs').toBe(
     'ended',
   );
-  expect(await stack.redis.exists('product:1'), 'filled resolves after the last fill, not before').toBe(1);
+  expect(await servers.redis.exists('product:1'), 'filled resolves after the last fill, not before').toBe(1);
   expect(failures.sort(), 'fills that failed are reported too').toEqual(['full', 'stuck', 'throws']);
 });
 
@@ -379,7 +379,7 @@ test('a rate is a share of what reaches the layer, and the funnel sums to 1', ()
   }
 });
 
-const mysql = () => productSource({ db: stack.db, ttlMs: 60_000, timeoutMs: 2000 });
+const mysql = () => productSource({ db: servers.db, ttlMs: 60_000, timeoutMs: 2000 });
 
 const inMemory = (): Source => ({
   name: 'source',

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { RowDataPacket } from 'mysql2/promise';
 import { beforeAll, expect, test } from 'vitest';
-import { useStack } from '#kit/stack';
+import { useServers } from '#kit/servers';
 import {
   type Codec,
   createCodec,
@@ -17,13 +17,13 @@ import {
   type Value,
 } from './keys-and-codecs';
 
-const stack = useStack();
+const servers = useServers();
 
 beforeAll(async () => {
-  await stack.db.query(`CREATE TABLE ledger (
+  await servers.db.query(`CREATE TABLE ledger (
     id BIGINT UNSIGNED PRIMARY KEY, balance DECIMAL(21,4) NOT NULL, note VARCHAR(100) NULL,
     entries INT NOT NULL, booked_at DATETIME(3) NOT NULL)`);
-  await stack.db.query('INSERT INTO ledger VALUES ?', [
+  await servers.db.query('INSERT INTO ledger VALUES ?', [
     [
       ['7', '12.9000', null, 3, '2025-05-01 08:00:00.125'],
       [
@@ -38,7 +38,7 @@ beforeAll(async () => {
 });
 
 test('a row read from MySQL comes back from Redis as it was read', async () => {
-  const db = stack.connectDb(exactReads());
+  const db = servers.connectDb(exactReads());
   const codec = createCodec<RowDataPacket>({ version: 1 });
   const [[small, big]] = await db.query<RowDataPacket[]>('SELECT * FROM ledger ORDER BY id');
   const [[fewer]] = await db.query<RowDataPacket[]>('SELECT id, balance FROM ledger WHERE id = ?', ['7']);
@@ -61,8 +61,8 @@ test('a row read from MySQL comes back from Redis as it was read', async () => {
   );
 
   for (const [name, row] of Object.entries({ small, big, fewer })) {
-    await stack.redis.set(name, codec.encode(row));
-    const found = await getDecoded(stack.redis, name, codec);
+    await servers.redis.set(name, codec.encode(row));
+    const found = await getDecoded(servers.redis, name, codec);
     expect(found, 'what comes out of Redis must equal what MySQL gave, in value and in type').toEqual({
       hit: true,
       value: row,
@@ -172,19 +172,19 @@ test('the order of the arguments does not matter', () => {
 test('no tenant and no locale reads what another stored', async () => {
   const mine = { namespace: 'cart', tenant: 'acme', locale: 'sv-SE', args: { user: 7 } };
   const codec = createCodec<string>({ version: 1 });
-  await stack.redis.set(key(mine), codec.encode('2 muggar'));
+  await servers.redis.set(key(mine), codec.encode('2 muggar'));
 
-  expect(await getDecoded(stack.redis, key(mine), codec), 'who stored it must find it').toEqual({
+  expect(await getDecoded(servers.redis, key(mine), codec), 'who stored it must find it').toEqual({
     hit: true,
     value: '2 muggar',
   });
   const absent = { hit: false, why: 'absent' };
   expect(
-    await getDecoded(stack.redis, key({ ...mine, tenant: 'globex' }), codec),
+    await getDecoded(servers.redis, key({ ...mine, tenant: 'globex' }), codec),
     'the tenant must be part of the key: globex was served what acme stored',
   ).toEqual(absent);
   expect(
-    await getDecoded(stack.redis, key({ ...mine, locale: 'en-GB' }), codec),
+    await getDecoded(servers.redis, key({ ...mine, locale: 'en-GB' }), codec),
     'the locale must be part of the key: an English reader was served Swedish',
   ).toEqual(absent);
 
@@ -211,9 +211,9 @@ test('user text cannot leave its place in the key', async () => {
     'mug\r\nFLUSHALL',
     'x'.repeat(5000),
   ];
-  for (const q of queries) await stack.redis.set(search(q), q);
+  for (const q of queries) await servers.redis.set(search(q), q);
   for (const q of queries) {
-    const [, matched] = await stack.redis.scan(0, 'MATCH', search(q), 'COUNT', 1000);
+    const [, matched] = await servers.redis.scan(0, 'MATCH', search(q), 'COUNT', 1000);
     expect(
       matched,
       `read as a pattern, the key of the search for ${JSON.stringify(q.slice(0, 20))} must match itself alone`,
@@ -240,23 +240,23 @@ test('an entry of another version is a miss and stays', async () => {
   const miss = { hit: false, why: 'other-version' };
 
   const old = v1.encode({ name: 'Ada' });
-  await stack.redis.set('user', old);
+  await servers.redis.set('user', old);
   expect(
-    await answer(getDecoded(stack.redis, 'user', v2)),
+    await answer(getDecoded(servers.redis, 'user', v2)),
     'an entry of an older version must be a miss: it has another shape, and an error here is an outage at deploy',
   ).toEqual(miss);
   expect(
-    await stack.redis.getBuffer('user'),
+    await servers.redis.getBuffer('user'),
     'an entry of another version must stay: processes of that version still read it',
   ).toEqual(old);
 
-  await stack.redis.set('user', v2.encode({ names: ['Ada'], since: new Date(0) }));
+  await servers.redis.set('user', v2.encode({ names: ['Ada'], since: new Date(0) }));
   expect(
-    await answer(getDecoded(stack.redis, 'user', v1)),
+    await answer(getDecoded(servers.redis, 'user', v1)),
     'an entry of a newer version must be a miss too: during a deploy, and after a rollback, old code meets it',
   ).toEqual(miss);
   expect(
-    await getDecoded(stack.redis, 'user', v2),
+    await getDecoded(servers.redis, 'user', v2),
     'the version that stored it must still find it after another version has looked',
   ).toEqual({ hit: true, value: { names: ['Ada'], since: new Date(0) } });
 
@@ -288,44 +288,44 @@ test('corrupt bytes are a miss and are deleted', async () => {
     'bytes that are no text': Buffer.from([0xff, 0xfe, 0x00, 0xc3]),
   };
   for (const [what, bytes] of Object.entries(corrupt)) {
-    await stack.redis.set('entry', bytes);
+    await servers.redis.set('entry', bytes);
     expect(
-      await answer(getDecoded(stack.redis, 'entry', codec)),
+      await answer(getDecoded(servers.redis, 'entry', codec)),
       `${what} must be a miss: an error would come back with every read until the entry expires`,
     ).toEqual({ hit: false, why: 'corrupt' });
-    expect(await stack.redis.exists('entry'), `${what} must be deleted: nobody can ever read it`).toBe(0);
+    expect(await servers.redis.exists('entry'), `${what} must be deleted: nobody can ever read it`).toBe(0);
   }
 
-  await stack.redis.set('entry', codec.encode(null));
+  await servers.redis.set('entry', codec.encode(null));
   expect(
-    await getDecoded(stack.redis, 'entry', codec),
+    await getDecoded(servers.redis, 'entry', codec),
     'a stored null is a hit: it is what was stored',
   ).toEqual({ hit: true, value: null });
-  expect(await stack.redis.exists('entry'), 'a whole entry must stay').toBe(1);
+  expect(await servers.redis.exists('entry'), 'a whole entry must stay').toBe(1);
 
-  await stack.redis.rpush('queue', 'job');
+  await servers.redis.rpush('queue', 'job');
   expect(
-    await answer(getDecoded(stack.redis, 'queue', codec)),
+    await answer(getDecoded(servers.redis, 'queue', codec)),
     'an error of Redis must reject: as a miss, a key of another type would be loaded and overwritten unseen',
   ).toEqual({ rejected: expect.stringContaining('WRONGTYPE') });
 });
 
 test('a value stored in the meantime outlives the corrupt bytes', async () => {
   const codec = createCodec<string>({ version: 1 });
-  await stack.redis.set('entry', 'not an entry');
+  await servers.redis.set('entry', 'not an entry');
   let stored: Promise<unknown> | undefined;
   const raced: Codec<string> = {
     encode: (value) => codec.encode(value),
     // Another reader's miss fills the key after our GET and before anything that we send next.
     decode(bytes) {
-      stored ??= stack.redis.set('entry', codec.encode('fresh'));
+      stored ??= servers.redis.set('entry', codec.encode('fresh'));
       return codec.decode(bytes);
     },
   };
-  await getDecoded(stack.redis, 'entry', raced);
+  await getDecoded(servers.redis, 'entry', raced);
   await stored;
   expect(
-    await getDecoded(stack.redis, 'entry', codec),
+    await getDecoded(servers.redis, 'entry', codec),
     'corrupt bytes are deleted only while they are still there: here a good value was deleted in their place',
   ).toEqual({ hit: true, value: 'fresh' });
 });

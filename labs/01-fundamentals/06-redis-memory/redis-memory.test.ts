@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';
-import { ownRedis } from '#kit/server';
+import { ownRedis } from '#kit/own-redis';
 import { advise, type Kind, parseInfo, type Sample, takeSample, write } from './redis-memory';
 
 const PAGE: Kind = { name: 'page', rebuildable: true, expires: true };

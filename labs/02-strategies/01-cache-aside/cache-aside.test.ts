@@ -2,11 +2,11 @@ import { inspect } from 'node:util';
 import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
-import { ownRedis } from '#kit/server';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { ownRedis } from '#kit/own-redis';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { outcome } from '#kit/waiting';
-import { openWire, type Wire } from '#kit/wire';
 import {
   ABSENT_TTL_MS,
   cacheClientOptions,
@@ -18,26 +18,26 @@ import {
   productKey,
 } from './cache-aside';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const MUG = 'Enamel mug, 350 ml';
 const NOBODY = 999;
 const KEY = productKey(1);
 const changes = (name: string) => ({ name, price: '9.50', stock: 3 });
 
-function openProducts(redis: Redis = stack.redis, db = stack.db, onCacheError = (_: unknown) => {}) {
+function openProducts(redis: Redis = servers.redis, db = servers.db, onCacheError = (_: unknown) => {}) {
   const products = createProducts({ redis, db, onCacheError });
   onTestFinished(() => products.close());
   return products;
 }
 
 /** A repository whose Redis can be taken away. Its connection is up. */
-async function behindWire(deadlineMs = 50) {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(cacheClientOptions(deadlineMs), wire.url);
+async function behindProxy(deadlineMs = 50) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(cacheClientOptions(deadlineMs), proxy.url);
   onTestFinished(() => redis.disconnect());
   await connected(redis);
-  return { wire, redis, products: openProducts(redis) };
+  return { proxy, redis, products: openProducts(redis) };
 }
 
 const connected = (redis: Redis) =>
@@ -57,7 +57,7 @@ async function answered(redis: Redis) {
 
 /** Product 1 as the small data set has it. */
 const restoreMug = () =>
-  stack.db.query(
+  servers.db.query(
     "UPDATE products SET name = ?, price = '12.90', stock = 140, updated_at = '2025-05-01 08:00:00' WHERE id = 1",
     [MUG],
   );
@@ -65,10 +65,10 @@ const restoreMug = () =>
 test('a product and an absence are both cached, each for its own time', async () => {
   const products = openProducts();
   const answers: unknown[] = [];
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const id of [1, 1, NOBODY, NOBODY]) {
       answers.push(await products.find(id));
-      await answered(stack.redis);
+      await answered(servers.redis);
     }
   });
   expect(
@@ -83,11 +83,11 @@ test('a product and an absence are both cached, each for its own time', async ()
   expect(work.sql('select'), 'one query a product and one an absence: the rest had to come from Redis').toBe(
     2,
   );
-  const ttl = await stack.redis.pttl(KEY);
+  const ttl = await servers.redis.pttl(KEY);
   expect(ttl, 'a product must expire after PRODUCT_TTL_MS, not before and not never').toSatisfy(
     (ms: number) => ms > PRODUCT_TTL_MS - 60_000 && ms <= PRODUCT_TTL_MS,
   );
-  const absentTtl = await stack.redis.pttl(productKey(NOBODY));
+  const absentTtl = await servers.redis.pttl(productKey(NOBODY));
   expect(
     absentTtl,
     'an absence must expire after ABSENT_TTL_MS: the next one to be created may have this id',
@@ -96,13 +96,13 @@ test('a product and an absence are both cached, each for its own time', async ()
 
 test('an update answers what MySQL did, and no older entry outlives it', async () => {
   // MySQL's clock stands still here: the second update changes nothing, not even updated_at.
-  const still = stack.connectDb({ connectionLimit: 1 });
+  const still = servers.connectDb({ connectionLimit: 1 });
   // An account that may not do so sees a weaker test.
   await still.query('SET timestamp = 1700000000.5').catch(() => {});
-  const answers = openProducts(stack.redis, still);
-  const before = await stack.db.query('SELECT updated_at FROM products WHERE id = 1');
+  const answers = openProducts(servers.redis, still);
+  const before = await servers.db.query('SELECT updated_at FROM products WHERE id = 1');
   expect(await answers.update(1, changes('new')), 'the product was found and written: true').toBe(true);
-  const after = await stack.db.query('SELECT updated_at FROM products WHERE id = 1');
+  const after = await servers.db.query('SELECT updated_at FROM products WHERE id = 1');
   expect(after[0], 'an update is the time to write updated_at').not.toEqual(before[0]);
   expect(
     await answers.update(1, changes('new')),
@@ -110,10 +110,10 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
   ).toBe(true);
   expect(await answers.update(NOBODY, changes('new')), 'there is no such product: false').toBe(false);
 
-  const redisWire = await openWire(stack.redisUrl);
-  const held = redisWire.hold(/product:1\b/);
+  const redisProxy = await openProxy(servers.redisUrl);
+  const held = redisProxy.hold(/product:1\b/);
   let told = false;
-  const written = openProducts(stack.connectRedis({}, redisWire.url))
+  const written = openProducts(servers.connectRedis({}, redisProxy.url))
     .update(1, changes('new'))
     .then(() => {
       told = true;
@@ -128,11 +128,11 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
 
   let reading = false;
   let overtaken = false;
-  await explore(stack, {
+  await explore(servers, {
     runs: 40,
     seed: 9,
     prepare: async () => {
-      await stack.redis.del(KEY);
+      await servers.redis.del(KEY);
       await restoreMug();
     },
     actors: {
@@ -158,19 +158,19 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
   });
 
   // An update that is committed and whose answer is lost.
-  await stack.redis.del(KEY);
-  const wire = await openWire(stack.mysqlUrl);
-  const products = openProducts(stack.redis, stack.connectDb({}, wire.url));
+  await servers.redis.del(KEY);
+  const proxy = await openProxy(servers.mysqlUrl);
+  const products = openProducts(servers.redis, servers.connectDb({}, proxy.url));
   await products.update(1, changes('new'));
   await products.find(1);
-  const gate = wire.hold(/^UPDATE /i);
+  const gate = proxy.hold(/^UPDATE /i);
   const updating = outcome(products.update(1, changes('lost')));
   await gate.arrived;
-  wire.delay(5000);
+  proxy.delay(5000);
   gate.release();
   // Inside a transaction of its own it is not committed by this: then the old value is the right one.
   for (let looks = 0; looks < 50 && (await nameInMySql()) !== 'lost'; looks++) await turn();
-  wire.cut();
+  proxy.cut();
   expect(
     await updating,
     'nobody knows what became of this update: false would say that there is no product',
@@ -182,7 +182,7 @@ test('an update answers what MySQL did, and no older entry outlives it', async (
 });
 
 test('two updates at once leave no old value behind', async () => {
-  await explore(stack, {
+  await explore(servers, {
     runs: 40,
     prepare: async () => {
       await restoreMug();
@@ -203,11 +203,11 @@ test('two updates at once leave no old value behind', async () => {
 });
 
 test('the stale fill that cache-aside cannot prevent ends with its TTL', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
-  const gate = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
+  const gate = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
   // A TTL that follows as a command of its own never arrives.
-  const expiry = wire.hold(/^P?EXPIRE/i);
+  const expiry = proxy.hold(/^P?EXPIRE/i);
   const reading = openProducts(redis)
     .find(1)
     .then(() => answered(redis));
@@ -216,30 +216,30 @@ test('the stale fill that cache-aside cannot prevent ends with its TTL', async (
   await openProducts().update(1, changes('new'));
   gate.release();
   await Promise.race([reading, expiry.arrived]);
-  for (let looks = 0; looks < 50 && (await stack.redis.exists(KEY)) === 0; looks++) await turn();
-  const ttl = await stack.redis.pttl(KEY);
+  for (let looks = 0; looks < 50 && (await servers.redis.exists(KEY)) === 0; looks++) await turn();
+  const ttl = await servers.redis.pttl(KEY);
   expect(
     ttl,
     'a reader stored the old row after the DEL: nothing but a TTL, set by the same command as the value, will ever end that entry',
   ).toSatisfy((ms: number) => ms === -2 || (ms > 0 && ms <= PRODUCT_TTL_MS));
 });
 
-type Fault = (wire: Wire) => unknown;
+type Fault = (proxy: FaultyProxy) => unknown;
 const FAULTS: Readonly<Record<string, Fault>> = {
-  refused: (wire) => wire.refuse(),
-  slow: (wire) => wire.delay(5000),
-  stalled: (wire) => wire.stall(),
-  'black-holed': (wire) => wire.blackHole(),
+  refused: (proxy) => proxy.refuse(),
+  slow: (proxy) => proxy.delay(5000),
+  stalled: (proxy) => proxy.stall(),
+  'black-holed': (proxy) => proxy.blackHole(),
 };
 
 test('a Redis that is refused, slow, stalled or black-holed delays a read and a write by its deadline only', async () => {
-  await stack.db.query(
+  await servers.db.query(
     "INSERT INTO products (id, name, price, stock, category_id, updated_at) VALUES (4, 'Stool', '45.00', 2, 1, NOW(3))",
   );
   await Promise.all(
     Object.entries(FAULTS).map(async ([fault, strike], index) => {
-      const { wire, products } = await behindWire();
-      await strike(wire);
+      const { proxy, products } = await behindProxy();
+      await strike(proxy);
       const id = index + 1;
       const other = (id % 4) + 1;
       expect(
@@ -255,7 +255,7 @@ test('a Redis that is refused, slow, stalled or black-holed delays a read and a 
         `Redis is ${fault}: that holds for what nobody has updated too`,
       ).toMatchObject({ id: other });
       expect(
-        await stack.redis.exists(productKey(other)),
+        await servers.redis.exists(productKey(other)),
         `Redis is ${fault} and the GET was not answered: a SET after it costs a second deadline, and comes late if it comes`,
       ).toBe(0);
     }),
@@ -264,8 +264,8 @@ test('a Redis that is refused, slow, stalled or black-holed delays a read and a 
 
 test('a read fails when MySQL does, and not for a wrong entry or a lost SET', async () => {
   const products = openProducts();
-  await stack.redis.lpush(KEY, 'a list, which GET refuses');
-  await stack.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
+  await servers.redis.lpush(KEY, 'a list, which GET refuses');
+  await servers.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
   expect(await outcome(products.find(1)), 'Redis answered WRONGTYPE: MySQL has the product').toMatchObject({
     id: 1,
   });
@@ -273,28 +273,28 @@ test('a read fails when MySQL does, and not for a wrong entry or a lost SET', as
     id: 2,
   });
 
-  const { wire, products: cut } = await behindWire(300);
-  const gate = wire.hold(/product:3/i);
-  const fill = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
+  const { proxy, products: cut } = await behindProxy(300);
+  const gate = proxy.hold(/product:3/i);
+  const fill = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
   const reading = outcome(cut.find(3));
   await gate.arrived;
   gate.release();
   await Promise.race([fill.arrived, reading]);
-  wire.cut();
+  proxy.cut();
   expect(await reading, 'the row was read, and only its SET failed: the reader has to get it').toMatchObject({
     id: 3,
   });
 
-  await stack.redis.del(productKey(2));
-  const mysqlWire = await openWire(stack.mysqlUrl);
-  await mysqlWire.refuse();
-  const blind = openProducts(stack.redis, stack.connectDb({}, mysqlWire.url));
+  await servers.redis.del(productKey(2));
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
+  await mysqlProxy.refuse();
+  const blind = openProducts(servers.redis, servers.connectDb({}, mysqlProxy.url));
   expect(
     await outcome(blind.find(2)),
     'MySQL could not be asked: the read must reject, because null says that there is no such product',
   ).toEqual(expect.stringMatching(/^rejected/));
   expect(
-    await stack.redis.exists(productKey(2)),
+    await servers.redis.exists(productKey(2)),
     'MySQL could not be asked: that is no absence, and nothing to store',
   ).toBe(0);
 });
@@ -302,8 +302,8 @@ test('a read fails when MySQL does, and not for a wrong entry or a lost SET', as
 test('an invalidation that an outage swallowed is made up for', async () => {
   // A Redis that answers, and refuses each write with an error: after a failover, a replica.
   const { url } = await ownRedis();
-  const admin = stack.connectRedis({}, url);
-  const replica = stack.connectRedis(cacheClientOptions(), url);
+  const admin = servers.connectRedis({}, url);
+  const replica = servers.connectRedis(cacheClientOptions(), url);
   onTestFinished(() => {
     for (const client of [admin, replica]) client.disconnect();
   });
@@ -311,7 +311,7 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   await cache(changes(MUG), admin);
   await admin.replicaof('127.0.0.1', 1);
   let failures = 0;
-  const refused = openProducts(replica, stack.db, () => {
+  const refused = openProducts(replica, servers.db, () => {
     failures++;
   });
   expect(await outcome(refused.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
@@ -332,8 +332,8 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   await gone(MUG, admin);
 
   // Of two DELs the first is confirmed, late, and the second is lost.
-  const { wire, redis, products } = await behindWire(400);
-  const [first, second] = [wire.hold(/product:1\b/), wire.hold(/product:1\b/)];
+  const { proxy, redis, products } = await behindProxy(400);
+  const [first, second] = [proxy.hold(/product:1\b/), proxy.hold(/product:1\b/)];
   const one = outcome(products.update(1, changes('one')));
   await Promise.race([first.arrived, one]);
   const two = outcome(products.update(1, changes('two')));
@@ -344,7 +344,7 @@ test('an invalidation that an outage swallowed is made up for', async () => {
   await Promise.race([second.arrived, two]);
   // Another process had read its row between the two updates.
   await cache(changes('one'));
-  wire.cut();
+  proxy.cut();
   second.release();
   expect(await two, 'MySQL has committed: no failure after that').toBe(true);
   await connected(redis);
@@ -356,17 +356,17 @@ test('an invalidation that an outage swallowed is made up for', async () => {
 });
 
 test('a fill that an outage swallowed does not come back after it', async () => {
-  const { wire, redis, products } = await behindWire(150);
-  const gate = wire.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
+  const { proxy, redis, products } = await behindProxy(150);
+  const gate = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
   const reading = products.find(1);
   await Promise.race([gate.arrived, reading]);
-  wire.blackHole();
+  proxy.blackHole();
   gate.release();
   expect(await outcome(reading), 'the read must not wait for a SET that is never answered').toMatchObject({
     name: MUG,
   });
   await openProducts().update(1, changes('new'));
-  await wire.heal();
+  await proxy.heal();
   await connected(redis);
   expect(
     await cachedName(),
@@ -377,7 +377,7 @@ test('a fill that an outage swallowed does not come back after it', async () => 
 test('an id that is not a positive integer reaches neither server', async () => {
   const products = openProducts();
   const fromOutside: unknown[] = ['1 OR 1=1', '1', [1], true, null, 0, -1, 1.5, Number.NaN, 2 ** 53, 1n];
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const id of fromOutside) {
       const asks: (() => Promise<unknown>)[] = [
         () => products.find(id as number),
@@ -400,11 +400,11 @@ test('an id that is not a positive integer reaches neither server', async () => 
 const turn = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Stores an entry for product 1, as another process would. */
-const cache = (product: ReturnType<typeof changes>, redis = stack.redis) =>
+const cache = (product: ReturnType<typeof changes>, redis = servers.redis) =>
   redis.set(KEY, encode({ ...product, id: 1, updatedAt: new Date(0) }), 'PX', 60_000);
 
 /** Resolves when the entry of this name has gone. */
-const gone = (name: string, redis = stack.redis) =>
+const gone = (name: string, redis = servers.redis) =>
   expect
     .poll(() => cachedName(redis), {
       timeout: 1500,
@@ -415,11 +415,11 @@ const gone = (name: string, redis = stack.redis) =>
     .not.toBe(name);
 
 async function nameInMySql(): Promise<string> {
-  const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+  const [[row]] = await servers.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
   return String(row?.name);
 }
 
-async function cachedName(redis = stack.redis): Promise<string | undefined> {
+async function cachedName(redis = servers.redis): Promise<string | undefined> {
   const text = await redis.get(KEY);
   return text === null ? undefined : decode(text)?.name;
 }

@@ -1,13 +1,13 @@
 import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { outcome } from '#kit/waiting';
-import { openWire, type Wire } from '#kit/wire';
 import { type Args, cacheKey, createReadThrough, decode, LoadTimeoutError } from './read-through';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const NAME = 'products-of';
 const MUG = 'Enamel mug, 350 ml';
@@ -19,7 +19,7 @@ interface Product {
 }
 
 async function selectProducts({ category = 1 }: Args): Promise<Product[]> {
-  const [rows] = await stack.db.execute<RowDataPacket[]>(
+  const [rows] = await servers.db.execute<RowDataPacket[]>(
     'SELECT name, updated_at AS updatedAt FROM products WHERE category_id = ? ORDER BY id LIMIT 10',
     [category],
   );
@@ -28,7 +28,7 @@ async function selectProducts({ category = 1 }: Args): Promise<Product[]> {
 
 function openCache<V = Product[]>(
   load: (args: Args, signal: AbortSignal) => Promise<V>,
-  { redis = stack.redis, loadDeadlineMs = 3000, cacheDeadlineMs = 2000 } = {},
+  { redis = servers.redis, loadDeadlineMs = 3000, cacheDeadlineMs = 2000 } = {},
 ) {
   return createReadThrough<Args, V>({
     redis,
@@ -43,7 +43,7 @@ function openCache<V = Product[]>(
 test('200 readers of a cold key make one query, and a hit is what the miss was', async () => {
   const cache = openCache(selectProducts);
   let answers: Product[][] = [];
-  const cold = await stack.work(async () => {
+  const cold = await servers.work(async () => {
     answers = await Promise.all(Array.from({ length: 200 }, () => cache.get({ category: 1 })));
   });
   expect(cold.sql('select'), '200 calls of one key met: they had to share one query').toBe(1);
@@ -51,13 +51,13 @@ test('200 readers of a cold key make one query, and a hit is what the miss was',
     name: MUG,
     updatedAt: expect.any(Date),
   });
-  const warm = await stack.work(async () => {
+  const warm = await servers.work(async () => {
     expect(await cache.get({ category: 1 }), 'from Redis it must be equal to what was loaded').toEqual(
       answers[0],
     );
   });
   expect(warm.sql('select'), 'the value was stored: no second query').toBe(0);
-  const ttl = await stack.redis.pttl(cacheKey(NAME, { category: 1 }));
+  const ttl = await servers.redis.pttl(cacheKey(NAME, { category: 1 }));
   expect(ttl, 'an entry lives for ttlMs, by the clock of Redis').toSatisfy(
     (ms: number) => ms > 40_000 && ms <= 60_000,
   );
@@ -154,13 +154,13 @@ test('who leaves leaves alone, and a load that nobody waits for is aborted', asy
 /** A signal that has aborted before the call, and one that aborts during the GET. */
 async function leaveEarly(): Promise<void> {
   let loads = 0;
-  const { wire, redis } = await wired();
+  const { proxy, redis } = await wired();
   const cache = openCache(async () => ++loads, { redis });
   expect(
     await outcome(cache.get({ early: true }, { signal: AbortSignal.abort(new Error('gone')) })),
     'the signal has aborted before the call: reject with its reason',
   ).toBe('rejected: Error: gone');
-  const gate = wire.hold(/products-of/);
+  const gate = proxy.hold(/products-of/);
   const leaves = new AbortController();
   const leaving = outcome(cache.get({ early: true }, { signal: leaves.signal }));
   await gate.arrived;
@@ -250,7 +250,7 @@ test('a load that never settles holds its key no longer than its deadline', asyn
   late.release();
   await turn();
   expect(
-    await stack.redis.exists(cacheKey(NAME, {})),
+    await servers.redis.exists(cacheKey(NAME, {})),
     'what came after the deadline must not be stored',
   ).toBe(0);
   expect(await outcome(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
@@ -273,7 +273,7 @@ test('a read begun after an invalidation does not get what was loaded before it'
   });
   const old = cache.get({ category: 1 });
   await Promise.race([began.promise, old]);
-  await stack.db.query("UPDATE products SET name = 'new' WHERE id = 1");
+  await servers.db.query("UPDATE products SET name = 'new' WHERE id = 1");
   await cache.invalidate({ category: 1 });
   expect(
     await outcome(cache.get({ category: 1 })),
@@ -288,11 +288,11 @@ test('a read begun after an invalidation does not get what was loaded before it'
 
   await twoFlights();
   let shared: ReturnType<typeof openCache<string>> | undefined;
-  await explore(stack, {
+  await explore(servers, {
     runs: 20,
     prepare: async () => {
-      await stack.redis.del(cacheKey(NAME, { category: 1 }));
-      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+      await servers.redis.del(cacheKey(NAME, { category: 1 }));
+      await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
     },
     actors: {
       reader: ({ redis, db }) => {
@@ -311,7 +311,7 @@ test('a read begun after an invalidation does not get what was loaded before it'
       },
     },
     verdict: async () => {
-      const bytes = await stack.redis.getBuffer(cacheKey(NAME, { category: 1 }));
+      const bytes = await servers.redis.getBuffer(cacheKey(NAME, { category: 1 }));
       return bytes && decode(bytes) === MUG
         ? 'the invalidation is over and the old value is in Redis: this process knew of both'
         : undefined;
@@ -322,7 +322,7 @@ test('a read begun after an invalidation does not get what was loaded before it'
 /** An old load ends while the one after the invalidation goes on; and a read begins while the DEL is on its way. */
 async function twoFlights(): Promise<void> {
   const loads: ReturnType<typeof held>[] = [];
-  const { wire, redis } = await wired();
+  const { proxy, redis } = await wired();
   const cache = openCache(
     async () => {
       const number = loads.push(held());
@@ -333,7 +333,7 @@ async function twoFlights(): Promise<void> {
   );
   const first = outcome(cache.get({ of: 'two' }));
   await expect.poll(() => loads.length, { interval: 5 }).toBe(1);
-  const gate = wire.hold(/^(DEL|UNLINK|EVAL|EVALSHA|MULTI)\b/i);
+  const gate = proxy.hold(/^(DEL|UNLINK|EVAL|EVALSHA|MULTI)\b/i);
   const invalidated = cache.invalidate({ of: 'two' });
   const second = outcome(cache.get({ of: 'two' }));
   await Promise.race([gate.arrived, invalidated]);
@@ -359,25 +359,25 @@ async function twoFlights(): Promise<void> {
   expect(loads.length, 'the third read had a load to join').toBe(2);
 }
 
-const FAULTS: Readonly<Record<string, (wire: Wire) => unknown>> = {
-  refused: (wire) => wire.refuse(),
-  stalled: (wire) => wire.stall(),
-  'black-holed': (wire) => wire.blackHole(),
+const FAULTS: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
+  refused: (proxy) => proxy.refuse(),
+  stalled: (proxy) => proxy.stall(),
+  'black-holed': (proxy) => proxy.blackHole(),
 };
 
 test('a Redis that is refused, stalled or black-holed delays a call by its deadline only, and no invalidation is lost', async () => {
   await Promise.all(
     Object.entries(FAULTS).map(async ([fault, strike]) => {
-      const { wire, redis } = await wired();
+      const { proxy, redis } = await wired();
       let stored = 'old';
       const cache = openCache(async () => stored, { redis, cacheDeadlineMs: 40 });
       await openCache(async () => 'old').get({ fault });
-      await strike(wire);
+      await strike(proxy);
       expect(
         await outcome(cache.get({ fault: `${fault}, cold` })),
         `Redis is ${fault}, with a client that waits for ever: the loader has the answer`,
       ).toBe('old');
-      await stack.redis.set(cacheKey(NAME, { garbage: fault }), 'no value at all');
+      await servers.redis.set(cacheKey(NAME, { garbage: fault }), 'no value at all');
       expect(
         await outcome(openCache(async () => 'loaded').get({ garbage: fault })),
         'bytes that decode refuses are a miss, not an error of the caller',
@@ -391,7 +391,7 @@ test('a Redis that is refused, stalled or black-holed delays a call by its deadl
         await outcome(cache.get({ fault })),
         `Redis is ${fault}: the read after it is of the loader`,
       ).toBe('new');
-      await wire.heal();
+      await proxy.heal();
       await expect.poll(() => outcome(redis.ping(), 100), { interval: 10, timeout: 2500 }).toBe('PONG');
       expect(
         await outcome(cache.get({ fault })),
@@ -401,15 +401,15 @@ test('a Redis that is refused, stalled or black-holed delays a call by its deadl
   );
 });
 
-async function wired(): Promise<{ wire: Wire; redis: Redis }> {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(
+async function wired(): Promise<{ proxy: FaultyProxy; redis: Redis }> {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(
     { retryStrategy: () => 20, maxRetriesPerRequest: null, autoResendUnfulfilledCommands: false },
-    wire.url,
+    proxy.url,
   );
   onTestFinished(() => redis.disconnect());
   await expect.poll(() => redis.status).toBe('ready');
-  return { wire, redis };
+  return { proxy, redis };
 }
 
 /** A promise that the test resolves. */

@@ -2,11 +2,11 @@ import { inspect } from 'node:util';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, expect, test, vi } from 'vitest';
-import { explore } from '#kit/interleave';
-import { ownRedis } from '#kit/server';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { ownRedis } from '#kit/own-redis';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { outcome } from '#kit/waiting';
-import { openWire, type Wire } from '#kit/wire';
 import {
   createUsers,
   InvalidChangeError,
@@ -18,7 +18,7 @@ import {
   WRITABLE,
 } from './write-through';
 
-const stack = useStack('users');
+const servers = useServers('users');
 
 const ADA = 'Ada Lindqvist';
 const NOBODY = 999;
@@ -31,16 +31,16 @@ const STORING = /^(EVAL|EVALSHA|FCALL|SET|SETEX|PSETEX|HSET|HMSET|MULTI)\b/i;
 /** A store whose MySQL is gone: what it still finds is in the cache. */
 let cacheOnly: Users;
 beforeAll(async () => {
-  const gone = stack.connectDb();
+  const gone = servers.connectDb();
   await gone.end();
   try {
-    cacheOnly = createUsers({ redis: stack.redis, db: gone });
+    cacheOnly = createUsers({ redis: servers.redis, db: gone });
   } catch {
     // The starter: each test says so itself.
   }
 });
 
-const openUsers = (redis: Redis = stack.redis, db = stack.db) =>
+const openUsers = (redis: Redis = servers.redis, db = servers.db) =>
   createUsers({ redis, db, cacheDeadlineMs: PATIENT_MS });
 const cached = (id = 1): Promise<User | null | 'absent'> => cacheOnly.find(id).catch(() => 'absent');
 const cachedName = async (id = 1) => {
@@ -49,7 +49,7 @@ const cachedName = async (id = 1) => {
 };
 const oneOf = (...names: string[]) => new RegExp(`^(${names.join('|')})$`);
 async function inMysql(id = 1) {
-  const [[row]] = await stack.db.query<RowDataPacket[]>(
+  const [[row]] = await servers.db.query<RowDataPacket[]>(
     'SELECT name, CAST(version AS CHAR) AS version FROM users WHERE id = ?',
     [id],
   );
@@ -57,20 +57,25 @@ async function inMysql(id = 1) {
 }
 
 /** A store whose Redis can be held or taken away. */
-async function behindWire(cacheDeadlineMs?: number, options: RedisOptions = {}) {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(options, wire.url);
+async function behindProxy(cacheDeadlineMs?: number, options: RedisOptions = {}) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(options, proxy.url);
   await redis.ping();
   const heard: unknown[] = [];
   const onCacheError = (error: unknown) => heard.push(error);
-  return { wire, redis, heard, users: createUsers({ redis, db: stack.db, cacheDeadlineMs, onCacheError }) };
+  return {
+    proxy,
+    redis,
+    heard,
+    users: createUsers({ redis, db: servers.db, cacheDeadlineMs, onCacheError }),
+  };
 }
 
 test('a slow writer and a slow reader cannot overwrite a newer version', async () => {
   const fast = openUsers();
-  const { wire, users: slow } = await behindWire(PATIENT_MS);
+  const { proxy, users: slow } = await behindProxy(PATIENT_MS);
 
-  const writer = wire.hold(STORING);
+  const writer = proxy.hold(STORING);
   const writing = slow.update(1, { name: 'version 2' });
   await Promise.race([writer.arrived, writing]);
   const committed = (await inMysql())?.name === 'version 2';
@@ -92,8 +97,8 @@ test('a slow writer and a slow reader cannot overwrite a newer version', async (
     'version 3 was in Redis when the slow writer of version 2 arrived: it must compare there and give way',
   ).toMatch(oneOf('version 3', 'absent'));
 
-  await stack.redis.del(KEY);
-  const reader = wire.hold(STORING);
+  await servers.redis.del(KEY);
+  const reader = proxy.hold(STORING);
   const reading = slow.find(1);
   await Promise.race([reader.arrived, reading]);
   await fast.update(1, { name: 'version 4' });
@@ -106,11 +111,11 @@ test('a slow writer and a slow reader cannot overwrite a newer version', async (
 });
 
 test('two writers and a reader leave nothing older than the database', async () => {
-  await explore(stack, {
+  await explore(servers, {
     runs: 12,
     prepare: async () => {
-      await stack.redis.del(KEY);
-      await stack.db.query('UPDATE users SET name = ?, version = 1 WHERE id = 1', [ADA]);
+      await servers.redis.del(KEY);
+      await servers.db.query('UPDATE users SET name = ?, version = 1 WHERE id = 1', [ADA]);
     },
     actors: {
       one: ({ redis, db }) => openUsers(redis, db).update(1, { name: 'one' }),
@@ -135,8 +140,8 @@ test('a newer version wins, whatever its digits and whatever the clock', async (
     '18446744073709551612': 'at the end of BIGINT UNSIGNED, too: compare the digits, not a number',
   };
   for (const [version, why] of Object.entries(boundaries)) {
-    await stack.redis.del(KEY);
-    await stack.db.query('UPDATE users SET version = ? WHERE id = 1', [version]);
+    await servers.redis.del(KEY);
+    await servers.db.query('UPDATE users SET version = ? WHERE id = 1', [version]);
     for (const name of ['first', 'second', 'third']) {
       await users.update(1, { name });
       expect(await cachedName(), `the newer version must replace the older one ${why}`).toBe(name);
@@ -146,8 +151,8 @@ test('a newer version wins, whatever its digits and whatever the clock', async (
     );
   }
 
-  await stack.db.query('UPDATE users SET version = 1 WHERE id = 1');
-  await stack.redis.del(KEY);
+  await servers.db.query('UPDATE users SET version = 1 WHERE id = 1');
+  await servers.redis.del(KEY);
   vi.useFakeTimers({ toFake: ['Date'] });
   try {
     for (const [hour, name] of [
@@ -166,23 +171,23 @@ test('a newer version wins, whatever its digits and whatever the clock', async (
   }
 });
 
-type Fault = (wire: Wire) => unknown;
+type Fault = (proxy: FaultyProxy) => unknown;
 const FAULTS: Readonly<Record<string, Fault>> = {
-  refused: (wire) => wire.refuse(),
-  slow: (wire) => wire.delay(5000),
-  stalled: (wire) => wire.stall(),
-  'black-holed': (wire) => wire.blackHole(),
+  refused: (proxy) => proxy.refuse(),
+  slow: (proxy) => proxy.delay(5000),
+  stalled: (proxy) => proxy.stall(),
+  'black-holed': (proxy) => proxy.blackHole(),
 };
 
 test('a Redis that is away delays a committed write by its deadline and never fails it', async () => {
-  await stack.db.query(
+  await servers.db.query(
     "INSERT INTO users (id, email, name, locale, created_at) VALUES (4, 'dan@example.org', 'Dan', 'da-DK', NOW(3))",
   );
   await Promise.all(
     Object.entries(FAULTS).map(async ([fault, strike], index) => {
       const id = index + 1;
-      const { wire, users, heard } = await behindWire();
-      await strike(wire);
+      const { proxy, users, heard } = await behindProxy();
+      await strike(proxy);
       const isHeard = () =>
         expect(
           heard.splice(0),
@@ -221,12 +226,12 @@ const LOST = {
 test('a row that Redis does not take leaves no old one behind', async () => {
   await Promise.all([refuseRow(), ...Object.keys(LOST).map((how) => loseRow(how as keyof typeof LOST))]);
 
-  await stack.redis.del(userKey(3));
-  const { wire, users: watched } = await behindWire(PATIENT_MS);
+  await servers.redis.del(userKey(3));
+  const { proxy, users: watched } = await behindProxy(PATIENT_MS);
   const endless: string[] = [];
-  wire.direct(async (request) => {
-    for (const key of await stack.redis.keys('user:*')) {
-      if (/^user:\d+$/.test(key) && (await stack.redis.pttl(key)) === -1)
+  proxy.schedule(async (request) => {
+    for (const key of await servers.redis.keys('user:*')) {
+      if (/^user:\d+$/.test(key) && (await servers.redis.pttl(key)) === -1)
         endless.push(`${key}, before ${request}`);
     }
   });
@@ -240,7 +245,7 @@ test('a row that Redis does not take leaves no old one behind', async () => {
   const stored = { 'a read': 1, 'a create': created.id, 'an update': 3 };
   for (const [by, id] of Object.entries(stored)) {
     expect(
-      await stack.redis.pttl(userKey(id)),
+      await servers.redis.pttl(userKey(id)),
       `what ${by} stores must end within USER_TTL_MS: it bounds an old value when Redis takes not even the DEL`,
     ).toSatisfy((ms: number) => ms > USER_TTL_MS - 30_000 && ms <= USER_TTL_MS);
   }
@@ -248,7 +253,7 @@ test('a row that Redis does not take leaves no old one behind', async () => {
 
 async function refuseRow() {
   const server = await ownRedis();
-  const full = stack.connectRedis({}, server.url);
+  const full = servers.connectRedis({}, server.url);
   const users = openUsers(full);
   await users.find(1);
   await users.find(2);
@@ -268,12 +273,12 @@ async function loseRow(how: keyof typeof LOST, deadlineMs = LOST[how].deadlineMs
   const { id, deadlineMs: _, ...options } = LOST[how];
   const name = `new within ${deadlineMs} ms`;
   await openUsers().find(id);
-  const { wire, redis, users } = await behindWire(deadlineMs, { ...options, retryStrategy: () => 1 });
-  const gate = wire.hold(STORING);
+  const { proxy, redis, users } = await behindProxy(deadlineMs, { ...options, retryStrategy: () => 1 });
+  const gate = proxy.hold(STORING);
   const began = performance.now();
   const writing = users.update(id, { name });
   await Promise.race([gate.arrived, writing]);
-  wire.cut();
+  proxy.cut();
   if (performance.now() - began > deadlineMs) {
     // A busy machine: the deadline may have been over before the connection was.
     await outcome(writing);
@@ -301,7 +306,7 @@ test('a rolled back write caches nothing', async () => {
     oneOf(ADA, 'absent'),
   );
 
-  const one = openUsers(stack.redis, stack.connectDb({ connectionLimit: 1 }));
+  const one = openUsers(servers.redis, servers.connectDb({ connectionLimit: 1 }));
   const twice = () => outcome(one.update(1, { email: 'ben@example.org' }).catch(() => 'refused'));
   expect([await twice(), await twice()], 'an update that failed must give its connection back').toEqual([
     'refused',
@@ -313,11 +318,11 @@ test('a rolled back write caches nothing', async () => {
   ).toMatchObject({ name: ADA });
 
   for (const lost of ['COMMIT', 'answer'] as const) {
-    const wire = await openWire(stack.mysqlUrl);
-    const users = openUsers(stack.redis, stack.connectDb({}, wire.url));
+    const proxy = await openProxy(servers.mysqlUrl);
+    const users = openUsers(servers.redis, servers.connectDb({}, proxy.url));
     await openUsers().find(1);
     // A store that updates in one statement, without a transaction, has nothing to be lost here.
-    const gate = wire.hold(/^COMMIT/i);
+    const gate = proxy.hold(/^COMMIT/i);
     const writing = outcome(users.update(1, { name: lost }));
     if ((await Promise.race([gate.arrived.then(() => 'held'), writing])) !== 'held') continue;
     expect(
@@ -325,11 +330,11 @@ test('a rolled back write caches nothing', async () => {
       'the transaction has not committed: nobody may find its row in the cache',
     ).not.toBe(lost);
     if (lost === 'answer') {
-      wire.delay(5000);
+      proxy.delay(5000);
       gate.release();
       await expect.poll(async () => (await inMysql())?.name, { interval: 5 }).toBe(lost);
     }
-    wire.cut();
+    proxy.cut();
     expect(
       await writing,
       'the connection ended during COMMIT: nobody knows the outcome, and the caller has to hear that',
@@ -351,7 +356,7 @@ test('an update that changes nothing still finds its user', async () => {
   expect(await users.update(NOBODY, { name: ADA }), 'there is no such user: null says so').toBeNull();
   expect(await users.find(NOBODY), 'there is no such user: null says so').toBeNull();
 
-  const [raw] = await stack.db.query<ResultSetHeader>('UPDATE users SET name = name WHERE id = 1');
+  const [raw] = await servers.db.query<ResultSetHeader>('UPDATE users SET name = name WHERE id = 1');
   expect(
     { affectedRows: raw.affectedRows, changedRows: raw.changedRows },
     'mysql2 counts found rows in affectedRows and changed ones in changedRows',
@@ -378,7 +383,7 @@ test('only user ids, and listed columns with texts, reach the database', async (
     Promise.resolve()
       .then(ask)
       .catch((error: unknown) => error);
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const changes of refused) {
       const asks = {
         update: () => users.update(1, changes as UserData),
@@ -421,14 +426,14 @@ test('create, update and a miss cache one and the same row', async () => {
   const created = await users.create({ email: 'eve@example.org', name: 'Eve', locale: 'en-GB' });
   const { id } = created;
   const afterCreate = await cached(id);
-  await stack.redis.del(userKey(id));
+  await servers.redis.del(userKey(id));
   const miss = await users.find(id);
   const afterMiss = await cached(id);
   expect(miss?.createdAt, 'createdAt must be a Date on a miss').toBeInstanceOf(Date);
-  await stack.redis.pexpire(userKey(id), 5000);
+  await servers.redis.pexpire(userKey(id), 5000);
   await users.find(id);
   expect(
-    await stack.redis.pttl(userKey(id)),
+    await servers.redis.pttl(userKey(id)),
     'a hit must leave the TTL alone: it is the last bound of an old value',
   ).toBeLessThanOrEqual(5000);
   expect(afterMiss, 'a hit must equal the miss that filled it: a Date is a Date').toEqual(miss);
@@ -456,17 +461,17 @@ test('create, update and a miss cache one and the same row', async () => {
   });
   expect(await cached(id), 'an update of one column must cache the whole row').toEqual(updated);
 
-  const wire = await openWire(stack.mysqlUrl);
-  const db = stack.connectDb({}, wire.url);
+  const proxy = await openProxy(servers.mysqlUrl);
+  const db = servers.connectDb({}, proxy.url);
   await db.query('SELECT 1');
   let other: Promise<unknown> | undefined;
   // When MySQL is asked for more after the commit, another writer has committed meanwhile.
-  wire.direct(async () => {
+  proxy.schedule(async () => {
     if (!other && (await inMysql(id))?.name === 'mine') other = users.update(id, { name: 'other' });
     await other;
   });
   expect(
-    await openUsers(stack.redis, db).update(id, { name: 'mine' }),
+    await openUsers(servers.redis, db).update(id, { name: 'mine' }),
     'another writer came after the COMMIT: an update must answer with its own row, read in its own transaction',
   ).toEqual({ ...updated, name: 'mine', version: '3' });
 });
@@ -474,11 +479,11 @@ test('create, update and a miss cache one and the same row', async () => {
 /** Cuts the row in the entry in two, whether it is a text or a field of a hash. */
 async function damage(key: string): Promise<void> {
   const half = (text: string) => text.slice(0, text.length / 2);
-  if ((await stack.redis.type(key)) === 'string') {
-    await stack.redis.set(key, half((await stack.redis.get(key)) ?? ''), 'KEEPTTL');
+  if ((await servers.redis.type(key)) === 'string') {
+    await servers.redis.set(key, half((await servers.redis.get(key)) ?? ''), 'KEEPTTL');
     return;
   }
-  for (const [field, value] of Object.entries(await stack.redis.hgetall(key))) {
-    if (value.includes('{')) await stack.redis.hset(key, field, half(value));
+  for (const [field, value] of Object.entries(await servers.redis.hgetall(key))) {
+    if (value.includes('{')) await servers.redis.hset(key, field, half(value));
   }
 }

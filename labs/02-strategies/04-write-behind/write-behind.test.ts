@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { explore } from '#kit/interleave';
+import { explore } from '#kit/explore';
 import { type Inside, startProcesses } from '#kit/processes';
-import { useStack } from '#kit/stack';
-import { openWire } from '#kit/wire';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import {
   APPLIED_WRITES,
   BacklogFullError,
@@ -22,41 +22,41 @@ import subjectFile from './write-behind?file';
 
 type Subject = typeof import('./write-behind');
 
-const stack = useStack('products');
+const servers = useServers('products');
 
-beforeAll(() => stack.db.query(APPLIED_WRITES));
-beforeEach(() => stack.db.query('DELETE FROM applied_writes'));
+beforeAll(() => servers.db.query(APPLIED_WRITES));
+beforeEach(() => servers.db.query('DELETE FROM applied_writes'));
 
 test('a killed worker loses nothing and doubles nothing', async () => {
   const writer = writerOf();
-  const redisWire = await openWire(stack.redisUrl);
-  const mysqlWire = await openWire(stack.mysqlUrl);
-  const beforeCommit = mysqlWire.hold(/^COMMIT/i);
+  const redisProxy = await openProxy(servers.redisUrl);
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
+  const beforeCommit = mysqlProxy.hold(/^COMMIT/i);
   const [first] = await startProcesses(
     1,
     subjectFile,
-    { redis: stack.redisUrl, mysql: mysqlWire.url },
+    { redis: servers.redisUrl, mysql: mysqlProxy.url },
     writesAndWorks,
   );
   await Promise.race([beforeCommit.arrived, first?.result]);
   expect(await unlike(), TOGETHER).toEqual([]);
   await first?.kill();
 
-  const commit = mysqlWire.hold(/^COMMIT/i);
+  const commit = mysqlProxy.hold(/^COMMIT/i);
   const second = createWorker({
-    redis: stack.connectRedis({}, redisWire.url),
-    db: stack.connectDb({}, mysqlWire.url),
+    redis: servers.connectRedis({}, redisProxy.url),
+    db: servers.connectDb({}, mysqlProxy.url),
     name: 'second',
     claimIdleMs: 0,
     transactionMs: 2000,
   });
   const step = second.step().catch(() => {});
   await Promise.race([commit.arrived, step]);
-  const afterCommit = [redisWire.hold(/./), mysqlWire.hold(/./)];
+  const afterCommit = [redisProxy.hold(/./), mysqlProxy.hold(/./)];
   commit.release();
   await Promise.race([...afterCommit.map(({ arrived }) => arrived), step]);
   // To the servers, that is its death: no request of it arrives any more.
-  await Promise.all([redisWire.refuse(), mysqlWire.refuse()]);
+  await Promise.all([redisProxy.refuse(), mysqlProxy.refuse()]);
   expect(await unlike(), TOGETHER).toEqual([]);
 
   await writer.write(1, { price: '99.00' });
@@ -95,14 +95,14 @@ test('a late write undoes no newer one, and what it alone changes is not lost', 
   expect(await left(), 'what was finished leaves the stream').toEqual({ waiting: 0, taken: 0 });
 
   for (const held of ['older', 'newer'] as const) {
-    const mysqlWire = await openWire(stack.mysqlUrl);
+    const mysqlProxy = await openProxy(servers.mysqlUrl);
     const one = workerOf('one', {
       claimIdleMs: 60_000,
       batchSize: 1,
-      db: stack.connectDb({}, mysqlWire.url),
+      db: servers.connectDb({}, mysqlProxy.url),
     });
     const other = workerOf('other', { claimIdleMs: held === 'older' ? 60_000 : 0, batchSize: 1 });
-    const write = mysqlWire.hold(/^(INSERT|UPDATE|REPLACE)/i);
+    const write = mysqlProxy.hold(/^(INSERT|UPDATE|REPLACE)/i);
     await writer.write(2, { price: '30.00' });
     if (held === 'newer') {
       await takeAndStall();
@@ -125,23 +125,23 @@ test('a late write undoes no newer one, and what it alone changes is not lost', 
 
 test('only what MySQL refuses goes to the dead letters, and its neighbours commit', async () => {
   const writer = writerOf();
-  const mysqlWire = await openWire(stack.mysqlUrl);
-  const worker = workerOf('worker', { db: stack.connectDb({}, mysqlWire.url) });
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
+  const worker = workerOf('worker', { db: servers.connectDb({}, mysqlProxy.url) });
   await writer.write(1, { price: '13.00' });
   await writer.write(2, { stock: OUT_OF_RANGE });
   await writer.write(2, { price: '35.00' });
   await writer.write(4, { stock: 1 });
   await writer.write(3, { stock: 7 });
 
-  await mysqlWire.refuse();
+  await mysqlProxy.refuse();
   const outcome = await settled(worker.step(), 3000);
   expect(
-    [await stack.redis.xlen(DEAD_LETTERS), await stack.redis.xlen(STREAM)],
+    [await servers.redis.xlen(DEAD_LETTERS), await servers.redis.xlen(STREAM)],
     'MySQL cannot be reached, which says nothing about the writes: none may become a dead letter or leave the stream',
   ).toEqual([0, 5]);
   expect(outcome, 'a step that could not commit must reject, so that run tells onError').toBe('rejected');
 
-  await mysqlWire.heal();
+  await mysqlProxy.heal();
   const running = worker.run();
   expect(
     await settled(Promise.all([worker.stop(), running]), 3000),
@@ -155,7 +155,7 @@ test('only what MySQL refuses goes to the dead letters, and its neighbours commi
     { price: '35.00', stock: 12 },
     { price: '119.95', stock: 7 },
   ]);
-  const letters = await stack.redis.xrange(DEAD_LETTERS, '-', '+');
+  const letters = await servers.redis.xrange(DEAD_LETTERS, '-', '+');
   expect(
     letters.map(([, fields]) => fields.join(' ')).sort(),
     'the value that is out of range, and the write of a product that MySQL does not have, must be kept as dead letters, with what was to be written',
@@ -184,7 +184,7 @@ test('a refused write is read no longer, a pending one still is', async () => {
     seen?.price,
     'the price is acknowledged and still waits in the stream: whoever drops the view must lay over it what is pending',
   ).toBe('35.00');
-  expect(await stack.redis.pttl(viewKey(2)), 'and while it waits, its view must not expire').toBe(-1);
+  expect(await servers.redis.pttl(viewKey(2)), 'and while it waits, its view must not expire').toBe(-1);
   await drain(workerOf('worker'));
 
   // No view, then one with a price that will be refused: that is what these two have seen, and both have the old row.
@@ -224,7 +224,7 @@ test('many writes of a product are one row written', async () => {
   for (let stock = 1; stock <= 40; stock++) {
     await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
   }
-  const work = await stack.work(() => drain(workerOf('worker', { batchSize: 200 })));
+  const work = await servers.work(() => drain(workerOf('worker', { batchSize: 200 })));
   expect(
     (await rows()).map(({ stock, version }) => ({ stock, version })),
     'the last write of a product is the one that stays',
@@ -250,7 +250,7 @@ test('a full backlog refuses, and stores nothing', async () => {
     'fifteen of twenty writes at once must be refused: a check in one command and an XADD in the next lets all of them in',
   ).toEqual(Array.from({ length: 15 }, () => expect.any(BacklogFullError)));
   expect(
-    await stack.redis.xlen(STREAM),
+    await servers.redis.xlen(STREAM),
     'the five that were acknowledged wait: none is trimmed to make room',
   ).toBe(5);
   expect((await writer.read(1))?.stock, 'a write that was refused must not be seen by readers').toBe(1004);
@@ -271,7 +271,7 @@ test('a read is the whole product, with all that is pending', async () => {
     await writer.read(2),
     'nobody had read this product before its stock was written: the rest must come from the row, and the stock from the write',
   ).toEqual(board);
-  const hit = await stack.work(() => writer.read(2));
+  const hit = await servers.work(() => writer.read(2));
   expect(hit.sql('select'), 'the second read must be a hit').toBe(0);
   expect(await writer.read(2), 'and it must be whole, too').toEqual(board);
 
@@ -290,7 +290,7 @@ test('a read is the whole product, with all that is pending', async () => {
     'MySQL has no product 99: its read must be null, whatever was written to it',
   ).toBe(null);
 
-  const ttl = () => stack.redis.pttl(viewKey(3));
+  const ttl = () => servers.redis.pttl(viewKey(3));
   await writer.read(3);
   await writer.write(3, { stock: 7 });
   expect(
@@ -314,9 +314,9 @@ test('a read is the whole product, with all that is pending', async () => {
 
 test('two writers of one product keep both columns', async () => {
   const writer = writerOf();
-  await explore(stack, {
+  await explore(servers, {
     prepare: async () => {
-      await stack.redis.del(viewKey(1), STREAM);
+      await servers.redis.del(viewKey(1), STREAM);
       await writer.read(1);
     },
     actors: {
@@ -335,16 +335,16 @@ test('two writers of one product keep both columns', async () => {
 });
 
 test('without Redis nothing is acknowledged and nothing old is read', async () => {
-  const redisWire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ maxRetriesPerRequest: null }, redisWire.url);
+  const redisProxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({ maxRetriesPerRequest: null }, redisProxy.url);
   const writer = createWriter({
     redis,
-    db: stack.db,
+    db: servers.db,
     deadlineMs: 150,
   });
   await redis.ping();
   await writer.write(1, { stock: 5 });
-  redisWire.blackHole();
+  redisProxy.blackHole();
   const [written, read] = await Promise.all([
     settled(writer.write(1, { stock: 6 })),
     settled(writer.read(1)),
@@ -369,7 +369,7 @@ const TOGETHER =
 
 /** The products that have a mark without a written row, or the other way round. */
 async function unlike() {
-  const [found] = await stack.db.query<RowDataPacket[]>(
+  const [found] = await servers.db.query<RowDataPacket[]>(
     `SELECT id, version > 1 AS written, COALESCE(stock_id, '') <> '' AS marked
      FROM products LEFT JOIN applied_writes ON product_id = id`,
   );
@@ -378,26 +378,26 @@ async function unlike() {
 
 /** The next ids of the stream end in -9, -10 and -11: as text, they are out of order. */
 async function beginStream() {
-  await stack.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch(() => {});
-  await stack.redis.call('XSETID', STREAM, '9000000000000-8');
+  await servers.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch(() => {});
+  await servers.redis.call('XSETID', STREAM, '9000000000000-8');
 }
 
 /** A worker takes what there is, and stalls before it does anything. */
 const takeAndStall = () =>
-  stack.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
+  servers.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
 
 /** A reader that has looked at the view and at the row, and stands before its next request to Redis. */
 async function readsOldRow(id: number) {
-  const redisWire = await openWire(stack.redisUrl);
-  const mysqlWire = await openWire(stack.mysqlUrl);
+  const redisProxy = await openProxy(servers.redisUrl);
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
   const reader = writerOf({
-    redis: stack.connectRedis({}, redisWire.url),
-    db: stack.connectDb({}, mysqlWire.url),
+    redis: servers.connectRedis({}, redisProxy.url),
+    db: servers.connectDb({}, mysqlProxy.url),
   });
-  const select = mysqlWire.hold(/^SELECT/i);
+  const select = mysqlProxy.hold(/^SELECT/i);
   const reading = reader.read(id);
   await Promise.race([select.arrived, reading]);
-  const next = redisWire.hold(/./);
+  const next = redisProxy.hold(/./);
   select.release();
   await Promise.race([next.arrived, reading]);
   return {
@@ -411,7 +411,7 @@ async function readsOldRow(id: number) {
 /** Until InnoDB says so: at most a second, for those who need no lock that it knows of. */
 async function someoneWaitsForALock() {
   for (const end = Date.now() + 1000; Date.now() < end; await after(5, undefined)) {
-    const [found] = await stack.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
+    const [found] = await servers.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
     const status = String(found[0]?.Status);
     if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
   }
@@ -440,10 +440,10 @@ async function writesAndWorks({
 
 /** Deadlines that a busy machine keeps: where they are the point, the test says so. */
 const writerOf = (options: { redis?: Redis; db?: Pool; backlogAtMost?: number } = {}) =>
-  createWriter({ redis: stack.redis, db: stack.db, deadlineMs: 3000, ...options });
+  createWriter({ redis: servers.redis, db: servers.db, deadlineMs: 3000, ...options });
 
 const workerOf = (name: string, options: { db?: Pool; claimIdleMs?: number; batchSize?: number } = {}) =>
-  createWorker({ redis: stack.connectRedis(), db: stack.db, name, claimIdleMs: 0, ...options });
+  createWorker({ redis: servers.connectRedis(), db: servers.db, name, claimIdleMs: 0, ...options });
 
 async function drain(worker: Worker): Promise<void> {
   for (let steps = 0; steps < 20 && (await worker.step()) > 0; steps++);
@@ -455,7 +455,7 @@ async function attempt(worker: Worker, steps = 5): Promise<void> {
 }
 
 async function rows() {
-  const [found] = await stack.db.query<RowDataPacket[]>(
+  const [found] = await servers.db.query<RowDataPacket[]>(
     'SELECT price, stock, version FROM products ORDER BY id',
   );
   return found.map(({ price, stock, version }) => ({ price, stock, version }));
@@ -463,8 +463,8 @@ async function rows() {
 
 /** What is in the stream, and how much of it somebody has taken. */
 async function left() {
-  const [taken] = (await stack.redis.xpending(STREAM, GROUP)) as [number];
-  return { waiting: await stack.redis.xlen(STREAM), taken };
+  const [taken] = (await servers.redis.xpending(STREAM, GROUP)) as [number];
+  return { waiting: await servers.redis.xlen(STREAM), taken };
 }
 
 const after = <T>(ms: number, value: T) =>

@@ -1,8 +1,8 @@
 import type { PoolOptions, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
-import { explore } from '#kit/interleave';
-import { useStack } from '#kit/stack';
-import { openWire } from '#kit/wire';
+import { explore } from '#kit/explore';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import {
   BufferFullError,
   CREATE_VIEW_BATCHES,
@@ -14,10 +14,10 @@ import {
   type ViewCounterOptions,
 } from './counters';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
-beforeAll(() => stack.db.query(CREATE_VIEW_BATCHES));
-beforeEach(() => stack.db.query('TRUNCATE TABLE view_batches'));
+beforeAll(() => servers.db.query(CREATE_VIEW_BATCHES));
+beforeEach(() => servers.db.query('TRUNCATE TABLE view_batches'));
 
 /** A statement by which a drain touches the tables, whichever comes first. */
 const ANY_WRITE = /^\s*(INSERT|UPDATE|REPLACE|DELETE|SELECT|WITH|CALL)\b/i;
@@ -25,24 +25,29 @@ const NOBODY = 999;
 
 /** A deadline that no busy machine meets, unless the test asks for another. */
 const openCounter = (options: Partial<ViewCounterOptions> = {}) =>
-  createViewCounter({ redis: stack.redis, db: stack.db, timeoutMs: 10_000, ...options });
+  createViewCounter({ redis: servers.redis, db: servers.db, timeoutMs: 10_000, ...options });
 
 /** A counter whose servers can be held or taken away. */
-async function behindWires(
+async function behindProxies(
   { poolOptions = {}, ...options }: Partial<ViewCounterOptions> & { poolOptions?: PoolOptions } = {},
   create = createViewCounter,
 ) {
-  const [redisWire, mysqlWire] = await Promise.all([openWire(stack.redisUrl), openWire(stack.mysqlUrl)]);
-  const redis = stack.connectRedis({}, redisWire.url);
-  const db = stack.connectDb(poolOptions, mysqlWire.url);
+  const [redisProxy, mysqlProxy] = await Promise.all([
+    openProxy(servers.redisUrl),
+    openProxy(servers.mysqlUrl),
+  ]);
+  const redis = servers.connectRedis({}, redisProxy.url);
+  const db = servers.connectDb(poolOptions, mysqlProxy.url);
   onTestFinished(() => redis.disconnect());
   await Promise.all([redis.ping(), db.query('SELECT 1')]);
   const counter = create({ redis, db, timeoutMs: 10_000, ...options });
-  return { redisWire, mysqlWire, redis, db, counter };
+  return { redisProxy, mysqlProxy, redis, db, counter };
 }
 
 async function inDatabase(id: number): Promise<number> {
-  const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT view_count FROM products WHERE id = ?', [id]);
+  const [[row]] = await servers.db.query<RowDataPacket[]>('SELECT view_count FROM products WHERE id = ?', [
+    id,
+  ]);
   return Number(row?.view_count);
 }
 
@@ -69,8 +74,8 @@ const outcome = (call: Promise<unknown>) =>
   ]);
 
 test('1,000 increments at once are exact', async () => {
-  const [one, other] = [openCounter(), openCounter({ redis: stack.connectRedis() })];
-  await stack.db.query('UPDATE products SET view_count = 100 WHERE id = 1');
+  const [one, other] = [openCounter(), openCounter({ redis: servers.connectRedis() })];
+  await servers.db.query('UPDATE products SET view_count = 100 WHERE id = 1');
   await Promise.all(
     Array.from({ length: 500 }, (_, n) => [one.increment(1), other.increment(n % 2 === 0 ? 1 : 2, 3)]).flat(),
   );
@@ -83,13 +88,13 @@ test('1,000 increments at once are exact', async () => {
 });
 
 test('what is counted while a batch is drained is kept', async () => {
-  const { mysqlWire, counter } = await behindWires();
-  await stack.db.query('UPDATE products SET view_count = 100 WHERE id = 1');
+  const { mysqlProxy, counter } = await behindProxies();
+  await servers.db.query('UPDATE products SET view_count = 100 WHERE id = 1');
   const readers = openCounter();
   await counter.increment(1, 5);
   expect(await readers.read(1), 'a read is the database and what waits in Redis').toBe(105);
 
-  const gate = mysqlWire.hold(ANY_WRITE);
+  const gate = mysqlProxy.hold(ANY_WRITE);
   const draining = counter.drain();
   await Promise.race([gate.arrived, draining]);
   await readers.increment(1, 2);
@@ -108,15 +113,15 @@ test('what is counted while a batch is drained is kept', async () => {
 });
 
 /**
- * A drainer that ends before the request that `last` picks. Its wires end with it and its module is its own, so that
+ * A drainer that ends before the request that `last` picks. Its proxies end with it and its module is its own, so that
  * nothing is left of it but what has reached the servers.
  * @returns the request that was not sent any more, undefined when `last` picked none; what others saw at that moment
  */
 async function drainUntil(last: (request: string) => boolean) {
   vi.resetModules();
   const { createViewCounter: create } = await import('./counters');
-  const { redisWire, mysqlWire, redis, counter } = await behindWires({}, create);
-  const wires = [redisWire, mysqlWire];
+  const { redisProxy, mysqlProxy, redis, counter } = await behindProxies({}, create);
+  const proxies = [redisProxy, mysqlProxy];
   const ending = new Promise<string>((resolve) => {
     let over = false;
     const pass = async (request: string) => {
@@ -125,18 +130,18 @@ async function drainUntil(last: (request: string) => boolean) {
       resolve(request);
       await new Promise<never>(() => {});
     };
-    for (const wire of wires) wire.direct(pass);
+    for (const proxy of proxies) proxy.schedule(pass);
   });
   const request = await Promise.race([ending, counter.drain().then(() => undefined)]);
   const seen = await committed();
   redis.disconnect();
-  await Promise.all(wires.map((wire) => wire.close()));
+  await Promise.all(proxies.map((proxy) => proxy.close()));
   return { request: request?.trim().split(/\s+/, 2).join(' '), seen };
 }
 
 /** What a connection sees that has no part in a drain. */
 async function committed(): Promise<string> {
-  const [[row]] = await stack.db.query<RowDataPacket[]>(
+  const [[row]] = await servers.db.query<RowDataPacket[]>(
     'SELECT view_count, (SELECT COUNT(*) FROM view_batches) AS batches FROM products WHERE id = 1',
   );
   return `${row?.view_count} views, ${row?.batches} batches`;
@@ -195,10 +200,10 @@ test('a drainer that is killed after its commit doubles nothing', async () => {
 });
 
 test('two drainers at once neither double nor lose', async () => {
-  const [slow, quick] = [await behindWires(), await behindWires()];
+  const [slow, quick] = [await behindProxies(), await behindProxies()];
   const counter = openCounter();
   await counter.increment(1, 5);
-  const gates = [slow, quick].map(({ mysqlWire }) => mysqlWire.hold(ANY_WRITE));
+  const gates = [slow, quick].map(({ mysqlProxy }) => mysqlProxy.hold(ANY_WRITE));
   const drains = [slow.counter.drain(), quick.counter.drain()];
   await Promise.race([
     Promise.all(gates.map((gate) => gate.arrived)),
@@ -211,21 +216,21 @@ test('two drainers at once neither double nor lose', async () => {
   expect(await inDatabase(1), 'both drainers held the same batch: one of them has to apply it').toBe(5);
 
   await counter.increment(1, 5);
-  const commit = slow.mysqlWire.hold(/^COMMIT/i);
+  const commit = slow.mysqlProxy.hold(/^COMMIT/i);
   const late = slow.counter.drain();
   await Promise.race([commit.arrived, Promise.allSettled([late])]);
-  const deletion = slow.redisWire.hold(/./);
+  const deletion = slow.redisProxy.hold(/./);
   commit.release();
   await Promise.race([deletion.arrived, Promise.allSettled([late])]);
   const redelivered = Promise.allSettled([quick.counter.drain()]);
   await Promise.race([redelivered, after(300, 0)]);
   await counter.increment(1, 2);
-  const second = quick.mysqlWire.hold(/^COMMIT/i);
+  const second = quick.mysqlProxy.hold(/^COMMIT/i);
   const cut = quick.counter.drain();
   await Promise.race([second.arrived, Promise.allSettled([cut]), after(300, 0)]);
   deletion.release();
   await Promise.allSettled([late]);
-  quick.mysqlWire.cut();
+  quick.mysqlProxy.cut();
   await Promise.allSettled([redelivered, cut]);
   await drainAll();
   expect(
@@ -235,7 +240,7 @@ test('two drainers at once neither double nor lose', async () => {
 });
 
 test('a read never goes backwards while batches move', async () => {
-  const { redisWire, mysqlWire, counter } = await behindWires();
+  const { redisProxy, mysqlProxy, counter } = await behindProxies();
   for (let nth = 1, sent = nth; sent >= nth; nth++) {
     await drainAll();
     const before = await inDatabase(1);
@@ -244,9 +249,9 @@ test('a read never goes backwards while batches move', async () => {
     const drainBeforeIt = async () => {
       if (++sent === nth) await drainAll();
     };
-    for (const wire of [redisWire, mysqlWire]) wire.direct(drainBeforeIt);
+    for (const proxy of [redisProxy, mysqlProxy]) proxy.schedule(drainBeforeIt);
     const views = Number(await counter.read(1)) - before;
-    for (const wire of [redisWire, mysqlWire]) wire.direct();
+    for (const proxy of [redisProxy, mysqlProxy]) proxy.schedule();
     expect(
       views,
       `10 views had been counted, and a drain moved them just before request ${nth} of a read: it must neither miss them nor count them twice`,
@@ -255,7 +260,7 @@ test('a read never goes backwards while batches move', async () => {
 
   const seen: (number | null)[] = [];
   let earlier = 0;
-  await explore(stack, {
+  await explore(servers, {
     runs: 30,
     seed: 5,
     prepare: async () => {
@@ -291,13 +296,13 @@ test('a read never goes backwards while batches move', async () => {
 
 test('a batch of many ids is a few statements, and ids of no product do not stop it', async () => {
   const ids = Array.from({ length: 300 }, (_, n) => 1001 + n);
-  await stack.db.query('INSERT INTO products (id, name, price, stock, category_id, updated_at) VALUES ?', [
+  await servers.db.query('INSERT INTO products (id, name, price, stock, category_id, updated_at) VALUES ?', [
     ids.map((id) => [id, `Product ${id}`, '1.00', 1, 1, new Date(0)]),
   ]);
   const counter = openCounter();
   await Promise.all([...ids, ...ids.map((id) => id + 5000)].map((id) => counter.increment(id, 2)));
   let ended: unknown;
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     ended = await counter.drain().catch((error: unknown) => error);
   });
   expect(ended, 'half of the ids have no product: the batch must go through without them').toBeUndefined();
@@ -314,7 +319,7 @@ test('a batch of many ids is a few statements, and ids of no product do not stop
   expect(statements, '600 ids waited: apply them in a few statements, not in one each').toBeLessThanOrEqual(
     20,
   );
-  const [rows] = await stack.db.query<RowDataPacket[]>(
+  const [rows] = await servers.db.query<RowDataPacket[]>(
     'SELECT view_count, COUNT(*) AS products FROM products WHERE id > 1000 GROUP BY view_count',
   );
   expect(
@@ -327,7 +332,7 @@ test('a batch of many ids is a few statements, and ids of no product do not stop
 test('what is no id or no increment is refused, and so is a new id when too many wait', async () => {
   const counter = openCounter({ maxIds: 2 });
   await counter.increment(1);
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     for (const id of [0, -1, 1.5, Number.NaN, 2 ** 53, '1', '1; DROP', null, undefined] as number[]) {
       const call = async () => counter.increment(id);
       await expect(call(), `${String(id)} is no product id: refuse it`).rejects.toThrow(InvalidIdError);
@@ -368,11 +373,11 @@ test('what is no id or no increment is refused, and so is a new id when too many
 
 test('a server that does not answer, or comes back empty, spoils nothing', async () => {
   const counter = openCounter();
-  const before = await stack.redis.keys('*');
+  const before = await servers.redis.keys('*');
   await counter.increment(1, 5);
   await drainAll();
   // Redis loses all that it held.
-  for (const key of await stack.redis.keys('*')) if (!before.includes(key)) await stack.redis.del(key);
+  for (const key of await servers.redis.keys('*')) if (!before.includes(key)) await servers.redis.del(key);
   await counter.increment(1, 2);
   await drainAll();
   expect(
@@ -380,24 +385,24 @@ test('a server that does not answer, or comes back empty, spoils nothing', async
     'Redis was emptied, and the next batch was taken for an old one: no later batch may ever get the id of an earlier one',
   ).toBe(7);
 
-  const shaky = await behindWires({
+  const shaky = await behindProxies({
     timeoutMs: 100,
     drainTimeoutMs: 100,
     poolOptions: { connectionLimit: 1 },
   });
-  const { redisWire, mysqlWire, db, counter: patient } = shaky;
+  const { redisProxy, mysqlProxy, db, counter: patient } = shaky;
   const hasty = openCounter({ ...shaky, timeoutMs: 40, drainTimeoutMs: 40 });
   await counter.increment(1, 3);
-  const commit = mysqlWire.hold(/^COMMIT/i);
+  const commit = mysqlProxy.hold(/^COMMIT/i);
   const draining = outcome(patient.drain());
   await Promise.race([commit.arrived, draining]);
-  mysqlWire.delay(5000);
+  mysqlProxy.delay(5000);
   commit.release();
   expect(
     await draining,
     'the COMMIT was not answered: a drain must reject with DeadlineError after drainTimeoutMs',
   ).toBe('DeadlineError');
-  await mysqlWire.heal();
+  await mysqlProxy.heal();
   expect(
     await outcome(db.query('SELECT 1')),
     'a drain gave up and put its connection back into the pool, where the next user waits behind its COMMIT: destroy it',
@@ -417,21 +422,21 @@ test('a server that does not answer, or comes back empty, spoils nothing', async
     'the connection came free after the deadline, and nobody gave it back to the pool',
   ).toBe('resolved');
 
-  mysqlWire.stall();
+  mysqlProxy.stall();
   expect(
     await outcome(hasty.read(1)),
     'MySQL is stalled: a read must reject with DeadlineError after timeoutMs',
   ).toBe('DeadlineError');
-  await mysqlWire.heal();
+  await mysqlProxy.heal();
   expect(
     await outcome(db.query('SELECT 1')),
     'a read gave up and never gave its connection back: the pool has none left',
   ).toBe('resolved');
 
-  const second = mysqlWire.hold(/^COMMIT/i);
+  const second = mysqlProxy.hold(/^COMMIT/i);
   const ending = outcome(patient.drain());
   await Promise.race([second.arrived, ending]);
-  redisWire.stall();
+  redisProxy.stall();
   second.release();
   expect(
     await Promise.all([hasty.increment(1), hasty.read(1), hasty.drain()].map(outcome)),

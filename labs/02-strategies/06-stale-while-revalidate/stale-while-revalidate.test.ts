@@ -2,9 +2,9 @@ import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
-import { useStack } from '#kit/stack';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon, unhandledRejections, until } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   createSwr,
   decode,
@@ -16,7 +16,7 @@ import {
 } from './stale-while-revalidate';
 import subjectFile from './stale-while-revalidate?file';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const T0 = 1_700_000_000_000;
 const SOFT_MS = 10_000;
@@ -37,7 +37,7 @@ test('a fresh value is served without a load, whoever stored it', async () => {
   expect(first, 'nothing is cached: load it').toMatchObject({ name: MUG });
   await cold.settled();
 
-  const other = open(source.load, { now: clock.now, redis: stack.connectRedis() });
+  const other = open(source.load, { now: clock.now, redis: servers.connectRedis() });
   clock.advance(SOFT_MS - 1);
   const [hit, same] = await Promise.all([other.get(KEY), other.get(KEY)]);
   await other.settled();
@@ -53,14 +53,14 @@ test('a fresh value is served without a load, whoever stored it', async () => {
 
 test('a soft-expired value is returned at once and refreshed once', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.mysqlUrl);
-  const source = productSource(stack.connectDb({}, wire.url));
+  const proxy = await openProxy(servers.mysqlUrl);
+  const source = productSource(servers.connectDb({}, proxy.url));
   const swr = open(source.load, { now: clock.now });
   await swr.get(KEY);
-  await stack.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
+  await servers.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
   clock.advance(SOFT_MS);
 
-  const gate = wire.hold(/SELECT .* FROM products/i);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
   const stale = await soon(swr.get(KEY));
   expect(stale, 'the SELECT is still held: the reader must not wait for the refresh').toMatchObject({
     name: MUG,
@@ -95,7 +95,7 @@ test('a missing or hard-expired value waits for one load', async () => {
   await swr.settled();
   expect(loads, '20 readers missed at once: they share one load').toBe(1);
   expect(new Set(readers).size, 'they share the load, but no object').toBe(20);
-  const left = await stack.redis.pttl(entryKey(KEY));
+  const left = await servers.redis.pttl(entryKey(KEY));
   expect(left, 'the entry must leave Redis by itself, when hardTtlMs ends: PX').toBeGreaterThan(HARD_MS / 2);
   expect(
     left,
@@ -114,7 +114,7 @@ test('a missing or hard-expired value waits for one load', async () => {
       `softTtlMs too counts from the beginning of the load, after ${what}: the value is no longer fresh`,
     ).toBe(expected);
     expect(
-      await stack.redis.pttl(entryKey(KEY)),
+      await servers.redis.pttl(entryKey(KEY)),
       'a refreshed value too was 4 s old when its load ended: its PX is what is left of hardTtlMs',
     ).toBeLessThanOrEqual(HARD_MS - 4_000);
   }
@@ -126,20 +126,20 @@ test('a missing or hard-expired value waits for one load', async () => {
     'two keys missed at once: each has a load of its own',
   ).toEqual(['product:2', 'product:3']);
 
-  await stack.redis.del(entryKey(KEY));
+  await servers.redis.del(entryKey(KEY));
   expect((await swr.get(KEY))?.name, 'nothing is left to serve: wait for the load').toBe('fourth');
   await swr.settled();
 
-  const bytes = await stack.redis.getBuffer(entryKey(KEY));
+  const bytes = await servers.redis.getBuffer(entryKey(KEY));
   clock.advance(HARD_MS);
-  await stack.redis.set(entryKey(KEY), bytes ?? '', 'PX', HARD_MS);
+  await servers.redis.set(entryKey(KEY), bytes ?? '', 'PX', HARD_MS);
   expect(
     (await swr.get(KEY))?.name,
     'a SET that waited in a queue came late, with a full PX: the entry is past hardTtlMs by its own time, do not serve it',
   ).toBe('fifth');
   await swr.settled();
 
-  await stack.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', HARD_MS);
+  await servers.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', HARD_MS);
   expect(
     await swr.get(KEY).catch((error: Error) => error),
     'bytes that are no entry are a miss, not the matter of the reader',
@@ -173,7 +173,7 @@ test('a failing refresh keeps the stale value until its hard end', async () => {
   );
   await swr.get(KEY);
   clock.advance(SOFT_MS);
-  await stack.redis.pexpire(entryKey(KEY), 5_000);
+  await servers.redis.pexpire(entryKey(KEY), 5_000);
   failing = true;
   const unhandled = unhandledRejections();
   const stale = await soon(swr.get(KEY).catch((error: Error) => error.message));
@@ -191,7 +191,7 @@ test('a failing refresh keeps the stale value until its hard end', async () => {
   expect(told, 'the refresh failed in the background: tell onRefreshError, or nobody ever knows').toEqual([
     down,
   ]);
-  const left = await stack.redis.pttl(entryKey(KEY));
+  const left = await servers.redis.pttl(entryKey(KEY));
   expect(left, 'the stale value must stay: it is all there is').toBeGreaterThan(0);
   expect(
     left,
@@ -207,12 +207,12 @@ test('a failing refresh keeps the stale value until its hard end', async () => {
   );
 
   failing = false;
-  await stack.redis.del(lockKey(KEY));
+  await servers.redis.del(lockKey(KEY));
   await swr.get(KEY);
   await swr.settled();
   expect(loads, 'the lock has gone: try again').toBe(3);
   expect(
-    await stack.redis.pttl(entryKey(KEY)),
+    await servers.redis.pttl(entryKey(KEY)),
     'this refresh was good: the new value has a hardTtlMs of its own',
   ).toBeGreaterThan(5_000);
 });
@@ -224,11 +224,11 @@ test('there is one refresh across processes', async () => {
   await here.get(KEY);
   clock.advance(SOFT_MS);
 
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/SELECT .* FROM products/i);
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
   const args = {
-    redis: stack.redisUrl,
-    mysql: wire.url,
+    redis: servers.redisUrl,
+    mysql: proxy.url,
     softTtlMs: SOFT_MS,
     hardTtlMs: HARD_MS,
     now: clock.now(),
@@ -272,9 +272,9 @@ test('there is one refresh across processes', async () => {
   );
 
   clock.advance(SOFT_MS);
-  const redisWire = await openWire(stack.redisUrl);
-  const late = open(source.load, { now: clock.now, redis: stack.connectRedis({}, redisWire.url) });
-  const lock = redisWire.hold(/swr:lock:/);
+  const redisProxy = await openProxy(servers.redisUrl);
+  const late = open(source.load, { now: clock.now, redis: servers.connectRedis({}, redisProxy.url) });
+  const lock = redisProxy.hold(/swr:lock:/);
   await soon(late.get(KEY));
   await lock.arrived;
   const before = source.loads;
@@ -287,21 +287,21 @@ test('there is one refresh across processes', async () => {
     'this one saw the stale value too, but got the lock when another had refreshed the entry: look again before you load',
   ).toBe(1);
   expect(
-    await stack.redis.exists(lockKey(KEY)),
+    await servers.redis.exists(lockKey(KEY)),
     'nothing was left to do: release the lock, or the next refresh waits for it',
   ).toBe(0);
 });
 
 test('the lock is freed by its owner or by its expiry', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.redisUrl);
+  const proxy = await openProxy(servers.redisUrl);
   const queue: ((name: string) => void)[] = [];
   const load = () =>
     new Promise<Product>((resolve) => {
       queue.push((name) => resolve({ name, updatedAt: new Date(0) }));
     });
   const swr = open(load, {
-    redis: stack.connectRedis({}, wire.url),
+    redis: servers.connectRedis({}, proxy.url),
     now: clock.now,
     loadDeadlineMs: 60_000,
     cacheDeadlineMs: 5_000,
@@ -320,12 +320,12 @@ test('the lock is freed by its owner or by its expiry', async () => {
   await swr.settled();
 
   let withoutExpiry = 0;
-  wire.direct(async () => {
-    if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
+  proxy.schedule(async () => {
+    if ((await servers.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
   });
   clock.advance(SOFT_MS);
   await read();
-  const ttl = await stack.redis.pttl(lockKey(KEY));
+  const ttl = await servers.redis.pttl(lockKey(KEY));
   expect(
     ttl,
     'if this process is killed now, nobody refreshes any more: the lock must expire by itself',
@@ -346,19 +346,19 @@ test('the lock is freed by its owner or by its expiry', async () => {
   const newer = () => encode({ value: { name: 'newer', updatedAt: new Date(0) }, loadedAt: clock.now() });
   const losses = {
     'another holds the lock': () =>
-      stack.redis
+      servers.redis
         .multi()
         .set(entryKey(KEY), newer(), 'PX', HARD_MS)
         .set(lockKey(KEY), 'the token of another', 'PX', HARD_MS)
         .exec(),
     'another has had the lock': () =>
-      stack.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec(),
-    'a writer has deleted entry and lock': () => stack.redis.del(entryKey(KEY), lockKey(KEY)),
+      servers.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec(),
+    'a writer has deleted entry and lock': () => servers.redis.del(entryKey(KEY), lockKey(KEY)),
   };
   const inRedis = async () => {
     const [bytes, lock] = await Promise.all([
-      stack.redis.getBuffer(entryKey(KEY)),
-      stack.redis.get(lockKey(KEY)),
+      servers.redis.getBuffer(entryKey(KEY)),
+      servers.redis.get(lockKey(KEY)),
     ]);
     return { name: bytes && decode<Product>(bytes).value.name, lock };
   };
@@ -370,7 +370,7 @@ test('the lock is freed by its owner or by its expiry', async () => {
       nth++;
       sent = 0;
       let lost = await inRedis();
-      wire.direct(async () => {
+      proxy.schedule(async () => {
         if (++sent !== nth) return;
         clock.advance(1);
         await lose();
@@ -378,7 +378,7 @@ test('the lock is freed by its owner or by its expiry', async () => {
       });
       queue.at(-1)?.('of the one that lost its lock');
       await soon(swr.settled());
-      wire.direct();
+      proxy.schedule();
       const now = await inRedis();
       if (sent >= nth) {
         const when = `${what}, since just before command ${nth} after the load`;
@@ -387,14 +387,14 @@ test('the lock is freed by its owner or by its expiry', async () => {
       } else {
         expect(now.lock, 'this time it has kept its lock: release it').toBeNull();
       }
-      await stack.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec();
+      await servers.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec();
       clock.advance(SOFT_MS);
       await read();
     } while (sent >= nth);
   }
   // The load of a refresh is running.
   const refresh = queue.length - 1;
-  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  await servers.redis.del(entryKey(KEY), lockKey(KEY));
   const { reader: missed } = await read();
   if (queue.length - 1 > refresh) queue.at(-1)?.('read after the write');
   await missed;
@@ -412,7 +412,7 @@ test('a deleted row stops being served', async () => {
   const source = productSource();
   const swr = open(source.load, { now: clock.now });
   await swr.get(KEY);
-  await stack.db.query('DELETE FROM products WHERE id = 1');
+  await servers.db.query('DELETE FROM products WHERE id = 1');
   clock.advance(SOFT_MS);
   await swr.get(KEY);
   await swr.settled();
@@ -423,7 +423,7 @@ test('a deleted row stops being served', async () => {
   ).toBeUndefined();
   await swr.settled();
 
-  await stack.db.query(
+  await servers.db.query(
     "INSERT INTO products (id, name, price, stock, category_id, updated_at, description) VALUES (1, 'Mug, again', 9.90, 1, 1, NOW(), '')",
   );
   expect((await swr.get(KEY))?.name, 'undefined is not stored: the row is back').toBe('Mug, again');
@@ -461,13 +461,13 @@ test('a hung load ends at its deadline and poisons nothing', async () => {
     true,
   );
   expect(
-    await stack.redis.exists(lockKey(KEY)),
+    await servers.redis.exists(lockKey(KEY)),
     'the load has hung: keep the lock, or the next reader starts another that hangs',
   ).toBe(1);
   for (const answer of hung) answer({ name: 'too late', updatedAt: new Date(0) });
   await new Promise((resolve) => setImmediate(resolve));
   hanging = false;
-  await stack.redis.del(lockKey(KEY));
+  await servers.redis.del(lockKey(KEY));
   await swr.get(KEY);
   await swr.settled();
   expect((await swr.get(KEY))?.name, 'the hung refresh is forgotten: the next one must run').toBe(MUG);
@@ -476,8 +476,8 @@ test('a hung load ends at its deadline and poisons nothing', async () => {
 
 test('without Redis, get loads, within its deadlines', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ maxRetriesPerRequest: null, retryStrategy: () => 10 }, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({ maxRetriesPerRequest: null, retryStrategy: () => 10 }, proxy.url);
   onTestFinished(() => redis.disconnect());
   const source = productSource();
   const told: unknown[] = [];
@@ -495,12 +495,12 @@ test('without Redis, get loads, within its deadlines', async () => {
   await redis.ping();
   /** Redis answers again, and has done all that was asked of it meanwhile. */
   const healed = async () => {
-    await wire.heal();
+    await proxy.heal();
     await until(() => redis.status === 'ready');
     await redis.ping();
   };
 
-  const faults = { 'gives no answer': () => wire.stall(), 'refuses connections': () => wire.refuse() };
+  const faults = { 'gives no answer': () => proxy.stall(), 'refuses connections': () => proxy.refuse() };
   for (const [what, fail] of Object.entries(faults)) {
     const swr = openWithin(40);
     const before = loads;
@@ -519,7 +519,7 @@ test('without Redis, get loads, within its deadlines', async () => {
     await swr.settled();
     await healed();
     expect(
-      await stack.redis.exists(entryKey(KEY)),
+      await servers.redis.exists(entryKey(KEY)),
       `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
     ).toBe(0);
   }
@@ -531,7 +531,7 @@ test('without Redis, get loads, within its deadlines', async () => {
   const before = loads;
   meanwhile = async () => {
     await until(() => loads === before + 2);
-    wire.stall();
+    proxy.stall();
   };
   const [stale, missed] = [soon(swr.get(KEY)), soon(swr.get('product:2'))];
   expect(await stale, 'a refresh that Redis has failed is not the matter of the reader').toMatchObject({
@@ -549,11 +549,11 @@ test('without Redis, get loads, within its deadlines', async () => {
   await healed();
   meanwhile = async () => {};
 
-  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  await servers.redis.del(entryKey(KEY), lockKey(KEY));
   await open(source.load, { now: clock.now }).get(KEY);
   clock.advance(SOFT_MS);
-  wire.direct(async (request) => {
-    if (request.includes('swr:lock:')) wire.blackHole();
+  proxy.schedule(async (request) => {
+    if (request.includes('swr:lock:')) proxy.blackHole();
   });
   expect(
     await soon(swr.get(KEY)),
@@ -568,7 +568,7 @@ test('without Redis, get loads, within its deadlines', async () => {
 /** As the test file's own servers allow: deadlines that no test meets unless it means to. */
 const open = (load: SwrOptions<Product>['load'], options: Partial<SwrOptions<Product>> = {}) =>
   createSwr<Product>({
-    redis: stack.redis,
+    redis: servers.redis,
     softTtlMs: SOFT_MS,
     hardTtlMs: HARD_MS,
     loadDeadlineMs: 3_000,
@@ -578,7 +578,7 @@ const open = (load: SwrOptions<Product>['load'], options: Partial<SwrOptions<Pro
   });
 
 /** Reads product 1, and counts how often. */
-function productSource(db = stack.db) {
+function productSource(db = servers.db) {
   const source = {
     loads: 0,
     async load(_key: string, _signal: AbortSignal): Promise<Product | undefined> {

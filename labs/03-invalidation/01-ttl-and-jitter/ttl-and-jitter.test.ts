@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
+import { ownRedis } from '#kit/own-redis';
+import { openProxy } from '#kit/proxy';
 import { seeded } from '#kit/random';
-import { ownRedis } from '#kit/server';
-import { useStack } from '#kit/stack';
+import { useServers } from '#kit/servers';
 import { outcome } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import { createTtlPolicy } from './ttl-and-jitter';
 
-const stack = useStack();
+const servers = useServers();
 
 /** The application's clock is years behind that of Redis: whoever mixes the two is found out. */
 const T0 = 1_500_000_000_000;
@@ -114,13 +114,13 @@ test('a composite ends with its first part', () => {
 test('an entry gets the time that is left, in the command that stores it', async () => {
   const clock = fakeClock(T0);
   const policy = createTtlPolicy({ now: clock.now, random: seeded(4) });
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   await redis.ping();
   const endless: string[] = [];
-  wire.direct(async (request) => {
+  proxy.schedule(async (request) => {
     for (const key of ['mug', 'a', 'b'])
-      if ((await stack.redis.pttl(key)) === -1) endless.push(`${key}, before ${request.split(' ')[0]}`);
+      if ((await servers.redis.pttl(key)) === -1) endless.push(`${key}, before ${request.split(' ')[0]}`);
   });
 
   const deadline = T0 + 2 * MINUTE;
@@ -135,18 +135,18 @@ test('an entry gets the time that is left, in the command that stores it', async
     { spread: 0 },
   );
   await redis.ping();
-  wire.direct();
+  proxy.schedule();
   expect(
     endless,
     'a process that dies between two commands must not leave an entry without a TTL: set both in one',
   ).toEqual([]);
-  const left = () => stack.redis.pttl('mug');
+  const left = () => servers.redis.pttl('mug');
   expect(
     await left(),
     'the TTL is what is left by now: Redis counts it by its own clock, which may differ from ours',
   ).toSatisfy(within(2 * MINUTE));
   for (const key of ['a', 'b'])
-    expect(await stack.redis.pttl(key), `${key}, of a batch, must have the drawn TTL`).toSatisfy(
+    expect(await servers.redis.pttl(key), `${key}, of a batch, must have the drawn TTL`).toSatisfy(
       within(MINUTE),
     );
 
@@ -158,14 +158,14 @@ test('an entry gets the time that is left, in the command that stores it', async
     '400.7 ms are a lifetime, and PX takes whole milliseconds',
   ).toBe(true);
   expect(
-    await stack.redis.pttl('short'),
+    await servers.redis.pttl('short'),
     '400 ms are left: a TTL in whole seconds would be none, or too long',
   ).toBeLessThanOrEqual(400);
   const entry = await policy.read<typeof MUG>(redis, 'mug');
   expect(entry?.value, 'the entry holds the new value').toEqual({ ...MUG, price: '12.00' });
   await policy.storeAll(redis, [['slow', null]], 1000, { spread: 0, since: clock.now() - 600 });
   expect(
-    await stack.redis.pttl('slow'),
+    await servers.redis.pttl('slow'),
     'the load of a batch took 600 ms of its second: its TTL too is what is left',
   ).toBeLessThanOrEqual(400);
 });
@@ -178,18 +178,18 @@ test('with no time left nothing is stored, and nothing old stays', async () => {
     ['the deadline is now', 0],
     ['half a millisecond is left', 0.5],
   ] as const) {
-    await policy.store(stack.redis, 'mug', 'the old price', T0 + MINUTE);
-    const stored = await policy.store(stack.redis, 'mug', MUG, T0 + leftMs).catch(String);
+    await policy.store(servers.redis, 'mug', 'the old price', T0 + MINUTE);
+    const stored = await policy.store(servers.redis, 'mug', MUG, T0 + leftMs).catch(String);
     expect(stored, `${what}: return false, and send Redis no TTL that it refuses`).toBe(false);
-    expect(await stack.redis.pttl('mug'), `${what}: never store without a TTL`).not.toBe(-1);
+    expect(await servers.redis.pttl('mug'), `${what}: never store without a TTL`).not.toBe(-1);
     expect(
-      await stack.redis.exists('mug'),
+      await servers.redis.exists('mug'),
       `${what}: remove what the key held before, since it is older still`,
     ).toBe(0);
   }
-  for (const key of ['a', 'b']) await policy.store(stack.redis, key, 'the old price', T0 + MINUTE);
+  for (const key of ['a', 'b']) await policy.store(servers.redis, key, 'the old price', T0 + MINUTE);
   const late = policy.storeAll(
-    stack.redis,
+    servers.redis,
     [
       ['a', 1],
       ['b', 2],
@@ -199,24 +199,24 @@ test('with no time left nothing is stored, and nothing old stays', async () => {
   );
   expect(await outcome(late), 'a batch that took longer than its values live is no failure').toBeUndefined();
   expect(
-    await stack.redis.exists('a', 'b'),
+    await servers.redis.exists('a', 'b'),
     'a batch with no time left: remove what its keys held before, since it is older still',
   ).toBe(0);
   for (const deadline of [Number.NaN, Number.POSITIVE_INFINITY]) {
-    const refused = await policy.store(stack.redis, 'mug', MUG, deadline).catch((error: unknown) => error);
+    const refused = await policy.store(servers.redis, 'mug', MUG, deadline).catch((error: unknown) => error);
     expect(refused, `a deadline of ${deadline} is refused`).toBeInstanceOf(RangeError);
   }
-  expect(await stack.redis.exists('mug'), 'what is refused is not stored').toBe(0);
+  expect(await servers.redis.exists('mug'), 'what is refused is not stored').toBe(0);
 });
 
 test('each entry of a batch draws its own deadline, in one round trip', async () => {
   const policy = createTtlPolicy({ now: () => T0, random: seeded(6) });
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   await redis.ping();
   const entries = Array.from({ length: 200 }, (_, n) => [`item:${n}`, n] as const);
-  wire.stall();
-  const last = wire.hold(/item:199/);
+  proxy.stall();
+  const last = proxy.hold(/item:199/);
   // Can be iterated once, as Iterable says.
   const storing = policy.storeAll(redis, entries.values(), MINUTE, { spread: 0.2 });
   storing.catch(() => {});
@@ -226,13 +226,13 @@ test('each entry of a batch draws its own deadline, in one round trip', async ()
     storing.then(() => true),
   ]);
   last.release();
-  await wire.heal();
+  await proxy.heal();
   expect(sent, 'do not wait for an answer before the last entry is sent: a pipeline is one round trip').toBe(
     true,
   );
   await storing;
 
-  const stored = await Promise.all(entries.map(([key]) => policy.read<number>(stack.redis, key)));
+  const stored = await Promise.all(entries.map(([key]) => policy.read<number>(servers.redis, key)));
   expect(
     stored.map((entry) => entry?.value),
     'each value under its own key',
@@ -249,20 +249,20 @@ test('each entry of a batch draws its own deadline, in one round trip', async ()
 
   await policy.storeAll(redis, [['slow', 1]], MINUTE, { spread: 0, since: T0 - 20_000 });
   expect(
-    (await policy.read(stack.redis, 'slow'))?.deadline,
+    (await policy.read(servers.redis, 'slow'))?.deadline,
     'this batch took 20 s to load: its deadlines count from `since` too',
   ).toBe(T0 + 40_000);
   const percent = await Promise.resolve()
     .then(() => policy.storeAll(redis, [['ten', 10]], MINUTE, { spread: 10 }))
     .catch((error: unknown) => error);
   expect(percent, 'a spread of 10 is no share: refuse it').toBeInstanceOf(RangeError);
-  expect(await stack.redis.exists('ten'), 'what is refused is not sent').toBe(0);
+  expect(await servers.redis.exists('ten'), 'what is refused is not sent').toBe(0);
 });
 
 test('a command that Redis refuses makes the method reject', async () => {
   const clock = fakeClock(T0);
   const policy = createTtlPolicy({ now: clock.now });
-  const guarded = stack.connectRedis({}, (await ownRedis()).url);
+  const guarded = servers.connectRedis({}, (await ownRedis()).url);
   await guarded.acl('SETUSER', 'default', 'resetkeys', '~item:*');
   const batch = [
     ['item:1', 1],
@@ -270,8 +270,8 @@ test('a command that Redis refuses makes the method reject', async () => {
     ['item:3', 3],
   ] as const;
   const local = new Map<string, string>();
-  await policy.store(stack.redis, 'other:2', MUG, T0 + MINUTE);
-  await policy.readNear(local, stack.redis, 'other:2');
+  await policy.store(servers.redis, 'other:2', MUG, T0 + MINUTE);
+  await policy.readNear(local, servers.redis, 'other:2');
   expect(
     await outcome(policy.readNear<typeof MUG>(local, guarded, 'other:2')),
     'there is a copy in the process: do not ask Redis at all',
@@ -297,38 +297,38 @@ test('a copy keeps the deadline of the original, through every layer', async () 
   const clock = fakeClock(T0);
   const policy = createTtlPolicy({ now: clock.now, random: seeded(7) });
   const deadline = policy.deadline(MINUTE, { spread: 0.1 });
-  await policy.store(stack.redis, 'original', MUG, deadline);
+  await policy.store(servers.redis, 'original', MUG, deadline);
 
   clock.advance(20_000);
-  const original = await policy.read<typeof MUG>(stack.redis, 'original');
+  const original = await policy.read<typeof MUG>(servers.redis, 'original');
   expect(original, 'read gives the value and the deadline that it was stored with').toEqual({
     value: MUG,
     deadline,
   });
-  await policy.store(stack.redis, 'second', original?.value, original?.deadline ?? 0);
+  await policy.store(servers.redis, 'second', original?.value, original?.deadline ?? 0);
 
   clock.advance(20_000);
   const local = new Map<string, string>();
-  const filled = await policy.readNear<{ name: string }>(local, stack.redis, 'second');
+  const filled = await policy.readNear<{ name: string }>(local, servers.redis, 'second');
   expect(filled?.deadline, 'the second copy ends when the original does').toBe(deadline);
-  await stack.redis.del('second');
+  await servers.redis.del('second');
   expect(local.has('second'), 'the copy lies in `local` under the same key').toBe(true);
   if (filled) filled.value.name = 'scribbled on';
   clock.advance(5000);
   for (let hit = 0; hit < 2; hit++) {
-    const near = await policy.readNear<{ name: string }>(local, stack.redis, 'second');
+    const near = await policy.readNear<{ name: string }>(local, servers.redis, 'second');
     expect(near?.deadline, 'Redis has lost it, and the copy in the process ends when the original does').toBe(
       deadline,
     );
     expect(near?.value, 'what one caller does to its value is not seen by the next').toEqual(MUG);
     if (near) near.value.name = 'scribbled on';
   }
-  const near = await policy.readNear(local, stack.redis, 'second');
+  const near = await policy.readNear(local, servers.redis, 'second');
 
-  await policy.store(stack.redis, 'third', near?.value, near?.deadline ?? 0);
-  expect((await policy.read(stack.redis, 'third'))?.deadline, 'the third copy too').toBe(deadline);
+  await policy.store(servers.redis, 'third', near?.value, near?.deadline ?? 0);
+  expect((await policy.read(servers.redis, 'third'))?.deadline, 'the third copy too').toBe(deadline);
   expect(
-    await stack.redis.pttl('third'),
+    await servers.redis.pttl('third'),
     '45 s have passed: the third copy has what is left of the minute',
   ).toSatisfy(within(deadline - clock.now()));
 });
@@ -337,34 +337,34 @@ test('past its deadline an entry is a miss in every layer', async () => {
   const clock = fakeClock(T0);
   const policy = createTtlPolicy({ now: clock.now });
   const local = new Map<string, string>();
-  await policy.store(stack.redis, 'mug', MUG, T0 + MINUTE);
-  await policy.readNear(local, stack.redis, 'mug');
-  await policy.store(stack.redis, 'other', null, T0 + 2 * MINUTE);
-  expect(await policy.readNear(local, stack.redis, 'other'), 'null is a value').toMatchObject({
+  await policy.store(servers.redis, 'mug', MUG, T0 + MINUTE);
+  await policy.readNear(local, servers.redis, 'mug');
+  await policy.store(servers.redis, 'other', null, T0 + 2 * MINUTE);
+  expect(await policy.readNear(local, servers.redis, 'other'), 'null is a value').toMatchObject({
     value: null,
   });
   clock.advance(MINUTE - 1);
-  expect(await policy.read(stack.redis, 'mug'), 'there is a millisecond left').toBeDefined();
-  expect(await policy.readNear(local, stack.redis, 'mug'), 'there is a millisecond left').toBeDefined();
+  expect(await policy.read(servers.redis, 'mug'), 'there is a millisecond left').toBeDefined();
+  expect(await policy.readNear(local, servers.redis, 'mug'), 'there is a millisecond left').toBeDefined();
 
   clock.advance(1);
-  expect(await stack.redis.exists('mug'), 'Redis has not seen a minute pass').toBe(1);
+  expect(await servers.redis.exists('mug'), 'Redis has not seen a minute pass').toBe(1);
   expect(
-    await policy.read(stack.redis, 'mug'),
+    await policy.read(servers.redis, 'mug'),
     'PX counts from the arrival of a SET, which can be late: the deadline in the entry decides',
   ).toBeUndefined();
   expect(
-    await policy.readNear(local, stack.redis, 'mug'),
+    await policy.readNear(local, servers.redis, 'mug'),
     'no copy in the process outlives the deadline, and none is made',
   ).toBeUndefined();
   expect(local.has('mug'), 'a copy that has ended is removed').toBe(false);
   expect(local.has('other'), 'the other copy has a minute left: leave it').toBe(true);
 
-  const wire = await openWire(stack.redisUrl);
-  const far = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const far = servers.connectRedis({}, proxy.url);
   for (const read of [policy.read, policy.readNear.bind(null, new Map())]) {
-    await policy.store(stack.redis, 'slow', MUG, clock.now() + MINUTE);
-    const gate = wire.hold(/slow/);
+    await policy.store(servers.redis, 'slow', MUG, clock.now() + MINUTE);
+    const gate = proxy.hold(/slow/);
     const reading = read(far, 'slow');
     await gate.arrived;
     clock.advance(MINUTE);
@@ -375,7 +375,7 @@ test('past its deadline an entry is a miss in every layer', async () => {
     ).toBeUndefined();
   }
 
-  await policy.store(stack.redis, 'other', null, clock.now() + MINUTE);
+  await policy.store(servers.redis, 'other', null, clock.now() + MINUTE);
   for (const text of [
     '{"value":',
     'null',
@@ -385,12 +385,12 @@ test('past its deadline an entry is a miss in every layer', async () => {
     '{"deadline":9e12}',
     '{"value":1,"deadline":"9e12"}',
   ]) {
-    await stack.redis.set('mug', text, 'PX', MINUTE);
-    const entry = await policy.read(stack.redis, 'mug').catch(String);
+    await servers.redis.set('mug', text, 'PX', MINUTE);
+    const entry = await policy.read(servers.redis, 'mug').catch(String);
     expect(entry, `${text} is no entry: a miss`).toBeUndefined();
     local.set('other', text);
     expect(
-      await outcome(policy.readNear(local, stack.redis, 'other')),
+      await outcome(policy.readNear(local, servers.redis, 'other')),
       `${text} in the process is no entry: ask Redis, which has one`,
     ).toMatchObject({ value: null });
   }

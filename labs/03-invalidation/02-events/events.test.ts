@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
-import { ownRedis } from '#kit/server';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { ownRedis } from '#kit/own-redis';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { outcome, soon, until } from '#kit/waiting';
-import { openWire, type Wire } from '#kit/wire';
 import {
   CREATE_OUTBOX,
   categoryKey,
@@ -19,10 +19,10 @@ import {
   STREAM,
 } from './events';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
-beforeAll(() => stack.db.query(CREATE_OUTBOX));
-beforeEach(() => stack.db.query('DELETE FROM outbox'));
+beforeAll(() => servers.db.query(CREATE_OUTBOX));
+beforeEach(() => servers.db.query('DELETE FROM outbox'));
 
 const [KITCHEN, LIGHTING, MUGS] = [1, 2, 3];
 
@@ -31,10 +31,10 @@ test('an update and its events are committed together, or not at all', async () 
   await catalogue.product(1);
   await catalogue.category(KITCHEN);
   expect(
-    await stack.redis.exists(productKey(1), categoryKey(KITCHEN)),
+    await servers.redis.exists(productKey(1), categoryKey(KITCHEN)),
     'product and category are cached, each under its own key',
   ).toBe(2);
-  await stack.db.query("UPDATE products SET updated_at = '2020-01-01'");
+  await servers.db.query("UPDATE products SET updated_at = '2020-01-01'");
   expect(await catalogue.update(1, { categoryId: LIGHTING, price: '13.50' }), 'there is such a product').toBe(
     true,
   );
@@ -47,25 +47,25 @@ test('an update and its events are committed together, or not at all', async () 
     await waiting(),
     'the product was moved: its page, the list that it has left and the list that it has entered are old',
   ).toEqual([productKey(1), categoryKey(KITCHEN), categoryKey(LIGHTING)].sort());
-  const [entities] = await stack.db.query<RowDataPacket[]>('SELECT DISTINCT entity FROM outbox');
+  const [entities] = await servers.db.query<RowDataPacket[]>('SELECT DISTINCT entity FROM outbox');
   expect(
     entities.map(({ entity }) => entity),
     'the entity of all events is the product',
   ).toEqual([entityOf(1)]);
 
-  await stack.db.query('DELETE FROM outbox');
+  await servers.db.query('DELETE FROM outbox');
   await catalogue.update(2, { price: '35.00' });
   expect(
     await waiting(),
     'not moved: its page, and the list in which its price is shown, are old all the same',
   ).toEqual([categoryKey(KITCHEN), productKey(2)].sort());
 
-  const wire = await openWire(stack.redisUrl);
-  const away = stack.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 100 }, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const away = servers.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 100 }, proxy.url);
   await away.ping();
-  await wire.refuse();
+  await proxy.refuse();
   expect(
-    await outcome(createCatalogue({ db: stack.db, redis: away }).update(2, { categoryId: MUGS })),
+    await outcome(createCatalogue({ db: servers.db, redis: away }).update(2, { categoryId: MUGS })),
     'Redis is away: an update needs MySQL only',
   ).toBe(true);
   expect(await row(2), 'what is left out of the changes stays as it is').toMatchObject({
@@ -73,16 +73,16 @@ test('an update and its events are committed together, or not at all', async () 
     categoryId: MUGS,
   });
 
-  await stack.db.query('DELETE FROM outbox');
+  await servers.db.query('DELETE FROM outbox');
   expect(await catalogue.update(99, { price: '1.00' }), 'there is no such product').toBe(false);
   const refused = catalogue.update(2, { price: '999999999.00' }).catch((error: Error) => error);
   expect(await refused, 'MySQL refuses this price: reject with what it says').toBeInstanceOf(Error);
   expect(await waiting(), 'nothing was committed: no event').toEqual([]);
-  const holder = await stack.db.getConnection();
+  const holder = await servers.db.getConnection();
   try {
     await holder.beginTransaction();
     await holder.query('SELECT id FROM products WHERE id = 1 FOR UPDATE');
-    const late = createCatalogue({ db: stack.db, redis: stack.redis, deadlineMs: 40 }).update(1, {});
+    const late = createCatalogue({ db: servers.db, redis: servers.redis, deadlineMs: 40 }).update(1, {});
     expect(
       await soon(late.catch(errorOf)),
       'another transaction holds the row: the update must end with its deadline',
@@ -93,8 +93,8 @@ test('an update and its events are committed together, or not at all', async () 
 
   // The process dies at each of its requests in turn, until there is none left to die at.
   await dieAtEachRequest(async (db, redis, when) => {
-    await stack.db.query('DELETE FROM outbox');
-    await stack.db.query('UPDATE products SET category_id = ? WHERE id = 3', [LIGHTING]);
+    await servers.db.query('DELETE FROM outbox');
+    await servers.db.query('UPDATE products SET category_id = ? WHERE id = 3', [LIGHTING]);
     await createCatalogue({ db, redis, deadlineMs: 1000 })
       .update(3, { categoryId: MUGS })
       .catch(() => {});
@@ -107,9 +107,9 @@ test('an update and its events are committed together, or not at all', async () 
 });
 
 test('each of two updates at once knows the category that the other has left', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/^UPDATE/i);
-  const slow = createCatalogue({ db: stack.connectDb({}, wire.url), redis: stack.redis });
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/^UPDATE/i);
+  const slow = createCatalogue({ db: servers.connectDb({}, proxy.url), redis: servers.redis });
   const first = slow.update(1, { categoryId: LIGHTING });
   first.catch(() => {});
   await Promise.race([gate.arrived, first]);
@@ -124,7 +124,7 @@ test('each of two updates at once knows the category that the other has left', a
 
   const last = (await row(1))?.categoryId;
   const between = last === MUGS ? LIGHTING : MUGS;
-  const [events] = await stack.db.query<RowDataPacket[]>('SELECT cache_key FROM outbox ORDER BY id');
+  const [events] = await servers.db.query<RowDataPacket[]>('SELECT cache_key FROM outbox ORDER BY id');
   const lists = events.map(({ cache_key }) => String(cache_key)).filter((key) => /^category/.test(key));
   expect(
     lists.filter((key) => key === categoryKey(between)),
@@ -139,7 +139,7 @@ test('each of two updates at once knows the category that the other has left', a
 test('a relay that dies at any request loses nothing, and tells nobody too early', async () => {
   await dieAtEachRequest(async (db, redis, when) => {
     await fill(productKey(1), categoryKey(KITCHEN));
-    await stack.redis.del(STREAM);
+    await servers.redis.del(STREAM);
     await emit([1, 'a', productKey(1)], [2, 'b', categoryKey(KITCHEN)]);
     await createRelay({ db, redis, deadlineMs: 1000 })
       .pass()
@@ -161,17 +161,17 @@ test('a relay that dies at any request loses nothing, and tells nobody too early
     expect(await waiting(), 'what was relayed leaves the outbox').toEqual([]);
   });
 
-  const wire = await openWire(stack.mysqlUrl);
-  const db = stack.connectDb({}, wire.url);
+  const proxy = await openProxy(servers.mysqlUrl);
+  const db = servers.connectDb({}, proxy.url);
   await db.query('SELECT 1');
-  wire.blackHole();
-  const silent = await soon(createRelay({ db, redis: stack.redis, deadlineMs: 50 }).pass().catch(errorOf));
+  proxy.blackHole();
+  const silent = await soon(createRelay({ db, redis: servers.redis, deadlineMs: 50 }).pass().catch(errorOf));
   expect(silent, 'MySQL does not answer: the pass must end with its deadline').toBeInstanceOf(DeadlineError);
 });
 
 test('an event that is committed late is relayed late', async () => {
   const relay = openRelay();
-  const late = await stack.db.getConnection();
+  const late = await servers.db.getConnection();
   await fill('late', 'early');
   try {
     await late.beginTransaction();
@@ -198,8 +198,8 @@ test('an event that is committed late is relayed late', async () => {
   // Two ids that are one Number.
   await fill('even', 'odd');
   onTestFinished(async () => {
-    await stack.db.query('DELETE FROM outbox');
-    await stack.db.query('ALTER TABLE outbox AUTO_INCREMENT = 1');
+    await servers.db.query('DELETE FROM outbox');
+    await servers.db.query('ALTER TABLE outbox AUTO_INCREMENT = 1');
   });
   await emit(['9007199254740992', 'product:1', 'even'], ['9007199254740993', 'product:2', 'odd']);
   await drain(openRelay({ batchSize: 1 }));
@@ -210,15 +210,15 @@ test('an event that is committed late is relayed late', async () => {
 });
 
 test('two relays share the work, and neither overtakes the other on one product', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   // The gate is for the relay's first command, not for those with which a client begins.
   await redis.ping();
   const busy = openRelay({ redis });
   const other = openRelay();
   // As text, 10 comes before 8.
   await emit([8, 'a', 'a1']);
-  const gate = wire.hold(/./);
+  const gate = proxy.hold(/./);
   const first = busy.pass();
   first.catch(() => {});
   await Promise.race([gate.arrived, first]);
@@ -241,7 +241,7 @@ test('two relays share the work, and neither overtakes the other on one product'
   expect(await soon(other.pass()), 'only a2 was free, and it was passed over: none has left the outbox').toBe(
     0,
   );
-  const [[, fields]] = (await stack.redis.xrange(STREAM, '-', '+')) as [[string, string[]]];
+  const [[, fields]] = (await servers.redis.xrange(STREAM, '-', '+')) as [[string, string[]]];
   expect(
     Object.fromEntries(fields.flatMap((field, at) => (at % 2 === 0 ? [[field, fields[at + 1]]] : []))),
     'the fields of an entry are those that STREAM documents',
@@ -269,28 +269,28 @@ test('two relays share the work, and neither overtakes the other on one product'
 });
 
 test('Redis that is away delays an invalidation, and loses none', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(
     { commandTimeout: 150, enableOfflineQueue: false, retryStrategy: () => 5 },
-    wire.url,
+    proxy.url,
   );
   await redis.ping().catch(() => {});
-  const db = stack.connectDb();
+  const db = servers.connectDb();
   const relay = createRelay({ db, redis });
 
   await fill('a1', 'b1');
   await emit([1, 'a', 'a1'], [2, 'b', 'b1']);
-  await stack.redis.set(STREAM, 'not a stream');
+  await servers.redis.set(STREAM, 'not a stream');
   const answer = await soon(relay.pass().catch(errorOf));
   expect(
     answer,
     'Redis answered the XADD with an error: pass must reject. A pipeline or MULTI does not reject for it, look into its results',
   ).toBeInstanceOf(Error);
   expect(await waiting(), 'Redis has not taken the events: they stay in the outbox').toEqual(['a1', 'b1']);
-  await stack.redis.del(STREAM);
+  await servers.redis.del(STREAM);
 
   // It may do anything to the stream, and nothing to the cache.
-  const guarded = stack.connectRedis({}, (await ownRedis()).url);
+  const guarded = servers.connectRedis({}, (await ownRedis()).url);
   await guarded.acl('SETUSER', 'default', 'resetkeys', `~${STREAM}`);
   expect(
     await soon(createRelay({ db, redis: guarded }).pass().catch(errorOf)),
@@ -299,7 +299,7 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
   expect(await guarded.xlen(STREAM), 'the keys are still in the cache: announce nothing').toBe(0);
 
   await fill('a1', 'b1');
-  await wire.refuse();
+  await proxy.refuse();
   const refused = await soon(relay.pass().catch(errorOf));
   expect(refused, 'Redis is away: pass must reject').toBeInstanceOf(Error);
   expect(await waiting(), 'Redis is away: the events stay in the outbox').toEqual(['a1', 'b1']);
@@ -331,7 +331,7 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
 
   const stop = aborter();
   const running = createRelay({ db, redis, pauseMs: 20, onError: hear }).run(stop.signal);
-  await wire.heal();
+  await proxy.heal();
   await until(async () => (await waiting()).length === 0);
   expect(
     [await waiting(), await cachedKeys(), [...new Set(await announced())]],
@@ -342,11 +342,11 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
 
   await emit([31, 'a', 'a1'], [32, 'b', 'b1'], [33, 'c', 'c1']);
   const idle = aborter();
-  const mysql = await openWire(stack.mysqlUrl);
+  const mysql = await openProxy(servers.mysqlUrl);
   let requests = 0;
-  mysql.direct(async () => void requests++);
-  const db1 = stack.connectDb({}, mysql.url);
-  const resting = createRelay({ db: db1, redis: stack.redis, batchSize: 1, pauseMs: 60_000 }).run(
+  mysql.schedule(async () => void requests++);
+  const db1 = servers.connectDb({}, mysql.url);
+  const resting = createRelay({ db: db1, redis: servers.redis, batchSize: 1, pauseMs: 60_000 }).run(
     idle.signal,
   );
   await until(async () => (await waiting()).length === 0);
@@ -361,12 +361,12 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
   idle.abort();
   expect(await soon(resting), 'the signal was aborted in a pause of a minute: end the pause').toBeUndefined();
 
-  const patiently = stack.connectRedis({ maxRetriesPerRequest: 0 }, wire.url);
+  const patiently = servers.connectRedis({ maxRetriesPerRequest: 0 }, proxy.url);
   for (const how of ['well', 'badly'] as const) {
     await patiently.ping();
     await emit([0, 'a', 'a1']);
     const last = aborter();
-    const gate = wire.hold(/./);
+    const gate = proxy.hold(/./);
     let state = 'running';
     const ended = createRelay({ db, redis: patiently, pauseMs: 60_000 })
       .run(last.signal)
@@ -380,7 +380,7 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
     expect(state, 'the signal was aborted in the middle of a pass: run must end with it, not before').toBe(
       'running',
     );
-    if (how === 'badly') wire.cut();
+    if (how === 'badly') proxy.cut();
     gate.release();
     expect(
       await outcome(ended),
@@ -390,11 +390,11 @@ test('Redis that is away delays an invalidation, and loses none', async () => {
 });
 
 test('in every interleaving, nothing older than the commit is cached after the next pass', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/^COMMIT/i);
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/^COMMIT/i);
   const readers = openCatalogue();
   await readers.product(2);
-  const updating = createCatalogue({ db: stack.connectDb({}, wire.url), redis: stack.redis }).update(2, {
+  const updating = createCatalogue({ db: servers.connectDb({}, proxy.url), redis: servers.redis }).update(2, {
     price: '35.00',
   });
   updating.catch(() => {});
@@ -410,13 +410,13 @@ test('in every interleaving, nothing older than the commit is cached after the n
   ).toBe('35.00');
 
   const victims: { writer?: Redis; relay?: number } = {};
-  await explore(stack, {
+  await explore(servers, {
     runs: 20,
     prepare: async () => {
-      await stack.db.query('DELETE FROM outbox');
-      await stack.db.query("UPDATE products SET category_id = 1, price = '12.90' WHERE id = 1");
-      await stack.redis.del(STREAM, productKey(1));
-      await stack.redis.set(productKey(1), '12.90');
+      await servers.db.query('DELETE FROM outbox');
+      await servers.db.query("UPDATE products SET category_id = 1, price = '12.90' WHERE id = 1");
+      await servers.redis.del(STREAM, productKey(1));
+      await servers.redis.set(productKey(1), '12.90');
     },
     actors: {
       writer: async ({ db, redis }) => {
@@ -449,7 +449,7 @@ test('in every interleaving, nothing older than the commit is cached after the n
     mayReject: (reason) => !/not implemented/.test(String(reason)),
     verdict: async () => {
       await soon(drain());
-      const left = await stack.redis.get(productKey(1));
+      const left = await servers.redis.get(productKey(1));
       const price = (await row(1))?.price;
       return left === null || left === 'lease' || left === price
         ? undefined
@@ -484,8 +484,8 @@ test('a listener that was away misses nothing', async () => {
   await l1.listener.poll();
   expect(l1.seen, 'nothing new: apply nothing twice').toEqual(['a2', 'b1', 'a3']);
 
-  const wire = await openWire(stack.redisUrl);
-  const far = openL1(stack.connectRedis({ maxRetriesPerRequest: 0, retryStrategy: () => 5 }, wire.url));
+  const proxy = await openProxy(servers.redisUrl);
+  const far = openL1(servers.connectRedis({ maxRetriesPerRequest: 0, retryStrategy: () => 5 }, proxy.url));
   await far.listener.poll();
   expect(far.seen, 'each listener has a place of its own, and this one has not read anything yet').toContain(
     'clear',
@@ -496,11 +496,11 @@ test('a listener that was away misses nothing', async () => {
     far.seen.length = 0;
     const key = await next();
     sent = 0;
-    wire.direct(async () => {
-      if (++sent === nth) wire.cut();
+    proxy.schedule(async () => {
+      if (++sent === nth) proxy.cut();
     });
     const broken = await soon(far.listener.poll().catch(errorOf));
-    wire.direct();
+    proxy.schedule();
     if (sent >= nth)
       expect(broken, `the connection broke before request ${nth} of a poll: it must reject`).toBeInstanceOf(
         Error,
@@ -516,15 +516,15 @@ test('a listener that was away misses nothing', async () => {
   const stop = aborter();
   const running = far.listener.run(stop.signal);
   let requests = 0;
-  wire.direct(async () => void requests++);
+  proxy.schedule(async () => void requests++);
   await sleep(60);
-  wire.direct();
+  proxy.schedule();
   expect(requests, 'nothing comes: run must wait in Redis (BLOCK), not ask again and again').toBeLessThan(12);
-  const gate = wire.hold(/./);
+  const gate = proxy.hold(/./);
   await emit([5, 'a', 'a4']);
   await drain(relay);
   await gate.arrived.catch(() => {});
-  wire.cut();
+  proxy.cut();
   gate.release();
   await emit([6, 'b', 'b2']);
   await drain(relay);
@@ -549,13 +549,13 @@ test('a listener whose place was trimmed clears everything', async () => {
   await emit(...Array.from({ length: 400 }, (_, n) => [n + 2, 'a', `key${n}`] as const));
   await drain(openRelay({ batchSize: 500 }));
   expect(
-    await stack.redis.xlen(STREAM),
+    await servers.redis.xlen(STREAM),
     '401 entries were added, and streamMaxLen is 10,000 if not given: keep them all',
   ).toBe(401);
   await emit([500, 'a', 'a2']);
   await drain(relay);
   expect(
-    await stack.redis.xlen(STREAM),
+    await servers.redis.xlen(STREAM),
     '402 entries were added and about 50 are to be kept: give XADD its MAXLEN, or the stream grows until Redis is full',
   ).toBeLessThan(250);
   expect(await l1.listener.poll(), 'poll returns how many entries it has read').toBeGreaterThan(0);
@@ -571,21 +571,21 @@ test('a listener whose place was trimmed clears everything', async () => {
   expect(l1.seen, 'it has a place again: apply what comes, and clear no more').toEqual(['b1']);
 
   // The trim comes before each request of a poll in turn.
-  const wire = await openWire(stack.redisUrl);
-  const near = openL1(stack.connectRedis({}, wire.url));
+  const proxy = await openProxy(servers.redisUrl);
+  const near = openL1(servers.connectRedis({}, proxy.url));
   const next = eventsFrom(openRelay());
   for (let nth = 1, sent = nth; sent >= nth; nth++) {
     while ((await near.listener.poll()) > 0);
     near.seen.length = 0;
     sent = 0;
     const lost: string[] = [];
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       if (++sent !== nth) return;
       lost.push(await next(), await next());
-      await stack.redis.xtrim(STREAM, 'MAXLEN', 1);
+      await servers.redis.xtrim(STREAM, 'MAXLEN', 1);
     });
     while ((await near.listener.poll()) > 0);
-    wire.direct();
+    proxy.schedule();
     expect(
       near.seen.includes('clear') || lost.every((key) => near.seen.includes(key)),
       `the stream was trimmed just before request ${nth} of a poll, and an entry that it has not read is gone: look for the last entry after the read, and clear all if it is gone`,
@@ -593,21 +593,21 @@ test('a listener whose place was trimmed clears everything', async () => {
   }
 
   l1.seen.length = 0;
-  await stack.redis.del(STREAM);
+  await servers.redis.del(STREAM);
   await l1.listener.poll();
   expect(l1.seen, 'Redis came back empty: what was announced in between is gone, so clear all').toContain(
     'clear',
   );
 });
 
-const openCatalogue = () => createCatalogue({ db: stack.db, redis: stack.redis });
+const openCatalogue = () => createCatalogue({ db: servers.db, redis: servers.redis });
 
 type RelayOptions = Parameters<typeof createRelay>[0];
 
 const openRelay = (options: Partial<RelayOptions> = {}) =>
-  createRelay({ db: stack.db, redis: stack.redis, deadlineMs: 1500, ...options });
+  createRelay({ db: servers.db, redis: servers.redis, deadlineMs: 1500, ...options });
 
-function openL1(redis = stack.connectRedis()) {
+function openL1(redis = servers.connectRedis()) {
   const seen: string[] = [];
   const errors: unknown[] = [];
   const listener = createListener({
@@ -641,29 +641,29 @@ function eventsFrom(relay: ReturnType<typeof openRelay>) {
 
 /** Rows as an update inserts them, with ids of the test's own (0: the next one). */
 async function emit(...events: (readonly [id: number | string, entity: string, key: string])[]) {
-  await stack.db.query('INSERT INTO outbox (id, entity, cache_key) VALUES ?', [events]);
+  await servers.db.query('INSERT INTO outbox (id, entity, cache_key) VALUES ?', [events]);
 }
 
 /** Puts something under these keys of the cache, and under no others. */
 async function fill(...keys: string[]) {
-  for (const key of keys) await stack.redis.set(key, 'old');
+  for (const key of keys) await servers.redis.set(key, 'old');
 }
 
 async function cachedKeys(): Promise<string[]> {
   const keys = ['late', 'early', 'even', 'odd', 'a1', 'b1', productKey(1), categoryKey(KITCHEN)];
-  const values = await stack.redis.mget(keys);
+  const values = await servers.redis.mget(keys);
   return keys.filter((_, at) => values[at] !== null);
 }
 
 /** The keys of the outbox, sorted. */
 async function waiting(): Promise<string[]> {
-  const [rows] = await stack.db.query<RowDataPacket[]>('SELECT cache_key AS cacheKey FROM outbox');
+  const [rows] = await servers.db.query<RowDataPacket[]>('SELECT cache_key AS cacheKey FROM outbox');
   return rows.map(({ cacheKey }) => String(cacheKey)).sort();
 }
 
 /** The keys in the stream, in its order. */
 async function announced(): Promise<string[]> {
-  const entries = await stack.redis.xrange(STREAM, '-', '+');
+  const entries = await servers.redis.xrange(STREAM, '-', '+');
   return entries.map(([, fields]) => String(fields[fields.indexOf('key') + 1]));
 }
 
@@ -673,7 +673,7 @@ async function announcedAndCached(): Promise<string[]> {
 }
 
 async function row(id: number) {
-  const [[found]] = await stack.db.query<RowDataPacket[]>(
+  const [[found]] = await servers.db.query<RowDataPacket[]>(
     'SELECT price, category_id AS categoryId, YEAR(updated_at) AS year FROM products WHERE id = ?',
     [id],
   );
@@ -681,20 +681,20 @@ async function row(id: number) {
 }
 
 /**
- * Runs `act` behind wires that are cut for good just before its n-th request to any server, for n = 1, 2, … until it makes no
+ * Runs `act` behind proxies that are cut for good just before its n-th request to any server, for n = 1, 2, … until it makes no
  * more than n - 1: to the servers, that is a process that dies there.
  */
 async function dieAtEachRequest(act: (db: Pool, redis: Redis, when: () => string) => Promise<void>) {
   for (let nth = 1, sent = 1; sent >= nth - 1; nth++) {
     sent = 0;
-    const wires = await Promise.all([openWire(stack.redisUrl), openWire(stack.mysqlUrl)]);
-    const redis = stack.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 500 }, wires[0].url);
-    const db = stack.connectDb({}, wires[1].url);
+    const proxies = await Promise.all([openProxy(servers.redisUrl), openProxy(servers.mysqlUrl)]);
+    const redis = servers.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 500 }, proxies[0].url);
+    const db = servers.connectDb({}, proxies[1].url);
     await Promise.all([redis.ping(), db.query('SELECT 1')]);
-    const all = async (change: (wire: Wire) => unknown) => Promise.all(wires.map(change));
+    const all = async (change: (proxy: FaultyProxy) => unknown) => Promise.all(proxies.map(change));
     const before: string[] = [];
-    await all((wire) =>
-      wire.direct(async (request) => {
+    await all((proxy) =>
+      proxy.schedule(async (request) => {
         before.push(request.replace(/\s+/g, ' ').slice(0, 50));
         if (++sent === nth) await all((each) => each.refuse());
       }),
@@ -703,7 +703,7 @@ async function dieAtEachRequest(act: (db: Pool, redis: Redis, when: () => string
       before[nth - 1] ? `just before its request ${nth}, ${before[nth - 1]}` : 'after its last request',
     );
     redis.disconnect();
-    await all((wire) => wire.close());
+    await all((proxy) => proxy.close());
   }
 }
 
@@ -718,7 +718,7 @@ function aborter() {
 
 async function someoneWaitsForALock() {
   for (const end = Date.now() + 1000; Date.now() < end; await sleep(5)) {
-    const [found] = await stack.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
+    const [found] = await servers.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
     const status = String(found[0]?.Status);
     if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
   }

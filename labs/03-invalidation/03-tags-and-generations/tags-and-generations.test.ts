@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { explore } from '#kit/interleave';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   BumpError,
   createTaggedCache,
@@ -13,7 +13,7 @@ import {
   type TaggedCache,
 } from './tags-and-generations';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const NAME = 'search';
 const TTL_MS = 50_000;
@@ -63,12 +63,13 @@ async function inNewProcess(redis: Redis): Promise<TaggedCache> {
 }
 
 /** All keys but the mark by which the kit knows this database as the course's. */
-const keys = async () => (await stack.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
+const keys = async () =>
+  (await servers.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
 const pages = async () => (await keys()).filter((key) => !key.includes(':generation:'));
 
 async function forgetAll(): Promise<void> {
   const all = await keys();
-  if (all.length > 0) await stack.redis.del(all);
+  if (all.length > 0) await servers.redis.del(all);
 }
 
 /** What became of it, as something that an assertion can show. */
@@ -76,7 +77,7 @@ const said = (answer: Promise<unknown>): Promise<unknown> =>
   answer.catch((error: unknown) => `rejected: ${(error as Error).message}`);
 
 test('a page is found again by the same question, and by no other', async () => {
-  const cache = over(stack.redis);
+  const cache = over(servers.redis);
   const { load } = source();
   const asked = source();
   await cache.get({ text: 'mug', page: 1 }, ['kitchen', 'mugs'], load);
@@ -131,25 +132,25 @@ test('a page is found again by the same question, and by no other', async () => 
   const answer = await cache.get({ text: 'mug' }, [], load).catch((error: unknown) => error);
   expect(answer, 'a page without a tag can never be bumped: get must refuse it').toBeInstanceOf(RangeError);
   const tenant = source();
-  await over(stack.redis, 'search-of-another').get(
+  await over(servers.redis, 'search-of-another').get(
     { text: 'mug', page: 1 },
     ['kitchen', 'mugs'],
     tenant.load,
   );
   expect(tenant.loads, 'a cache of another name must not find the pages of this one').toBe(1);
 
-  const wire = await openWire(stack.redisUrl);
-  const far = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const far = servers.connectRedis({}, proxy.url);
   await far.ping();
   const twenty = Array.from({ length: 20 }, (_, tag) => `tag ${tag}`);
   await over(far).get({ page: 1 }, twenty, load);
   await far.ping();
   let requests = 0;
-  wire.direct(async () => {
+  proxy.schedule(async () => {
     requests++;
   });
   await over(far).get({ page: 1 }, twenty, load);
-  wire.direct();
+  proxy.schedule();
   expect(
     requests,
     'a hit must be two requests to Redis, however many tags: the generations, the page',
@@ -157,15 +158,15 @@ test('a page is found again by the same question, and by no other', async () => 
 });
 
 test('a bump hides all pages of its tag, and costs the same for 10 as for 500', async () => {
-  const cache = over(stack.redis);
+  const cache = over(servers.redis);
   const fill = (tag: string, count: number, load: () => Promise<unknown>) =>
     Promise.all(Array.from({ length: count }, (_, page) => cache.get({ page }, [tag, 'all'], load)));
   const { load } = source();
   await fill('few', 10, load);
   await fill('many', 500, load);
-  await stack.redis.ping();
-  const few = await stack.work(() => cache.bump(['few']));
-  const many = await stack.work(() => cache.bump(['many']));
+  await servers.redis.ping();
+  const few = await servers.work(() => cache.bump(['few']));
+  const many = await servers.work(() => cache.bump(['many']));
   const commands = (work: typeof few) => work.redis();
   expect(commands(many), 'the cost of a bump must not grow with the pages it hides').toBe(commands(few));
   expect(
@@ -188,7 +189,7 @@ test('a bump hides all pages of its tag, and costs the same for 10 as for 500', 
 });
 
 test('a load begun before a bump is not seen after it', async () => {
-  const [cache, elsewhere] = [over(stack.redis), over(stack.connectRedis())];
+  const [cache, elsewhere] = [over(servers.redis), over(servers.connectRedis())];
   const old = slowSource();
   const slow = cache.get({ page: 1 }, ['mugs'], old.load);
   // Where this test fails, nobody ends the load.
@@ -200,7 +201,7 @@ test('a load begun before a bump is not seen after it', async () => {
   expect(joined, 'a call after the bump must not wait for a load from before it').toBe('new');
   old.finish('old');
   expect(await slow, 'who asked before the bump gets what he came for').toBe('old');
-  await stack.redis.ping();
+  await servers.redis.ping();
   const later = source('newer');
   for (const reader of [cache, elsewhere]) {
     expect(
@@ -216,13 +217,13 @@ test('no interleaving shows an old page after an acknowledged bump', async () =>
       const [rows] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
       return rows[0]?.name as string;
     });
-  await explore(stack, {
+  await explore(servers, {
     runs: 40,
     seed: 2,
     async prepare() {
       await forgetAll();
-      await over(stack.redis).bump(['mugs']);
-      await stack.db.query("UPDATE products SET name = 'old' WHERE id = 1");
+      await over(servers.redis).bump(['mugs']);
+      await servers.db.query("UPDATE products SET name = 'old' WHERE id = 1");
     },
     actors: {
       reader: ({ redis, db }) => ask(redis, db),
@@ -233,7 +234,7 @@ test('no interleaving shows an old page after an acknowledged bump', async () =>
       eviction: ({ redis }) => redis.del(generationKey(NAME, 'mugs')),
     },
     async verdict() {
-      const seen = await ask(stack.redis, stack.db);
+      const seen = await ask(servers.redis, servers.db);
       return seen === 'new' ? undefined : 'a call after the bump must not get the page from before it';
     },
   });
@@ -248,44 +249,44 @@ test('a generation that was evicted takes its pages with it for ever', async () 
   const shelf = source();
   for (const page of ['first', 'second', 'third', 'fourth']) {
     shelf.page = page;
-    const cache = await inNewProcess(stack.redis);
+    const cache = await inNewProcess(servers.redis);
     expect(
       await cache.get({ page: 1 }, ['mugs'], shelf.load),
       'a new generation must be one that no page has ever carried: a counter that begins again, in Redis or in a process, finds the old pages, and so does a clock',
     ).toBe(page);
     if (page === 'second') await cache.bump(['mugs']);
-    else await stack.redis.del(generationKey(NAME, 'mugs'));
+    else await servers.redis.del(generationKey(NAME, 'mugs'));
     if (page === 'third') await cache.bump(['mugs']);
   }
 
-  const wire = await openWire(stack.redisUrl);
-  const far = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const far = servers.connectRedis({}, proxy.url);
   await far.ping();
   for (const page of ['fifth', 'sixth']) {
     shelf.page = page;
-    await stack.redis.del(generationKey(NAME, 'mugs'));
+    await servers.redis.del(generationKey(NAME, 'mugs'));
     let requests = 0;
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       requests++;
-      if (requests >= 2 && requests <= 4) await stack.redis.del(generationKey(NAME, 'mugs'));
+      if (requests >= 2 && requests <= 4) await servers.redis.del(generationKey(NAME, 'mugs'));
     });
     expect(
       await over(far).get({ page: 1 }, ['mugs'], shelf.load),
       'a generation that is evicted between two commands of a read must not leave a name without one: two such pages are one',
     ).toBe(page);
-    wire.direct();
+    proxy.schedule();
   }
 });
 
 test('callers who meet at a new tag agree on its generation, and share one load', async () => {
-  const caches = [over(stack.connectRedis()), over(stack.connectRedis()), over(stack.redis)];
+  const caches = [over(servers.connectRedis()), over(servers.connectRedis()), over(servers.redis)];
   const shelf = source({ items: ['mug'] });
   for (const cache of caches.slice(0, 2)) await cache.get({ other: true }, ['warm'], shelf.load);
-  const wire = await openWire(stack.redisUrl);
-  const late = over(stack.connectRedis({}, wire.url));
+  const proxy = await openProxy(servers.redisUrl);
+  const late = over(servers.connectRedis({}, proxy.url));
   await late.get({ other: true }, ['warm'], shelf.load);
   // The late one has found no generation, and is held before it gives one.
-  const gate = wire.hold(/generation:(?!warm)[\s\S]*|generation:mugs/);
+  const gate = proxy.hold(/generation:(?!warm)[\s\S]*|generation:mugs/);
   const first = late.get({ page: 1 }, ['mugs'], shelf.load);
   await gate.arrived;
   await caches[2]?.get({ page: 1 }, ['mugs'], shelf.load);
@@ -324,46 +325,46 @@ test('callers who meet at a new tag agree on its generation, and share one load'
 });
 
 test('pages and generations end by themselves, from the command that stores them on', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   await redis.ping();
   const immortal = new Set<string>();
-  wire.direct(async () => {
-    for (const key of await keys()) if ((await stack.redis.pttl(key)) === -1) immortal.add(key);
+  proxy.schedule(async () => {
+    for (const key of await keys()) if ((await servers.redis.pttl(key)) === -1) immortal.add(key);
   });
   const cache = over(redis);
   await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
   await cache.bump(['mugs']);
   await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
   await redis.ping();
-  wire.direct();
+  proxy.schedule();
   expect([...immortal], 'no key may be without an expiry, not even between two commands').toEqual([]);
   for (const key of await pages()) {
-    const left = await stack.redis.pttl(key);
+    const left = await servers.redis.pttl(key);
     expect(left, 'a page lives for ttlMs').toBeGreaterThan(TTL_MS - 10_000);
     expect(left, 'a page lives for ttlMs').toBeLessThanOrEqual(TTL_MS);
   }
   for (const tag of ['mugs', 'kitchen']) {
-    const left = await stack.redis.pttl(generationKey(NAME, tag));
+    const left = await servers.redis.pttl(generationKey(NAME, tag));
     expect(left, 'a generation lives for generationTtlMs').toBeGreaterThan(GENERATION_TTL_MS - 10_000);
     expect(left, 'a generation lives for generationTtlMs').toBeLessThanOrEqual(GENERATION_TTL_MS);
   }
 
   const aged = await keys();
-  for (const key of aged) await stack.redis.pexpire(key, TTL_MS / 2);
+  for (const key of aged) await servers.redis.pexpire(key, TTL_MS / 2);
   await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
   await cache.get({ page: 2 }, ['mugs', 'plates'], source().load);
   await redis.ping();
   for (const key of aged) {
     expect(
-      await stack.redis.pttl(key),
+      await servers.redis.pttl(key),
       'a read must not make the life of a page or of a generation longer: it counts from its birth',
     ).toBeLessThanOrEqual(TTL_MS / 2);
   }
 });
 
 test('a load that fails or hangs is told to its callers, and forgotten', async () => {
-  const cache = over(stack.redis);
+  const cache = over(servers.redis);
   const broken = () => Promise.reject(new Error('the source is down'));
   const answers = await Promise.allSettled([
     cache.get({ page: 1 }, ['mugs'], broken),
@@ -389,7 +390,7 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
     'a failed load must be forgotten: the next call loads again',
   ).toBe('mended');
 
-  const hasty = over(stack.redis, NAME, 50);
+  const hasty = over(servers.redis, NAME, 50);
   let signal: AbortSignal | undefined;
   const hung = await soon(
     hasty
@@ -409,7 +410,7 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
     'a load that hung must be forgotten: the next call loads again',
   ).toBe('mended');
 
-  for (const key of await pages()) await stack.redis.set(key, '{damaged', 'PX', TTL_MS);
+  for (const key of await pages()) await servers.redis.set(key, '{damaged', 'PX', TTL_MS);
   expect(
     await said(cache.get({ page: 1 }, ['mugs'], source('anew').load)),
     'a stored text that is no JSON is no page: load it again, and keep no load that is over',
@@ -420,8 +421,8 @@ test('a load that fails or hangs is told to its callers, and forgotten', async (
 });
 
 test('without Redis, get loads and stores nothing, and a bump says that it failed', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(
     {
       commandTimeout: 30,
       maxRetriesPerRequest: 0,
@@ -429,7 +430,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
       enableReadyCheck: false,
       disableClientInfo: true,
     },
-    wire.url,
+    proxy.url,
   );
   const heard: unknown[] = [];
   const cache = createTaggedCache({
@@ -443,7 +444,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
       throw new Error('a listener that fails');
     },
   });
-  const gate = wire.hold(/generation:second/);
+  const gate = proxy.hold(/generation:second/);
   const failure = await soon(
     cache.bump(['first', 'second']).then(
       () => 'confirmed',
@@ -458,7 +459,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
   gate.release();
   await cache.get({ page: 1 }, ['mugs'], source('cached').load);
 
-  wire.stall();
+  proxy.stall();
   expect(
     await soon(said(cache.get({ page: 1 }, ['mugs'], source({ at: new Date(0) }).load))),
     'a Redis that does not answer must not hold the page back: load it, and answer with what JSON makes of it',
@@ -468,7 +469,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
     .get({ page: 1 }, ['mugs'], () => new Promise<string>(() => {}))
     .catch((error: unknown) => error);
   expect(await soon(hung), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(LoadTimeoutError);
-  const elsewhere = over(stack.redis);
+  const elsewhere = over(servers.redis);
   const old = slowSource();
   const slow = cache.get({ page: 1 }, ['mugs'], old.load);
   await old.begun;
@@ -479,20 +480,20 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
   ).toBe('new');
   old.finish('old');
   await slow;
-  await wire.heal();
+  await proxy.heal();
 
   // Redis fails at one request of a read, and is back before the load is done.
   const back = async () => {
-    wire.direct();
+    proxy.schedule();
     while ((await redis.ping().catch(() => 'away')) !== 'PONG');
   };
   const strike = async (failing: number, ask: () => Promise<unknown>) => {
     await back();
-    await stack.redis.del(generationKey(NAME, 'lamps'));
+    await servers.redis.del(generationKey(NAME, 'lamps'));
     heard.length = 0;
     let seen = 0;
-    wire.direct(async () => {
-      if (++seen === failing) wire.cut();
+    proxy.schedule(async () => {
+      if (++seen === failing) proxy.cut();
     });
     const answer = await soon(
       ask().catch((error: unknown) => error),
@@ -536,7 +537,7 @@ test('without Redis, get loads and stores nothing, and a bump says that it faile
   const unstored = await soon(
     said(
       cache.get({ page: 2 }, ['lamps'], async () => {
-        wire.stall();
+        proxy.stall();
         return 'loaded';
       }),
     ),

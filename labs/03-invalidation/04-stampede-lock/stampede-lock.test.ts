@@ -1,10 +1,10 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
+import { explore } from '#kit/explore';
 import { startProcesses } from '#kit/processes';
-import { useStack } from '#kit/stack';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon, unhandledRejections, until } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   createLockedCache,
   entryKey,
@@ -20,7 +20,7 @@ import subjectFile from './stampede-lock?file';
 
 type Subject = typeof import('./stampede-lock');
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const KEY = 'product:1';
 const MUG = 'Enamel mug, 350 ml';
@@ -34,9 +34,9 @@ interface Product {
 }
 
 test('processes share a load, and survive the one that is killed in it', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/SELECT .* FROM products/i);
-  const args = { redis: stack.redisUrl, mysql: wire.url, times: TIMES };
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
+  const args = { redis: servers.redisUrl, mysql: proxy.url, times: TIMES };
   const [peer] = await startProcesses<Subject, typeof args, never>(
     1,
     subjectFile,
@@ -65,9 +65,9 @@ test('processes share a load, and survive the one that is killed in it', async (
   const heard = (word: string) => Promise.race([peer?.heard(word), peer?.result]);
   await Promise.race([gate.arrived, peer?.result]);
   const { source, load } = productSource();
-  const here = createLockedCache({ redis: stack.redis });
-  const lifeOfLock = await stack.redis.pttl(lockKey(KEY));
-  const token = await stack.redis.get(lockKey(KEY));
+  const here = createLockedCache({ redis: servers.redis });
+  const lifeOfLock = await servers.redis.pttl(lockKey(KEY));
+  const token = await servers.redis.get(lockKey(KEY));
   const readers = Array.from({ length: 10 }, () => here.getOrLoad(KEY, load, TIMES));
   // The peer's SELECT is held while they look.
   await soon(Promise.all(readers), 30);
@@ -88,8 +88,8 @@ test('processes share a load, and survive the one that is killed in it', async (
     /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/,
   );
   expect(lifeOfLock, 'the lock lives no longer than lockMs').toBeLessThanOrEqual(LOCK_MS);
-  expect(await stack.redis.exists(lockKey(KEY)), 'the value is stored: release the lock').toBe(0);
-  const left = await stack.redis.pttl(entryKey(KEY));
+  expect(await servers.redis.exists(lockKey(KEY)), 'the value is stored: release the lock').toBe(0);
+  const left = await servers.redis.pttl(entryKey(KEY));
   expect(
     left,
     'the value is fresh for freshMs, and stale for staleMs then: more than staleMs is left',
@@ -102,7 +102,7 @@ test('processes share a load, and survive the one that is killed in it', async (
   const survivor = here.getOrLoad(hung, load, TIMES);
   await soon(survivor, 30);
   expect(source.loads, 'nobody can know that the holder is dead: wait until its lock expires').toBe(0);
-  const leftOfLock = await stack.redis.pttl(lockKey(hung));
+  const leftOfLock = await servers.redis.pttl(lockKey(hung));
   expect(
     leftOfLock,
     'a holder that was killed releases nothing: its lock must expire by itself',
@@ -111,21 +111,21 @@ test('processes share a load, and survive the one that is killed in it', async (
     LOCK_MS,
   );
   // Its end, brought forward.
-  await stack.redis.pexpire(lockKey(hung), 1);
+  await servers.redis.pexpire(lockKey(hung), 1);
   expect(
     await soon(survivor),
     'the lock of the dead has expired: one of those who wait has to take it, and load',
   ).toEqual({ name: MUG });
   expect(
-    await stack.redis.get(entryKey(hung)),
+    await servers.redis.get(entryKey(hung)),
     'who has taken over the lock stores the value like any holder',
   ).not.toBeNull();
 });
 
 test('calls that meet in a process share one load, and no object', async () => {
   const told: unknown[] = [];
-  const cache = createLockedCache({ redis: stack.redis, onCacheError: (error) => told.push(error) });
-  const other = createLockedCache({ redis: stack.redis });
+  const cache = createLockedCache({ redis: servers.redis, onCacheError: (error) => told.push(error) });
+  const other = createLockedCache({ redis: servers.redis });
   const { source, load } = productSource();
   const dated = async () => ({ ...(await load()), at: new Date(0) });
   const readers = await Promise.all(Array.from({ length: 50 }, () => cache.getOrLoad(KEY, dated, TIMES)));
@@ -152,7 +152,7 @@ test('calls that meet in a process share one load, and no object', async () => {
       await soon(failureOf(cache.getOrLoad('odd', async () => value, TIMES))),
       `JSON cannot hold ${what}: a TypeError tells the caller`,
     ).toBeInstanceOf(TypeError);
-    expect(await stack.redis.keys('*odd*'), `${what} is not stored, and its lock is released`).toEqual([]);
+    expect(await servers.redis.keys('*odd*'), `${what} is not stored, and its lock is released`).toEqual([]);
   }
 
   const down = new Error('connect ECONNREFUSED');
@@ -169,7 +169,7 @@ test('calls that meet in a process share one load, and no object', async () => {
     ).toEqual(Array.from({ length: 5 }, () => down));
     expect(failures, 'a failure is shared by those who wait for it, and forgotten then').toBe(attempt);
     expect(
-      await stack.redis.exists(lockKey('down')),
+      await servers.redis.exists(lockKey('down')),
       'the load has failed: release the lock, others need not wait until it expires',
     ).toBe(0);
   }
@@ -182,35 +182,35 @@ test('calls that meet in a process share one load, and no object', async () => {
     ['fresh', FRESH_MS + STALE_MS],
     ['stale', STALE_MS],
   ] as const) {
-    await stack.redis.set(entryKey(KEY), '{"name":"Ena', 'PX', px);
-    await stack.redis.set(lockKey(KEY), 'the token of another', 'PX', LOCK_MS);
+    await servers.redis.set(entryKey(KEY), '{"name":"Ena', 'PX', px);
+    await servers.redis.set(lockKey(KEY), 'the token of another', 'PX', LOCK_MS);
     expect(
       await soon(failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }))),
       `bytes that are no JSON, ${what} by their PX, and another has the lock: there is nothing to serve, so wait`,
     ).toBeInstanceOf(WaitTimeoutError);
-    await stack.redis.del(lockKey(KEY));
+    await servers.redis.del(lockKey(KEY));
     expect(
       await soon(failureOf(cache.getOrLoad(KEY, load, TIMES))),
       `bytes that are no JSON, ${what} by their PX: they are nothing, so load`,
     ).toEqual({ name: MUG });
     expect(
-      await stack.redis.get(entryKey(KEY)),
+      await servers.redis.get(entryKey(KEY)),
       `bytes that are no JSON, ${what} by their PX: store the value over them`,
     ).toBe(JSON.stringify({ name: MUG }));
   }
 });
 
 test('who has lost the lock neither stores nor releases', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const cache = createLockedCache({ redis: stack.connectRedis({}, wire.url) });
-  const other = createLockedCache({ redis: stack.redis });
+  const proxy = await openProxy(servers.redisUrl);
+  const cache = createLockedCache({ redis: servers.connectRedis({}, proxy.url) });
+  const other = createLockedCache({ redis: servers.redis });
   let endOther = () => {};
   let withoutExpiry = 0;
   /** One round: a load that ends by `end`; `lose` happens before the nth command that follows the load. */
   const round = async (end: 'well' | 'badly', nth: number, lose: () => Promise<unknown>) => {
-    await stack.redis.del(entryKey(KEY), lockKey(KEY));
-    wire.direct(async () => {
-      if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
+    await servers.redis.del(entryKey(KEY), lockKey(KEY));
+    proxy.schedule(async () => {
+      if ((await servers.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
     });
     let settle = () => {};
     let begun = false;
@@ -223,7 +223,7 @@ test('who has lost the lock neither stores nor releases', async () => {
     await until(() => begun);
     let sent = 0;
     let lost = await inRedis();
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       if (++sent !== nth) return;
       await lose();
       lost = await inRedis();
@@ -231,20 +231,20 @@ test('who has lost the lock neither stores nor releases', async () => {
     settle();
     const got = await soon(caller);
     await soon(cache.settled());
-    wire.direct();
+    proxy.schedule();
     const now = await inRedis();
     endOther();
     await soon(other.settled());
     return { got, lost, now, isOver: sent < nth };
   };
   const inRedis = async () => {
-    const [entry, lock] = await stack.redis.mget(entryKey(KEY), lockKey(KEY));
+    const [entry, lock] = await servers.redis.mget(entryKey(KEY), lockKey(KEY));
     return { entry, lock };
   };
   const newer = JSON.stringify({ name: 'newer' });
   const losses = {
     async 'another holds the lock'() {
-      await stack.redis.del(entryKey(KEY), lockKey(KEY));
+      await servers.redis.del(entryKey(KEY), lockKey(KEY));
       let begun = false;
       void other.getOrLoad(
         KEY,
@@ -259,8 +259,8 @@ test('who has lost the lock neither stores nor releases', async () => {
       await until(() => begun);
     },
     'another has had the lock, and stored': () =>
-      stack.redis.multi().set(entryKey(KEY), newer, 'PX', FRESH_MS).del(lockKey(KEY)).exec(),
-    'a writer has deleted entry and lock': () => stack.redis.del(entryKey(KEY), lockKey(KEY)),
+      servers.redis.multi().set(entryKey(KEY), newer, 'PX', FRESH_MS).del(lockKey(KEY)).exec(),
+    'a writer has deleted entry and lock': () => servers.redis.del(entryKey(KEY), lockKey(KEY)),
   };
   for (const end of ['well', 'badly'] as const) {
     for (const [what, lose] of Object.entries(losses)) {
@@ -279,21 +279,21 @@ test('who has lost the lock neither stores nor releases', async () => {
   }
 
   // A refresh, and a load of the same object behind it.
-  await stack.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS - 1_000);
+  await servers.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS - 1_000);
   const ends: ((product: Product) => void)[] = [];
   const load = () => new Promise<Product>((resolve) => ends.push(resolve));
   await soon(cache.getOrLoad(KEY, load, TIMES));
   await until(() => ends.length === 1);
-  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  await servers.redis.del(entryKey(KEY), lockKey(KEY));
   const second = cache.getOrLoad(KEY, load, TIMES);
   await until(() => ends.length === 2);
   let sent = 0;
-  wire.direct(async () => {
+  proxy.schedule(async () => {
     sent++;
   });
   ends[0]?.({ name: 'old' });
   await until(() => sent > 0);
-  wire.direct();
+  proxy.schedule();
   ends[1]?.({ name: 'newer' });
   expect(
     await soon(second),
@@ -313,7 +313,7 @@ test('who has lost the lock neither stores nor releases', async () => {
 test('no interleaving begins more loads than there were locks', async () => {
   let loads = 0;
   let expired = 0;
-  const read = ({ redis, db }: Pick<typeof stack, 'redis' | 'db'>) =>
+  const read = ({ redis, db }: Pick<typeof servers, 'redis' | 'db'>) =>
     createLockedCache({ redis }).getOrLoad(
       KEY,
       async () => {
@@ -323,12 +323,12 @@ test('no interleaving begins more loads than there were locks', async () => {
       },
       { ...TIMES, waitMs: 0 },
     );
-  await explore(stack, {
+  await explore(servers, {
     runs: 40,
     async prepare() {
       loads = 0;
       expired = 0;
-      await stack.redis.del(entryKey(KEY), lockKey(KEY));
+      await servers.redis.del(entryKey(KEY), lockKey(KEY));
     },
     actors: {
       first: read,
@@ -355,12 +355,12 @@ test('a stale value is served at once, while one process refreshes it', async ()
     told.push(error);
     throw new Error('the log is down too');
   };
-  const processes = [stack.redis, stack.connectRedis()].map((redis) =>
+  const processes = [servers.redis, servers.connectRedis()].map((redis) =>
     createLockedCache({ redis, onCacheError }),
   );
   const settled = () => soon(Promise.all(processes.map((cache) => cache.settled())));
-  const wire = await openWire(stack.mysqlUrl);
-  const { source, load } = productSource(stack.connectDb({}, wire.url));
+  const proxy = await openProxy(servers.mysqlUrl);
+  const { source, load } = productSource(servers.connectDb({}, proxy.url));
   const readAll = (loading = load) =>
     soon(
       Promise.all(
@@ -371,7 +371,7 @@ test('a stale value is served at once, while one process refreshes it', async ()
     );
   const stale = Array.from({ length: 20 }, () => ({ name: MUG }));
   await processes[0]?.getOrLoad(KEY, load, TIMES);
-  await stack.redis.pexpire(entryKey(KEY), STALE_MS + 5_000);
+  await servers.redis.pexpire(entryKey(KEY), STALE_MS + 5_000);
   await readAll();
   await settled();
   expect(source.loads, 'more than staleMs of the entry is left: it is fresh').toBe(1);
@@ -382,7 +382,7 @@ test('a stale value is served at once, while one process refreshes it', async ()
     Promise.all(
       Array.from({ length: 20 }, (_, i) => {
         // Sent together with the look: PTTL has not moved on.
-        void stack.redis.set(entryKey(`edge:${i}`), '{"name":"stale"}', 'PX', STALE_MS);
+        void servers.redis.set(entryKey(`edge:${i}`), '{"name":"stale"}', 'PX', STALE_MS);
         return processes[0]?.getOrLoad(`edge:${i}`, refresh, TIMES);
       }),
     ),
@@ -390,16 +390,16 @@ test('a stale value is served at once, while one process refreshes it', async ()
   await settled();
   expect(refreshed, 'staleMs of the entry is left, and no more: it is stale').toBe(20);
 
-  await stack.redis.set(entryKey('none'), 'null', 'PX', STALE_MS);
+  await servers.redis.set(entryKey('none'), 'null', 'PX', STALE_MS);
   expect(
     await processes[0]?.getOrLoad('none', async () => 'loaded', TIMES),
     'null is a value: it is served while it is stale, too',
   ).toBeNull();
   await settled();
 
-  await stack.redis.pexpire(entryKey(KEY), STALE_MS);
-  await stack.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
-  const gate = wire.hold(/SELECT .* FROM products/i);
+  await servers.redis.pexpire(entryKey(KEY), STALE_MS);
+  await servers.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
+  const gate = proxy.hold(/SELECT .* FROM products/i);
   expect(
     await readAll(),
     'the value is stale and the SELECT is held: nobody waits, not even who refreshes',
@@ -414,14 +414,14 @@ test('a stale value is served at once, while one process refreshes it', async ()
   expect(await readAll(), 'the refresh has ended: serve what it has loaded').toEqual(
     stale.map(() => ({ name: 'Steel mug' })),
   );
-  expect(await stack.redis.pttl(entryKey(KEY)), 'what was refreshed is fresh again').toBeGreaterThan(
+  expect(await servers.redis.pttl(entryKey(KEY)), 'what was refreshed is fresh again').toBeGreaterThan(
     STALE_MS,
   );
-  expect(await stack.redis.exists(lockKey(KEY)), 'the refresh has stored its value: release the lock').toBe(
+  expect(await servers.redis.exists(lockKey(KEY)), 'the refresh has stored its value: release the lock').toBe(
     0,
   );
 
-  await stack.redis.pexpire(entryKey(KEY), 5_000);
+  await servers.redis.pexpire(entryKey(KEY), 5_000);
   const unhandled = unhandledRejections();
   let failures = 0;
   const down = new Error('connect ECONNREFUSED');
@@ -445,15 +445,15 @@ test('a stale value is served at once, while one process refreshes it', async ()
   );
   expect(told, 'a load in the background has failed: tell onCacheError').toEqual([down]);
   expect(
-    await stack.redis.pttl(entryKey(KEY)),
+    await servers.redis.pttl(entryKey(KEY)),
     'a refresh that has failed does not prolong the life of the value',
   ).toBeLessThanOrEqual(5_000);
 });
 
 test('a load ends with its lock', async () => {
   const told: unknown[] = [];
-  const cache = createLockedCache({ redis: stack.redis, onCacheError: (error) => told.push(error) });
-  const other = createLockedCache({ redis: stack.connectRedis() });
+  const cache = createLockedCache({ redis: servers.redis, onCacheError: (error) => told.push(error) });
+  const other = createLockedCache({ redis: servers.connectRedis() });
   const short = { ...TIMES, lockMs: 150, waitMs: 20 };
   const late: ((product: Product) => void)[] = [];
   const slow = {
@@ -475,7 +475,7 @@ test('a load ends with its lock', async () => {
       }, 1.5 * short.lockMs);
       const loading = slow[what](signal);
       // Longer than it would live, so that it can be seen who deletes it.
-      await stack.redis.pexpire(lockKey(what), 10_000);
+      await servers.redis.pexpire(lockKey(what), 10_000);
       return loading;
     };
     expect(
@@ -489,7 +489,7 @@ test('a load ends with its lock', async () => {
     );
     expect(signals[0]?.aborted, 'nobody waits for this load any more: abort its signal').toBe(true);
     expect(
-      await stack.redis.exists(lockKey(what)),
+      await servers.redis.exists(lockKey(what)),
       `a load that ${what}: it may still be at work, so leave the lock to expire`,
     ).toBe(1);
     for (const reader of [cache, other]) {
@@ -503,15 +503,17 @@ test('a load ends with its lock', async () => {
   await Promise.all([overdue('goes on'), overdue('gives up by itself')]);
   for (const answer of late) answer({ name: 'too late' });
   await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(await stack.redis.exists(entryKey('goes on')), 'what came after the deadline is not stored').toBe(0);
+  expect(await servers.redis.exists(entryKey('goes on')), 'what came after the deadline is not stored').toBe(
+    0,
+  );
 
-  await stack.redis.del(lockKey('goes on'));
+  await servers.redis.del(lockKey('goes on'));
   const { load } = productSource();
   expect(
     await soon(failureOf(cache.getOrLoad('goes on', load, TIMES))),
     'the late load is forgotten: load again',
   ).toEqual({ name: MUG });
-  await stack.redis.pexpire(entryKey('goes on'), STALE_MS);
+  await servers.redis.pexpire(entryKey('goes on'), STALE_MS);
   let background: AbortSignal | undefined;
   const hang = (signal: AbortSignal) => {
     background = signal;
@@ -535,8 +537,8 @@ test('a waiter keeps its own deadline', async () => {
   let draws = 0;
   /** A key whose lock another holds, and a cache that counts its commands. */
   const heldKey = async (key: string) => {
-    const wire = await openWire(stack.redisUrl);
-    const redis = stack.connectRedis({}, wire.url);
+    const proxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({}, proxy.url);
     await redis.ping();
     const random = () => {
       draws++;
@@ -546,13 +548,13 @@ test('a waiter keeps its own deadline', async () => {
     const { source, load } = productSource();
     const read = (waitMs: number, loading: () => Promise<Product> = load) =>
       failureOf(cache.getOrLoad(key, loading, { ...TIMES, waitMs }));
-    const hold = () => stack.redis.set(lockKey(key), 'the token of another', 'PX', LOCK_MS);
+    const hold = () => servers.redis.set(lockKey(key), 'the token of another', 'PX', LOCK_MS);
     const settled = () => soon(cache.settled().then(() => 'settled'));
     const sent = { commands: 0 };
     /** Counts anew; `before` may do something first, or take its time. */
     const count = (before: (nth: number) => Promise<unknown> = async () => {}) => {
       sent.commands = 0;
-      wire.direct(async () => {
+      proxy.schedule(async () => {
         await before(++sent.commands);
       });
     };
@@ -560,17 +562,17 @@ test('a waiter keeps its own deadline', async () => {
     count();
     expect(await soon(read(0)), 'another loads, and waitMs is 0').toBeInstanceOf(WaitTimeoutError);
     const perLook = sent.commands;
-    await stack.redis.set(entryKey(key), '{"name":"there"}', 'PX', FRESH_MS + STALE_MS);
+    await servers.redis.set(entryKey(key), '{"name":"there"}', 'PX', FRESH_MS + STALE_MS);
     expect(await soon(read(0)), 'the wait before is over, and forgotten: look anew').toEqual({
       name: 'there',
     });
     expect(await settled(), 'both calls have ended').toBe('settled');
-    await stack.redis.del(entryKey(key));
+    await servers.redis.del(entryKey(key));
     return { cache, source, read, hold, settled, sent, count, perLook };
   };
   const itsOwnLoad = async () => {
     const { cache, read, settled } = await heldKey('own');
-    await stack.redis.del(lockKey('own'));
+    await servers.redis.del(lockKey('own'));
     let end: (() => void) | undefined;
     const loading = () =>
       new Promise<Product>((resolve) => {
@@ -599,9 +601,9 @@ test('a waiter keeps its own deadline', async () => {
     const { read, hold, count, perLook } = await heldKey(key);
     /** Three wait, and the lock is free when they look again. */
     const takeOver = async (waitMs: number) => {
-      await stack.redis.del(entryKey(key));
+      await servers.redis.del(entryKey(key));
       await hold();
-      count(async (nth) => nth > perLook && stack.redis.del(lockKey(key)));
+      count(async (nth) => nth > perLook && servers.redis.del(lockKey(key)));
       const from = performance.now();
       let begun:
         | { afterMs: number; end: (product: Product) => void; fail: (error: Error) => void }
@@ -660,7 +662,7 @@ test('a waiter keeps its own deadline', async () => {
       'looks of 30 waiters in 120 ms: they look together, and each pause is longer than the last (10, 20, 40, 80 ms)',
     ).toBeLessThanOrEqual(7);
     expect(draws, 'waiters of all processes must not look at the same time: ask `random`').toBeGreaterThan(0);
-    await stack.redis.del(lockKey('given up'));
+    await servers.redis.del(lockKey('given up'));
     await settled();
     await pauseFor(60);
     expect(source.loads, 'all who waited have given up: nobody loads for them').toBe(0);
@@ -691,7 +693,7 @@ test('a waiter keeps its own deadline', async () => {
     await until(() => sent.commands >= 4 * perLook);
     expect(await soon(settling, 10), 'a call is still waiting: settled waits too').toBe('still waiting');
     // The pause of the patient one is of 80 ms now.
-    await stack.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS);
+    await servers.redis.set(entryKey(KEY), '{"name":"stale"}', 'PX', STALE_MS);
     expect(
       await soon(read(0)),
       'there is a value, and others pause: who comes now looks before it pauses or gives up',
@@ -701,7 +703,7 @@ test('a waiter keeps its own deadline', async () => {
     });
     expect(await settled(), 'nobody waits any more').toBe('settled');
 
-    await stack.redis.del(entryKey(KEY));
+    await servers.redis.del(entryKey(KEY));
     const impatient = read(40);
     await new Promise((resolve) => setImmediate(resolve));
     const later = read(4_000);
@@ -710,7 +712,7 @@ test('a waiter keeps its own deadline', async () => {
       await soon(later, 20),
       'who came later waits on: the deadline of those who came first is not its own',
     ).toBe('still waiting');
-    await stack.redis.set(entryKey(KEY), '{"name":"fresh"}', 'PX', FRESH_MS + STALE_MS);
+    await servers.redis.set(entryKey(KEY), '{"name":"fresh"}', 'PX', FRESH_MS + STALE_MS);
     expect(await soon(later), 'a value has come before its own deadline').toEqual({ name: 'fresh' });
     expect(source.loads, 'another holds the lock: who has waited in vain does not load either').toBe(0);
   };
@@ -718,7 +720,7 @@ test('a waiter keeps its own deadline', async () => {
   const newcomer = async () => {
     const { read, hold } = await heldKey('newcomer');
     for (let beganAfter = Number.POSITIVE_INFINITY, waitMs = 250; beganAfter > waitMs - 15; waitMs *= 2) {
-      await stack.redis.del(entryKey('newcomer'));
+      await servers.redis.del(entryKey('newcomer'));
       await hold();
       const from = performance.now();
       let end: (() => void) | undefined;
@@ -729,7 +731,7 @@ test('a waiter keeps its own deadline', async () => {
       const waiting = read(waitMs, loading);
       // It pauses until 310 ms after its beginning, or later.
       await pauseFor(190);
-      await stack.redis.del(lockKey('newcomer'));
+      await servers.redis.del(lockKey('newcomer'));
       const coming = read(4_000, loading);
       await until(() => end !== undefined);
       beganAfter = performance.now() - from;
@@ -770,8 +772,8 @@ test('without Redis, calls load together, and in bounded time', async () => {
   const down = new Error('connect ECONNREFUSED');
   const fail = () => Promise.reject(down);
   const open = async (commandTimeout: number) => {
-    const wire = await openWire(stack.redisUrl);
-    const redis = stack.connectRedis({ commandTimeout, retryStrategy: () => 10 }, wire.url);
+    const proxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({ commandTimeout, retryStrategy: () => 10 }, proxy.url);
     onTestFinished(() => redis.disconnect());
     const told = new Set<string>();
     const onCacheError = (_: unknown, key: string) => {
@@ -781,17 +783,17 @@ test('without Redis, calls load together, and in bounded time', async () => {
     const create = () => createLockedCache({ redis, onCacheError });
     /** Redis answers again, and has done all that was asked of it meanwhile. */
     const healed = async () => {
-      await wire.heal();
+      await proxy.heal();
       await until(() => redis.status === 'ready');
       await redis.ping().catch(() => {});
     };
     await healed();
-    return { wire, create, cache: create(), told, healed, ...productSource() };
+    return { proxy, create, cache: create(), told, healed, ...productSource() };
   };
 
   const away = (what: string, fault: 'stall' | 'refuse') => async () => {
-    const { wire, cache, told, healed, source, load } = await open(50);
-    await wire[fault]();
+    const { proxy, cache, told, healed, source, load } = await open(50);
+    await proxy[fault]();
     const [reads, failed, brief, hung] = await Promise.all([
       soon(Promise.all(Array.from({ length: 10 }, () => failureOf(cache.getOrLoad(what, load, TIMES))))),
       soon(failureOf(cache.getOrLoad(`down: ${what}`, fail, TIMES))),
@@ -813,13 +815,13 @@ test('without Redis, calls load together, and in bounded time', async () => {
       LoadTimeoutError,
     );
     await healed();
-    expect(await stack.redis.exists(entryKey(what)), `Redis ${what}: store nothing`).toBe(0);
+    expect(await servers.redis.exists(entryKey(what)), `Redis ${what}: store nothing`).toBe(0);
   };
 
   const fallsSilent = async () => {
-    const { wire, create, cache, told, healed, load } = await open(250);
-    await stack.redis.set(entryKey('stale'), '{"name":"stale"}', 'PX', STALE_MS);
-    await stack.redis.set(lockKey('waiting'), 'the token of another', 'PX', LOCK_MS);
+    const { proxy, create, cache, told, healed, load } = await open(250);
+    await servers.redis.set(entryKey('stale'), '{"name":"stale"}', 'PX', STALE_MS);
+    await servers.redis.set(lockKey('waiting'), 'the token of another', 'PX', LOCK_MS);
     let begun = 0;
     const ends: (() => void)[] = [];
     /** A load that ends when Redis has fallen silent. */
@@ -840,7 +842,7 @@ test('without Redis, calls load together, and in bounded time', async () => {
     const waiting = failureOf(create().getOrLoad('waiting', load, TIMES));
     await until(() => begun === 3);
     await soon(waiting, 10);
-    wire.stall();
+    proxy.stall();
     for (const end of ends) end();
     expect(stale, 'the value is stale, and its refresh held: serve it').toEqual({ name: 'stale' });
     expect(
@@ -857,10 +859,10 @@ test('without Redis, calls load together, and in bounded time', async () => {
       'Redis fell silent before a store, a release, the store of a refresh, and a look: tell onCacheError of each',
     ).toEqual(['badly', 'stale', 'waiting', 'well']);
     await healed();
-    expect(await stack.redis.get(lockKey('waiting')), 'the lock is still that of another').toBe(
+    expect(await servers.redis.get(lockKey('waiting')), 'the lock is still that of another').toBe(
       'the token of another',
     );
-    expect(await stack.redis.exists(entryKey('waiting')), 'Redis had fallen silent: store nothing').toBe(0);
+    expect(await servers.redis.exists(entryKey('waiting')), 'Redis had fallen silent: store nothing').toBe(0);
   };
 
   await together(away('gives no answer', 'stall'), away('refuses connections', 'refuse'), fallsSilent);
@@ -870,7 +872,7 @@ const pauseFor = <T>(ms: number, value?: T) =>
   new Promise<T | undefined>((resolve) => setTimeout(() => resolve(value), ms));
 
 /** Reads product 1, and counts how often. */
-function productSource(db = stack.db) {
+function productSource(db = servers.db) {
   const source = { loads: 0 };
   const load = async (_signal?: AbortSignal): Promise<Product> => {
     source.loads++;

@@ -2,10 +2,10 @@ import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
+import { openProxy } from '#kit/proxy';
 import { seeded } from '#kit/random';
-import { useStack } from '#kit/stack';
+import { useServers } from '#kit/servers';
 import { soon, unhandledRejections, until } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   createEarlyCache,
   decode,
@@ -18,7 +18,7 @@ import {
 } from './early-expiration';
 import subjectFile from './early-expiration?file';
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const T0 = 1_700_000_000_000;
 const KEY = 'product:1';
@@ -109,7 +109,7 @@ test('a value that loads fast is left alone until shortly before its end', async
   const cache = open({ now: clock.now, ttlMs, random: counted });
   await cache.get(KEY, source.load);
   expect(
-    decode(await stack.redis.get(entryKey(KEY)))?.expiresAt,
+    decode(await servers.redis.get(entryKey(KEY)))?.expiresAt,
     'expiresAt is ttlMs after the beginning of the load, for every entry',
   ).toBe(T0 + ttlMs);
   for (const share of [0.5, 0.75, 0.9, 0.99]) {
@@ -140,14 +140,14 @@ test('a value that loads fast is left alone until shortly before its end', async
 
 test('a refresh keeps nobody waiting, and there is one', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.mysqlUrl);
-  const source = productSource(clock, TOOK_MS, stack.connectDb({}, wire.url));
+  const proxy = await openProxy(servers.mysqlUrl);
+  const source = productSource(clock, TOOK_MS, servers.connectDb({}, proxy.url));
   const cache = open({ now: clock.now });
   await cache.get(KEY, source.load);
-  await stack.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
+  await servers.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
   clock.advance(UNTIL_DRAWN_MS);
 
-  const gate = wire.hold(/SELECT .* FROM products/i);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
   const cached = await soon(cache.get(KEY, source.load));
   expect(cached, 'the SELECT is still held: the hit that draws must not wait for its refresh').toMatchObject({
     name: MUG,
@@ -169,7 +169,7 @@ test('a refresh keeps nobody waiting, and there is one', async () => {
 
   const ends = new Map<string, () => void>();
   const draw = async (key: string) => {
-    await stack.redis.set(entryKey(key), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
+    await servers.redis.set(entryKey(key), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
     await soon(cache.get(key, () => new Promise((resolve) => ends.set(key, () => resolve({ name: 'new' })))));
     await until(() => ends.has(key));
   };
@@ -178,8 +178,8 @@ test('a refresh keeps nobody waiting, and there is one', async () => {
   const seen = cache.settled().then(() => second);
   await draw('product:3');
   ends.get('product:2')?.();
-  await until(async () => (await stack.redis.exists(lockKey('product:2'))) === 0);
-  await stack.redis.ping();
+  await until(async () => (await servers.redis.exists(lockKey('product:2'))) === 0);
+  await servers.redis.ping();
   await new Promise((resolve) => setImmediate(resolve));
   second = 'over';
   ends.get('product:3')?.();
@@ -194,17 +194,17 @@ test('what the load took is stored with the value', async () => {
   const slow = productSource(clock, TOOK_MS + 0.25);
   const slower = productSource(clock, 5_000.25);
   const fast = productSource(clock, 100);
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   const here = open({ now: clock.now, redis });
   let withoutExpiry = 0;
-  wire.direct(async () => {
-    if ((await stack.redis.pttl(entryKey(KEY))) === -1) withoutExpiry++;
+  proxy.schedule(async () => {
+    if ((await servers.redis.pttl(entryKey(KEY))) === -1) withoutExpiry++;
   });
   await here.get(KEY, slow.load);
   await redis.ping();
-  wire.direct();
-  const entry = decode(await stack.redis.get(entryKey(KEY)));
+  proxy.schedule();
+  const entry = decode(await servers.redis.get(entryKey(KEY)));
   expect(entry, 'nothing is stored: PX takes whole milliseconds, and the clock has fractions').toBeDefined();
   expect(
     Math.abs((entry?.deltaMs ?? 0) - TOOK_MS),
@@ -214,7 +214,7 @@ test('what the load took is stored with the value', async () => {
     entry?.expiresAt,
     'expiresAt is ttlMs after the beginning of the load: the value is as old as the question',
   ).toBe(T0 + TTL_MS);
-  const left = await stack.redis.pttl(entryKey(KEY));
+  const left = await servers.redis.pttl(entryKey(KEY));
   expect(left, 'the PX is what is left until expiresAt, not more').toBeLessThanOrEqual(TTL_MS - TOOK_MS);
   expect(left, 'the PX is what is left until expiresAt, in ms rather than in whole seconds').toBeGreaterThan(
     55_000,
@@ -226,7 +226,7 @@ test('what the load took is stored with the value', async () => {
   ).toBe(0);
 
   // Another process, so far as this one knows: all it has loaded is something else, and that was fast.
-  const there = open({ now: clock.now, redis: stack.connectRedis() });
+  const there = open({ now: clock.now, redis: servers.connectRedis() });
   await there.get('product:2', fast.load);
   clock.advance(T0 + TTL_MS - GAP_MS - clock.now());
   await there.get(KEY, slower.load);
@@ -235,7 +235,7 @@ test('what the load took is stored with the value', async () => {
     slower.loads,
     'this process has never loaded this key: draw with the deltaMs of the entry, 4 s, not with that of an own load',
   ).toBe(1);
-  const refreshed = decode(await stack.redis.get(entryKey(KEY)));
+  const refreshed = decode(await servers.redis.get(entryKey(KEY)));
   expect(
     Math.abs((refreshed?.deltaMs ?? 0) - 5_000),
     'a refresh stores what its own load took, not what an earlier one did: the next hits draw with it',
@@ -244,7 +244,7 @@ test('what the load took is stored with the value', async () => {
     (refreshed?.expiresAt ?? 0) - (T0 + TTL_MS - GAP_MS),
     'a refresh stores its value for ttlMs from the beginning of its load',
   ).toBe(TTL_MS);
-  const leftNow = await stack.redis.pttl(entryKey(KEY));
+  const leftNow = await servers.redis.pttl(entryKey(KEY));
   expect(
     leftNow,
     'the PX of a refresh is what is left until the new expiresAt, not more',
@@ -264,7 +264,7 @@ test('what the load took is stored with the value', async () => {
   const setBack = productSource(clock, -500);
   await here.get('product:3', setBack.load);
   expect(
-    decode(await stack.redis.get(entryKey('product:3')))?.deltaMs,
+    decode(await servers.redis.get(entryKey('product:3')))?.deltaMs,
     'the clock was set back while it loaded: deltaMs is never below 0',
   ).toBe(0);
 });
@@ -285,17 +285,17 @@ test('a miss waits for one load, and so does an expired entry', async () => {
   expect(readers[19], 'each of them gets the value').toEqual({ name: 'first' });
   expect(new Set(readers).size, 'they share the load, but no object').toBe(20);
 
-  const text = await stack.redis.get(entryKey(KEY));
+  const text = await servers.redis.get(entryKey(KEY));
   // To its expiresAt, to the millisecond.
   clock.advance(T0 + TTL_MS - clock.now());
-  await stack.redis.set(entryKey(KEY), text ?? '', 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), text ?? '', 'PX', TTL_MS);
   expect(
     (await cache.get(KEY, load)).name,
     'the SET waited in a queue and came late, with a full PX: an entry has expired when its own expiresAt has come',
   ).toBe('second');
   await cache.settled();
 
-  await stack.redis.set(entryKey(KEY), '{"name":"of the release of last week"}', 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), '{"name":"of the release of last week"}', 'PX', TTL_MS);
   expect(
     await cache.get(KEY, load).catch((error: Error) => error),
     'what is no entry is a miss, not the matter of the reader',
@@ -349,9 +349,9 @@ test('one process refreshes, and not what another has just refreshed', async () 
   await here.get(KEY, source.load);
   clock.advance(UNTIL_DRAWN_MS);
 
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/SELECT .* FROM products/i);
-  const args = { redis: stack.redisUrl, mysql: wire.url, ttlMs: TTL_MS, now: clock.now() };
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
+  const args = { redis: servers.redisUrl, mysql: proxy.url, ttlMs: TTL_MS, now: clock.now() };
   const [peer] = await startProcesses<typeof import('./early-expiration'), typeof args, number>(
     1,
     subjectFile,
@@ -389,28 +389,28 @@ test('one process refreshes, and not what another has just refreshed', async () 
     'refreshed by the peer',
   );
 
-  const redisWire = await openWire(stack.redisUrl);
-  const late = open({ now: clock.now, redis: stack.connectRedis({}, redisWire.url) });
+  const redisProxy = await openProxy(servers.redisUrl);
+  const late = open({ now: clock.now, redis: servers.connectRedis({}, redisProxy.url) });
   const changes = {
     'another had refreshed the entry': async () => {
       await here.get(KEY, source.load);
       await here.settled();
     },
-    'a writer had deleted the entry': () => stack.redis.del(entryKey(KEY)),
+    'a writer had deleted the entry': () => servers.redis.del(entryKey(KEY)),
     'another had refreshed the entry, and the lock passes to a third': async () => {
       await here.get(KEY, source.load);
       await here.settled();
-      redisWire.direct(async () => {
-        const stolen = await stack.redis.set(lockKey(KEY), 'the token of a third', 'PX', TTL_MS, 'XX');
+      redisProxy.schedule(async () => {
+        const stolen = await servers.redis.set(lockKey(KEY), 'the token of a third', 'PX', TTL_MS, 'XX');
         if (stolen) holder = 'the token of a third';
       });
     },
   };
   let holder: string | null = null;
   for (const [what, change] of Object.entries(changes)) {
-    await stack.redis.set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
+    await servers.redis.set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
     // A command for the lock, not one that reads it together with the entry.
-    const lock = redisWire.hold(/^(?!mget).*early:lock:/is);
+    const lock = redisProxy.hold(/^(?!mget).*early:lock:/is);
     expect(
       await soon(late.get(KEY, source.load)),
       'the command for the lock is held on its way to Redis: the hit must not wait for it',
@@ -418,20 +418,20 @@ test('one process refreshes, and not what another has just refreshed', async () 
     await soon(lock.arrived);
     await change();
     const before = source.loads;
-    const text = await stack.redis.get(entryKey(KEY));
+    const text = await servers.redis.get(entryKey(KEY));
     lock.release();
     await soon(late.settled());
-    redisWire.direct();
+    redisProxy.schedule();
     expect(
       source.loads - before,
       `its hit drew too, but when it got the lock ${what}: look again before you load`,
     ).toBe(0);
     expect(
-      await stack.redis.get(entryKey(KEY)),
+      await servers.redis.get(entryKey(KEY)),
       `when it got the lock ${what}: leave the entry as it is`,
     ).toBe(text);
     expect(
-      await stack.redis.get(lockKey(KEY)),
+      await servers.redis.get(lockKey(KEY)),
       `when it got the lock ${what}: nothing is left to do, so release the lock, if it is still your own`,
     ).toBe(holder);
   }
@@ -439,17 +439,17 @@ test('one process refreshes, and not what another has just refreshed', async () 
 
 test('the lock is freed by its owner or by its expiry', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.redisUrl);
+  const proxy = await openProxy(servers.redisUrl);
   const queue: ((name: string) => void)[] = [];
   const load = () => new Promise<Product>((resolve) => queue.push((name) => resolve({ name })));
   const loadDeadlineMs = 60_000;
-  const cache = open({ now: clock.now, redis: stack.connectRedis({}, wire.url), loadDeadlineMs });
+  const cache = open({ now: clock.now, redis: servers.connectRedis({}, proxy.url), loadDeadlineMs });
   const other = open({ now: clock.now, loadDeadlineMs: 20_000 });
   let loads = 0;
   /** A hit draws, and its load begins. */
   const draw = async (by = cache) => {
     loads++;
-    await stack.redis
+    await servers.redis
       .multi()
       .set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS)
       .del(lockKey(KEY))
@@ -459,8 +459,8 @@ test('the lock is freed by its owner or by its expiry', async () => {
     expect(queue.length, 'the lock is free, and the hit draws: there must be a refresh').toBe(loads);
   };
   let withoutExpiry = 0;
-  wire.direct(async () => {
-    if ((await stack.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
+  proxy.schedule(async () => {
+    if ((await servers.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
   });
   const ttls: number[] = [];
   const tokens: (string | null)[] = [];
@@ -469,8 +469,8 @@ test('the lock is freed by its owner or by its expiry', async () => {
     [cache, loadDeadlineMs],
   ] as const) {
     await draw(by);
-    ttls.push((await stack.redis.pttl(lockKey(KEY))) / deadlineMs);
-    tokens.push(await stack.redis.get(lockKey(KEY)));
+    ttls.push((await servers.redis.pttl(lockKey(KEY))) / deadlineMs);
+    tokens.push(await servers.redis.get(lockKey(KEY)));
   }
   // What the other object loads is of no use: it has lost its lock.
   queue[0]?.('of the other object');
@@ -494,7 +494,7 @@ test('the lock is freed by its owner or by its expiry', async () => {
   ).toBe(0);
 
   const newer = () =>
-    stack.redis.set(
+    servers.redis.set(
       entryKey(KEY),
       encode({ value: { name: 'newer' }, deltaMs: 0, expiresAt: clock.now() + TTL_MS }),
       'PX',
@@ -502,12 +502,12 @@ test('the lock is freed by its owner or by its expiry', async () => {
     );
   const losses = {
     'another holds the lock': () =>
-      Promise.all([newer(), stack.redis.set(lockKey(KEY), 'the token of another', 'PX', TTL_MS)]),
-    'another has had the lock': () => Promise.all([newer(), stack.redis.del(lockKey(KEY))]),
-    'a writer has deleted entry and lock': () => stack.redis.del(entryKey(KEY), lockKey(KEY)),
+      Promise.all([newer(), servers.redis.set(lockKey(KEY), 'the token of another', 'PX', TTL_MS)]),
+    'another has had the lock': () => Promise.all([newer(), servers.redis.del(lockKey(KEY))]),
+    'a writer has deleted entry and lock': () => servers.redis.del(entryKey(KEY), lockKey(KEY)),
   };
   const inRedis = async () => {
-    const [text, lock] = await stack.redis.mget(entryKey(KEY), lockKey(KEY));
+    const [text, lock] = await servers.redis.mget(entryKey(KEY), lockKey(KEY));
     return { name: decode<Product>(text ?? null)?.value.name, lock };
   };
   for (const [what, lose] of Object.entries(losses)) {
@@ -518,14 +518,14 @@ test('the lock is freed by its owner or by its expiry', async () => {
       nth++;
       sent = 0;
       let lost = await inRedis();
-      wire.direct(async () => {
+      proxy.schedule(async () => {
         if (++sent !== nth) return;
         await lose();
         lost = await inRedis();
       });
       queue.at(-1)?.('of the one that lost its lock');
       await soon(cache.settled());
-      wire.direct();
+      proxy.schedule();
       const now = await inRedis();
       if (sent >= nth) {
         const when = `${what}, since just before command ${nth} after the load`;
@@ -541,7 +541,7 @@ test('the lock is freed by its owner or by its expiry', async () => {
     } while (sent >= nth);
   }
   // The load of a refresh is going on.
-  await stack.redis.del(entryKey(KEY), lockKey(KEY));
+  await servers.redis.del(entryKey(KEY), lockKey(KEY));
   expect(
     await soon(cache.get(KEY, async () => ({ name: 'as it was written' }))),
     'a writer has deleted entry and lock: a miss must not join the load of the refresh, which may be older than the write',
@@ -563,7 +563,7 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
     loads++;
     signals.push(signal);
     // A lock that is there is not to expire while this test looks on.
-    await stack.redis.pexpire(lockKey(KEY), TTL_MS);
+    await servers.redis.pexpire(lockKey(KEY), TTL_MS);
     return answer();
   };
   const cache = open({
@@ -591,7 +591,7 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
     ['fails', () => Promise.reject(down), { message: down.message }],
     ['hangs', hang, { name: 'LoadTimeoutError' }],
   ] as const) {
-    await stack.redis.multi().set(entryKey(KEY), text, 'PX', 5_000).del(lockKey(KEY)).exec();
+    await servers.redis.multi().set(entryKey(KEY), text, 'PX', 5_000).del(lockKey(KEY)).exec();
     const before = { loads, told: told.length };
     answer = fail;
     expect(
@@ -621,13 +621,13 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
       loads - before.loads,
       `the refresh ${what}: leave its lock, or each hit of the last seconds asks the source again`,
     ).toBe(1);
-    const left = await stack.redis.pttl(entryKey(KEY));
+    const left = await servers.redis.pttl(entryKey(KEY));
     expect(left, `the refresh ${what}: the value must stay, it is all there is`).toBeGreaterThan(0);
     expect(
       left,
       'nothing was confirmed: a failed refresh must not prolong the life of the value',
     ).toBeLessThanOrEqual(5_000);
-    expect(await stack.redis.get(entryKey(KEY)), 'a failed refresh leaves the entry as it is').toBe(text);
+    expect(await servers.redis.get(entryKey(KEY)), 'a failed refresh leaves the entry as it is').toBe(text);
   }
   expect(signals.at(-1)?.aborted, 'nobody waits for the load of a refresh either: abort its signal').toBe(
     true,
@@ -636,7 +636,7 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
   await new Promise((resolve) => setImmediate(resolve));
 
   answer = () => Promise.resolve({ name: 'Steel mug' });
-  await stack.redis.del(lockKey(KEY));
+  await servers.redis.del(lockKey(KEY));
   await cache.get(KEY, load);
   await soon(cache.settled());
   expect(await cache.get(KEY, load), 'the lock has gone: the next hit that draws must try again').toEqual({
@@ -646,10 +646,10 @@ test('a refresh that fails or hangs leaves the value as it is', async () => {
 
 test('without Redis, get loads and stores nothing', async () => {
   const clock = fakeClock(T0);
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis(
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(
     { commandTimeout: 60, maxRetriesPerRequest: null, retryStrategy: () => 10 },
-    wire.url,
+    proxy.url,
   );
   onTestFinished(() => redis.disconnect());
   const told: unknown[] = [];
@@ -671,12 +671,12 @@ test('without Redis, get loads and stores nothing', async () => {
   await redis.ping();
   /** Redis answers again, and has done all that was asked of it meanwhile. */
   const healed = async () => {
-    await wire.heal();
+    await proxy.heal();
     await until(() => redis.status === 'ready');
     await redis.ping();
   };
 
-  const faults = { 'gives no answer': () => wire.stall(), 'refuses connections': () => wire.refuse() };
+  const faults = { 'gives no answer': () => proxy.stall(), 'refuses connections': () => proxy.refuse() };
   for (const [what, fail] of Object.entries(faults)) {
     const before = loads;
     await fail();
@@ -700,26 +700,26 @@ test('without Redis, get loads and stores nothing', async () => {
     expect(signals.at(-1)?.aborted, `Redis ${what}: abort the signal of a load that hangs`).toBe(true);
     await healed();
     expect(
-      await stack.redis.exists(entryKey(KEY)),
+      await servers.redis.exists(entryKey(KEY)),
       `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
     ).toBe(0);
   }
 
-  wire.stall();
+  proxy.stall();
   meanwhile = healed;
   await soon(cache.get(KEY, load));
   await redis.ping();
   expect(
-    await stack.redis.exists(entryKey(KEY)),
+    await servers.redis.exists(entryKey(KEY)),
     'Redis was back by the end of the load, but who could not read the entry does not know what is there: store nothing',
   ).toBe(0);
 
   // Redis falls silent while two loads run: that of a refresh and that of a miss.
-  await stack.redis.set(entryKey(KEY), entryThatDraws(clock, MUG), 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), entryThatDraws(clock, MUG), 'PX', TTL_MS);
   const before = loads;
   meanwhile = async () => {
     await until(() => loads === before + 2);
-    wire.stall();
+    proxy.stall();
   };
   const [hit, missed] = [soon(cache.get(KEY, load)), soon(cache.get('product:2', load))];
   expect(await hit, 'a refresh that Redis has failed is not the matter of the reader').toEqual({ name: MUG });
@@ -738,7 +738,7 @@ interface Product {
 /** As the test file's own servers allow: deadlines that no test meets unless it means to. */
 const open = (options: Partial<EarlyCacheOptions> = {}) =>
   createEarlyCache({
-    redis: stack.redis,
+    redis: servers.redis,
     ttlMs: TTL_MS,
     loadDeadlineMs: 10_000,
     random: () => 0.5,
@@ -748,7 +748,7 @@ const open = (options: Partial<EarlyCacheOptions> = {}) =>
 type Clock = ReturnType<typeof fakeClock>;
 
 /** Reads product 1, for `tookMs` by the clock, and counts how often. */
-function productSource(clock: Clock, tookMs: number, db = stack.db) {
+function productSource(clock: Clock, tookMs: number, db = servers.db) {
   const source = {
     loads: 0,
     async load(): Promise<Product> {

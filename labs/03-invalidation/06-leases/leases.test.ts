@@ -1,17 +1,17 @@
 import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/interleave';
+import { explore } from '#kit/explore';
 import { startProcesses } from '#kit/processes';
-import { useStack } from '#kit/stack';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon, unhandledRejections, until } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import { createLeaseCache, InvalidationError, LoadTimeoutError, leaseKey, valueKey } from './leases';
 import subjectFile from './leases?file';
 
 type Subject = typeof import('./leases');
 
-const stack = useStack('products');
+const servers = useServers('products');
 
 const KEY = 'product:1';
 const MUG = 'Enamel mug, 350 ml';
@@ -22,9 +22,9 @@ const OLD = { name: 'old' };
 const NEW = { name: 'new' };
 
 test('one caller of all processes holds the lease and loads, and a holder that is killed is survived', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const gate = wire.hold(/SELECT .* FROM products/i);
-  const args = { redis: stack.redisUrl, mysql: wire.url, times: TIMES };
+  const proxy = await openProxy(servers.mysqlUrl);
+  const gate = proxy.hold(/SELECT .* FROM products/i);
+  const args = { redis: servers.redisUrl, mysql: proxy.url, times: TIMES };
   const [peer] = await startProcesses<Subject, typeof args, never>(
     1,
     subjectFile,
@@ -46,8 +46,8 @@ test('one caller of all processes holds the lease and loads, and a holder that i
   );
   await Promise.race([gate.arrived, peer?.result]);
   const { source, load } = productSource();
-  const cache = createLeaseCache({ redis: stack.redis });
-  const lifeOfLease = await stack.redis.pttl(leaseKey(KEY));
+  const cache = createLeaseCache({ redis: servers.redis });
+  const lifeOfLease = await servers.redis.pttl(leaseKey(KEY));
   const readers = Promise.all(Array.from({ length: 10 }, () => cache.getOrLoad(KEY, load, TIMES)));
   // The peer's SELECT is held while they look.
   await soon(readers, 20);
@@ -59,8 +59,8 @@ test('one caller of all processes holds the lease and loads, and a holder that i
   ).toEqual(Array.from({ length: 10 }, () => ({ name: 'loaded by the peer' })));
   expect(lifeOfLease, 'the PX of the lease is leaseMs').toBeGreaterThan(LEASE_MS / 2);
   expect(lifeOfLease, 'the PX of the lease is leaseMs').toBeLessThanOrEqual(LEASE_MS);
-  expect(await stack.redis.exists(leaseKey(KEY)), 'the value is stored: its lease is removed').toBe(0);
-  expect(await stack.redis.pttl(valueKey(KEY)), 'the PX of the value is ttlMs').toSatisfy(
+  expect(await servers.redis.exists(leaseKey(KEY)), 'the value is stored: its lease is removed').toBe(0);
+  expect(await servers.redis.pttl(valueKey(KEY)), 'the PX of the value is ttlMs').toSatisfy(
     (ms: number) => ms > TTL_MS / 2 && ms <= TTL_MS,
   );
 
@@ -71,11 +71,11 @@ test('one caller of all processes holds the lease and loads, and a holder that i
   await soon(survivors, 20);
   expect(source.loads, 'nobody can know that the holder is dead: wait until its lease expires').toBe(0);
   expect(
-    await stack.redis.pttl(leaseKey(orphan)),
+    await servers.redis.pttl(leaseKey(orphan)),
     'a holder that was killed removes nothing: its lease must expire by itself, after leaseMs at most',
   ).toSatisfy((ms: number) => ms > 0 && ms <= LEASE_MS);
   // Its end, brought forward.
-  await stack.redis.pexpire(leaseKey(orphan), 1);
+  await servers.redis.pexpire(leaseKey(orphan), 1);
   expect(await soon(survivors), 'the lease of the dead has expired: one of those who wait gets it').toEqual(
     Array.from({ length: 5 }, () => ({ name: MUG })),
   );
@@ -84,7 +84,7 @@ test('one caller of all processes holds the lease and loads, and a holder that i
 });
 
 test('a value is what JSON makes of it, for the holder too, and unreadable bytes are none', async () => {
-  const cache = createLeaseCache({ redis: stack.redis });
+  const cache = createLeaseCache({ redis: servers.redis });
   const { source, load } = productSource();
   const dated = async () => ({ ...(await load()), at: new Date(0) });
   const readers = await Promise.all(Array.from({ length: 20 }, () => cache.getOrLoad(KEY, dated, TIMES)));
@@ -110,13 +110,13 @@ test('a value is what JSON makes of it, for the holder too, and unreadable bytes
       `JSON cannot hold ${typeof value}: a TypeError tells the caller`,
     ).toBeInstanceOf(TypeError);
     expect(
-      await stack.redis.exists(valueKey('odd'), leaseKey('odd')),
+      await servers.redis.exists(valueKey('odd'), leaseKey('odd')),
       `${typeof value} is not stored, and its lease is given back`,
     ).toBe(0);
   }
 
   for (const bytes of [Buffer.from('{"name":"Ena'), Buffer.from([0xff, 0xfe, 0x00]), Buffer.alloc(0)]) {
-    await stack.redis.set(valueKey(KEY), bytes, 'PX', TTL_MS);
+    await servers.redis.set(valueKey(KEY), bytes, 'PX', TTL_MS);
     expect(
       await soon(failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }))),
       `bytes that are no JSON (${bytes.toString('hex') || 'none at all'}) are no value: load`,
@@ -125,45 +125,45 @@ test('a value is what JSON makes of it, for the holder too, and unreadable bytes
       name: MUG,
     });
   }
-  await stack.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TTL_MS);
-  await stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
+  await servers.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TTL_MS);
+  await servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
   await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }));
   expect(
-    await stack.redis.mget(valueKey(KEY), leaseKey(KEY)),
+    await servers.redis.mget(valueKey(KEY), leaseKey(KEY)),
     'the bytes are no JSON, and another holds the lease: it will replace them, and nobody else',
   ).toEqual(['{"name":"Ena', 'the token of another']);
-  await stack.redis.del(leaseKey(KEY));
+  await servers.redis.del(leaseKey(KEY));
   const overtaken = async () => {
     await cache.invalidate(KEY);
     return OLD;
   };
   expect(await soon(cache.getOrLoad(KEY, overtaken, TIMES)), 'the caller gets what was loaded').toEqual(OLD);
   expect(
-    await stack.redis.exists(valueKey(KEY)),
+    await servers.redis.exists(valueKey(KEY)),
     'the bytes were no JSON, and the key was invalidated during the load: to replace them too takes the lease',
   ).toBe(0);
 
-  await stack.redis.set(valueKey(KEY), '{"name":"hit"}', 'PX', 5_000);
+  await servers.redis.set(valueKey(KEY), '{"name":"hit"}', 'PX', 5_000);
   await cache.getOrLoad(KEY, load, TIMES);
   expect(
-    await stack.redis.pttl(valueKey(KEY)),
+    await servers.redis.pttl(valueKey(KEY)),
     'a hit must not prolong the life of the value: ttlMs bounds what an invalidation that was lost leaves behind',
   ).toBeLessThanOrEqual(5_000);
 });
 
 test('a fill whose lease is lost is refused, and its caller still gets the value', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const cache = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
-  const other = createLeaseCache({ redis: stack.redis });
+  const proxy = await openProxy(servers.redisUrl);
+  const cache = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
+  const other = createLeaseCache({ redis: servers.redis });
   let endOther = () => {};
   let withoutExpiry = 0;
   const watchExpiry = async () => {
-    const left = await Promise.all([leaseKey(KEY), valueKey(KEY)].map((key) => stack.redis.pttl(key)));
+    const left = await Promise.all([leaseKey(KEY), valueKey(KEY)].map((key) => servers.redis.pttl(key)));
     if (left.includes(-1)) withoutExpiry++;
   };
   const losses = {
     'the key was invalidated': () => other.invalidate(KEY),
-    'the lease had expired': () => stack.redis.del(leaseKey(KEY)),
+    'the lease had expired': () => servers.redis.del(leaseKey(KEY)),
     async 'the key was invalidated, and another held the new lease'() {
       await other.invalidate(KEY);
       let begun = false;
@@ -184,8 +184,8 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
   };
   /** One load that ends by `end`; `lose` happens before it ends (0), or before the nth command that follows it. */
   const round = async (end: 'well' | 'badly', nth: number, lose: () => Promise<unknown>) => {
-    await stack.redis.del(valueKey(KEY), leaseKey(KEY));
-    wire.direct(watchExpiry);
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+    proxy.schedule(watchExpiry);
     let settle = () => {};
     let begun = false;
     const load = () => {
@@ -199,7 +199,7 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
     if (nth === 0) await lose();
     let sent = 0;
     let lost = await inRedis();
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       await watchExpiry();
       if (++sent !== nth) return;
       await lose();
@@ -207,13 +207,13 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
     });
     settle();
     const got = await soon(caller);
-    wire.direct();
+    proxy.schedule();
     const now = await inRedis();
     endOther();
     return { got, lost, now, isOver: sent < nth };
   };
   const inRedis = async () => {
-    const [value, lease] = await stack.redis.mget(valueKey(KEY), leaseKey(KEY));
+    const [value, lease] = await servers.redis.mget(valueKey(KEY), leaseKey(KEY));
     return { value, lease };
   };
   for (const [what, lose] of Object.entries(losses)) {
@@ -233,7 +233,7 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
       }
     }
   }
-  await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+  await servers.redis.del(valueKey(KEY), leaseKey(KEY));
   const ends: (() => void)[] = [];
   const read = async (value: typeof OLD) => {
     const load = () => new Promise<typeof OLD>((resolve) => ends.push(() => resolve(value)));
@@ -264,25 +264,25 @@ test('a fill whose lease is lost is refused, and its caller still gets the value
 });
 
 test('who asks after an invalidation gets nothing older, in whatever process it was', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const stalled = stack.connectRedis({ commandTimeout: 30 }, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const stalled = servers.connectRedis({ commandTimeout: 30 }, proxy.url);
   await connected(stalled);
-  const takeLease = () => stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
+  const takeLease = () => servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
   const situations = {
     async 'the holder'() {},
     // It does not wait, and loads for itself.
     'one who does not hold the lease': takeLease,
     async 'one without Redis'() {
-      wire.stall();
+      proxy.stall();
     },
   };
   for (const [who, arrange] of Object.entries(situations)) {
     const withoutRedis = who === 'one without Redis';
     for (const where of ['the same process', 'another process'] as const) {
       if (withoutRedis && where === 'the same process') continue;
-      await stack.redis.del(valueKey(KEY), leaseKey(KEY));
-      const cache = createLeaseCache({ redis: withoutRedis ? stalled : stack.redis });
-      const writer = where === 'the same process' ? cache : createLeaseCache({ redis: stack.redis });
+      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+      const cache = createLeaseCache({ redis: withoutRedis ? stalled : servers.redis });
+      const writer = where === 'the same process' ? cache : createLeaseCache({ redis: servers.redis });
       const times = { ...TIMES, waitMs: 0 };
       await arrange();
       let endOld = () => {};
@@ -304,20 +304,20 @@ test('who asks after an invalidation gets nothing older, in whatever process it 
       ).toEqual(NEW);
       endOld();
       expect(await soon(before), 'who asked before gets what was loaded for it').toEqual(OLD);
-      await wire.heal();
+      await proxy.heal();
     }
   }
 });
 
 test('no interleaving leaves the old value behind an acknowledged invalidation', async () => {
-  const reader = ({ redis, db }: Pick<typeof stack, 'redis' | 'db'>) =>
+  const reader = ({ redis, db }: Pick<typeof servers, 'redis' | 'db'>) =>
     createLeaseCache({ redis }).getOrLoad(KEY, productSource(db).load, { ...TIMES, waitMs: 0 });
-  await explore(stack, {
+  await explore(servers, {
     runs: 20,
     seed: 2,
     async prepare() {
-      await stack.redis.del(valueKey(KEY), leaseKey(KEY));
-      await stack.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+      await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
     },
     actors: {
       one: reader,
@@ -329,17 +329,17 @@ test('no interleaving leaves the old value behind an acknowledged invalidation',
       expiry: ({ redis }) => redis.del(leaseKey(KEY)),
     },
     async verdict() {
-      const left = await stack.redis.get(valueKey(KEY));
+      const left = await servers.redis.get(valueKey(KEY));
       return left?.includes(MUG)
         ? `the invalidation is acknowledged, MySQL holds "Steel mug", and Redis "${MUG}" until its TTL`
         : undefined;
     },
   });
 
-  const wire = await openWire(stack.redisUrl);
-  const writer = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
+  const proxy = await openProxy(servers.redisUrl);
+  const writer = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
   for (let nth = 1, isOver = false; !isOver; nth++) {
-    await stack.redis.del(valueKey(KEY), leaseKey(KEY));
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
     let endLoad = () => {};
     let begun = false;
     const load = () => {
@@ -348,16 +348,16 @@ test('no interleaving leaves the old value behind an acknowledged invalidation',
         endLoad = () => resolve(OLD);
       });
     };
-    const reading = failureOf(createLeaseCache({ redis: stack.redis }).getOrLoad(KEY, load, TIMES));
+    const reading = failureOf(createLeaseCache({ redis: servers.redis }).getOrLoad(KEY, load, TIMES));
     await Promise.race([until(() => begun), reading]);
     let sent = 0;
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       if (++sent !== nth) return;
       endLoad();
       await soon(reading);
     });
     await soon(writer.invalidate(KEY));
-    wire.direct();
+    proxy.schedule();
     isOver = sent < nth;
     endLoad();
     await soon(reading);
@@ -369,11 +369,11 @@ test('no interleaving leaves the old value behind an acknowledged invalidation',
 });
 
 test('who does not get the lease looks again until waitMs, then loads and stores nothing', async () => {
-  const cache = createLeaseCache({ redis: stack.redis });
+  const cache = createLeaseCache({ redis: servers.redis });
   const { source, load } = productSource();
-  await stack.redis.set(leaseKey(KEY), 'the token of another', 'PX', 5_000);
+  await servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', 5_000);
   let impatient: unknown;
-  const atOnce = await stack.work(async () => {
+  const atOnce = await servers.work(async () => {
     const dated = async () => ({ ...(await load()), at: new Date(0) });
     impatient = await soon(cache.getOrLoad(KEY, dated, { ...TIMES, waitMs: 0 }));
   });
@@ -389,10 +389,10 @@ test('who does not get the lease looks again until waitMs, then loads and stores
   expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
   expect(source.loads, 'who does not get the lease has to load').toBe(1);
   // Pauses of 5, 10, 20, 40 and 80 ms: the fourth ends at 75, and the fifth would end at 155.
-  const slowly = createLeaseCache({ redis: stack.redis, random: () => 0 });
+  const slowly = createLeaseCache({ redis: servers.redis, random: () => 0 });
   const waits: number[] = [];
   let patient: unknown;
-  const looks = await stack.work(async () => {
+  const looks = await servers.work(async () => {
     // Again, if the machine was busy.
     while (waits.length < 4 && waits.every((ms) => ms > 145)) {
       const began = performance.now();
@@ -433,19 +433,19 @@ test('who does not get the lease looks again until waitMs, then loads and stores
   ).toBeInstanceOf(LoadTimeoutError);
   expect(signal?.aborted, 'a load without the lease is late: abort its signal').toBe(true);
   expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
-  expect(await stack.redis.get(leaseKey(KEY)), 'the lease is still that of its holder').toBe(
+  expect(await servers.redis.get(leaseKey(KEY)), 'the lease is still that of its holder').toBe(
     'the token of another',
   );
   expect(
-    await stack.redis.pttl(leaseKey(KEY)),
+    await servers.redis.pttl(leaseKey(KEY)),
     'who looks must not prolong the lease of another',
   ).toBeLessThanOrEqual(5_000);
 });
 
 test('a load that fails or hangs gives its lease back', async () => {
   const unhandled = unhandledRejections();
-  const cache = createLeaseCache({ redis: stack.redis });
-  const other = createLeaseCache({ redis: stack.connectRedis() });
+  const cache = createLeaseCache({ redis: servers.redis });
+  const other = createLeaseCache({ redis: servers.connectRedis() });
   const down = new Error('connect ECONNREFUSED');
   const failing = {
     'rejects with its error': () => Promise.reject(down),
@@ -458,7 +458,7 @@ test('a load that fails or hangs gives its lease back', async () => {
       down,
     );
     expect(
-      await stack.redis.exists(leaseKey(KEY)),
+      await servers.redis.exists(leaseKey(KEY)),
       'the load has failed: give the lease back, others need not wait until it expires',
     ).toBe(0);
   }
@@ -466,9 +466,9 @@ test('a load that fails or hangs gives its lease back', async () => {
   expect(await soon(other.getOrLoad(KEY, load, TIMES)), 'a failure is not remembered').toEqual({ name: MUG });
 
   const lateGrant = async () => {
-    const wire = await openWire(stack.redisUrl);
-    const far = createLeaseCache({ redis: stack.connectRedis({}, wire.url) });
-    const [asks, fills] = [wire.hold(/leased:lease:\{slow/), wire.hold(/leased:lease:\{slow/)];
+    const proxy = await openProxy(servers.redisUrl);
+    const far = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
+    const [asks, fills] = [proxy.hold(/leased:lease:\{slow/), proxy.hold(/leased:lease:\{slow/)];
     const brief = () => new Promise<typeof NEW>((resolve) => setTimeout(() => resolve(NEW), 10));
     const caller = failureOf(far.getOrLoad('slow', brief, { ...TIMES, leaseMs: 40, waitMs: 0 }));
     await Promise.race([asks.arrived, caller]);
@@ -486,7 +486,7 @@ test('a load that fails or hangs gives its lease back', async () => {
       'Redis has not answered the fill yet: a call settles after its fill, or who asks next may miss',
     ).toBe('still waiting');
   };
-  await stack.redis.del(valueKey(KEY));
+  await servers.redis.del(valueKey(KEY));
   // Both at once: each takes its time.
   const late = lateGrant();
   late.catch(() => {});
@@ -515,14 +515,14 @@ test('a load that fails or hangs gives its lease back', async () => {
 });
 
 test('an invalidation that Redis has not confirmed rejects', async () => {
-  const cache = createLeaseCache({ redis: stack.redis });
+  const cache = createLeaseCache({ redis: servers.redis });
   await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
   const lease = leaseKey('product:2');
-  await stack.redis.set(lease, 'the token of another', 'PX', LEASE_MS);
+  await servers.redis.set(lease, 'the token of another', 'PX', LEASE_MS);
   expect(await soon(cache.invalidate(KEY)), 'Redis has deleted the value: resolve').toBeUndefined();
   expect(await stored(KEY), 'an invalidation deletes the value').toBeUndefined();
   await soon(cache.invalidate('product:2'));
-  expect(await stack.redis.exists(lease), 'an invalidation deletes the lease, of whatever holder').toBe(0);
+  expect(await servers.redis.exists(lease), 'an invalidation deletes the lease, of whatever holder').toBe(0);
   expect(
     await soon(cache.invalidate('nothing there')),
     'there was nothing to delete: resolve',
@@ -530,10 +530,10 @@ test('an invalidation that Redis has not confirmed rejects', async () => {
 
   await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
   const unconfirmed = async (fault: 'stall' | 'refuse') => {
-    const away = await behindWire();
-    await away.wire[fault]();
+    const away = await behindProxy();
+    await away.proxy[fault]();
     const outcome = await soon(failureOf(createLeaseCache({ redis: away.redis }).invalidate(KEY)));
-    await away.wire.heal();
+    await away.proxy.heal();
     return outcome;
   };
   for (const outcome of await Promise.all([unconfirmed('stall'), unconfirmed('refuse')])) {
@@ -550,11 +550,11 @@ test('without Redis, getOrLoad loads, and stores nothing', async () => {
   /** Redis is silent, and back before the load has ended. */
   const silentFromTheStart = async () => {
     const { onCacheError, told } = brokenLog();
-    const { wire, redis } = await behindWire();
+    const { proxy, redis } = await behindProxy();
     const cache = createLeaseCache({ redis, onCacheError });
-    wire.stall();
+    proxy.stall();
     const backBeforeTheLoadEnds = async () => {
-      await wire.heal();
+      await proxy.heal();
       await redis.ping();
       return { name: MUG };
     };
@@ -572,9 +572,9 @@ test('without Redis, getOrLoad loads, and stores nothing', async () => {
   /** Redis falls silent while two calls load and one waits. */
   const silentLater = async () => {
     const { onCacheError, told } = brokenLog();
-    const later = await behindWire();
+    const later = await behindProxy();
     const silent = createLeaseCache({ redis: later.redis, onCacheError });
-    await stack.redis.set(leaseKey('waiting'), 'the token of another', 'PX', LEASE_MS);
+    await servers.redis.set(leaseKey('waiting'), 'the token of another', 'PX', LEASE_MS);
     const ends: (() => void)[] = [];
     const down = new Error('connect ECONNREFUSED');
     const callers = (['stores', 'fails'] as const).map((key) => {
@@ -587,7 +587,7 @@ test('without Redis, getOrLoad loads, and stores nothing', async () => {
     const waiting = failureOf(silent.getOrLoad('waiting', load, TIMES));
     await until(() => ends.length === 2);
     told.length = 0;
-    later.wire.stall();
+    later.proxy.stall();
     for (const end of ends) end();
     expect(
       await soon(Promise.all(callers)),
@@ -595,17 +595,17 @@ test('without Redis, getOrLoad loads, and stores nothing', async () => {
     ).toEqual([{ name: MUG }, down]);
     expect(await soon(waiting), 'Redis fell silent while this call waited: load').toEqual({ name: MUG });
     expect(told.length, 'each of the three commands that failed is told').toBeGreaterThanOrEqual(3);
-    await later.wire.heal();
+    await later.proxy.heal();
   };
   /** The connection breaks before the answer. */
   const answerLost = async () => {
-    const broken = await openWire(stack.redisUrl);
-    const sendsAgain = stack.connectRedis({ retryStrategy: () => 1 }, broken.url);
+    const broken = await openProxy(servers.redisUrl);
+    const sendsAgain = servers.connectRedis({ retryStrategy: () => 1 }, broken.url);
     await sendsAgain.ping();
     const again = createLeaseCache({ redis: sendsAgain });
     broken.delay(5_000);
     const asked = failureOf(again.getOrLoad('asked twice', load, { ...TIMES, waitMs: 300 }));
-    for (let looks = 0; looks < 200 && !(await stack.redis.exists(leaseKey('asked twice'))); looks++)
+    for (let looks = 0; looks < 200 && !(await servers.redis.exists(leaseKey('asked twice'))); looks++)
       await new Promise((resolve) => setTimeout(resolve, 1));
     broken.cut();
     await broken.heal();
@@ -623,7 +623,7 @@ test('without Redis, getOrLoad loads, and stores nothing', async () => {
 });
 
 /** Reads product 1, and counts how often. */
-function productSource(db = stack.db) {
+function productSource(db = servers.db) {
   const source = { loads: 0 };
   const load = async (): Promise<{ name: string }> => {
     source.loads++;
@@ -644,12 +644,12 @@ function brokenLog() {
 }
 
 /** A client whose Redis can be taken away. Its connection is up. */
-async function behindWire() {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ commandTimeout: 100, maxRetriesPerRequest: 1 }, wire.url);
+async function behindProxy() {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({ commandTimeout: 100, maxRetriesPerRequest: 1 }, proxy.url);
   onTestFinished(() => redis.disconnect());
   await connected(redis);
-  return { wire, redis };
+  return { proxy, redis };
 }
 
 const connected = (redis: Redis) =>
@@ -662,7 +662,7 @@ const connected = (redis: Redis) =>
     .toBe('PONG');
 
 async function stored(key: string): Promise<unknown> {
-  const text = await stack.redis.get(valueKey(key));
+  const text = await servers.redis.get(valueKey(key));
   return text === null ? undefined : JSON.parse(text);
 }
 

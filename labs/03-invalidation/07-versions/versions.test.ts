@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { explore } from '#kit/interleave';
-import { useStack } from '#kit/stack';
+import { explore } from '#kit/explore';
+import { openProxy } from '#kit/proxy';
+import { useServers } from '#kit/servers';
 import { soon } from '#kit/waiting';
-import { openWire } from '#kit/wire';
 import {
   type Article,
   articleKey,
@@ -16,7 +16,7 @@ import {
   type VersionedCache,
 } from './versions';
 
-const stack = useStack();
+const servers = useServers();
 
 const TTL_MS = 60_000;
 const FENCE_MS = 30_000;
@@ -29,20 +29,20 @@ const COLUMNS = `(
   deleted_at DATETIME(3) NULL
 )`;
 
-beforeAll(() => stack.db.query(`CREATE TABLE articles ${COLUMNS}`));
+beforeAll(() => servers.db.query(`CREATE TABLE articles ${COLUMNS}`));
 
 beforeEach(reset);
 
 async function reset(): Promise<void> {
   await Promise.all([
-    stack.redis.del(entryKey(KEY), fenceKey(KEY)),
-    stack.db.query(
+    servers.redis.del(entryKey(KEY), fenceKey(KEY)),
+    servers.db.query(
       "REPLACE INTO articles (id, title, version, deleted_at) VALUES (1, 'first', 1, NULL), (2, 'other', 1, NULL)",
     ),
   ]);
 }
 
-const openCache = <V = string>(redis: Redis = stack.redis): VersionedCache<V> =>
+const openCache = <V = string>(redis: Redis = servers.redis): VersionedCache<V> =>
   createVersionedCache<V>({ redis, ttlMs: TTL_MS, fenceMs: FENCE_MS });
 
 function openArticles(parts: {
@@ -51,7 +51,7 @@ function openArticles(parts: {
   readonly redis?: Redis;
   readonly onCacheError?: (error: unknown) => unknown;
 }) {
-  const { primary = stack.db, redis, ...others } = parts;
+  const { primary = servers.db, redis, ...others } = parts;
   return createArticles({ primary, cache: openCache<Article | null>(redis), ...others });
 }
 
@@ -71,14 +71,14 @@ test('an older version is refused, an equal one is idempotent', async () => {
   ).toBe(true);
   expect(await cache.setIfNewer(KEY, '6', 'six'), 'a newer version replaces an older one').toBe(true);
   expect(await cache.get(KEY), 'a newer version replaces an older one').toMatchObject({ value: 'six' });
-  expect(await stack.redis.pttl(entryKey(KEY)), 'a value lives for ttlMs').toSatisfy(within(TTL_MS));
+  expect(await servers.redis.pttl(entryKey(KEY)), 'a value lives for ttlMs').toSatisfy(within(TTL_MS));
 
-  await stack.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', TTL_MS);
   expect(await cache.get(KEY), 'bytes that are no entry are a miss').toEqual({ kind: 'miss' });
   expect(await cache.setIfNewer(KEY, '1', 'one'), 'bytes without a version must not block the key').toBe(
     true,
   );
-  await stack.redis.set(entryKey(KEY), '7 {"broken', 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), '7 {"broken', 'PX', TTL_MS);
   expect(
     await cache.get(KEY).catch((error: unknown) => error),
     'a version before a broken value is no value: a miss',
@@ -111,11 +111,11 @@ test('a fence outranks every older fill until its PX ends', async () => {
     await cache.setIfNewer(KEY, '6', 'six'),
     'a reader who read version 6 before the write comes late: the fence must refuse it, a DEL alone forgets',
   ).toBe(false);
-  expect(await stack.redis.pttl(fenceKey(KEY)), 'a fence without a PX stays for ever').toSatisfy(
+  expect(await servers.redis.pttl(fenceKey(KEY)), 'a fence without a PX stays for ever').toSatisfy(
     within(FENCE_MS),
   );
 
-  await stack.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', TTL_MS);
+  await servers.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', TTL_MS);
   expect(
     await cache.get(KEY).catch((error: unknown) => error),
     'bytes that are no entry lie beside the fence: the fence counts',
@@ -129,10 +129,10 @@ test('a fence outranks every older fill until its PX ends', async () => {
     true,
   );
   for (const again of ['7', '5']) {
-    await stack.redis.pexpire(fenceKey(KEY), 1000);
+    await servers.redis.pexpire(fenceKey(KEY), 1000);
     await cache.raise(KEY, again);
     expect(
-      await stack.redis.pttl(fenceKey(KEY)),
+      await servers.redis.pttl(fenceKey(KEY)),
       `the fence was raised to ${again}, not above what it held: its fenceMs begins anew all the same`,
     ).toSatisfy(within(FENCE_MS));
     expect(
@@ -142,7 +142,7 @@ test('a fence outranks every older fill until its PX ends', async () => {
   }
   for (const version of ['7', '9']) {
     await cache.setIfNewer(KEY, version, 'not older than the fence');
-    await stack.redis.del(entryKey(KEY));
+    await servers.redis.del(entryKey(KEY));
     expect(
       await cache.setIfNewer(KEY, '6', 'six'),
       `the value of version ${version} was evicted: the fence must not go with it, it has its own fenceMs`,
@@ -161,7 +161,7 @@ test('a fence outranks every older fill until its PX ends', async () => {
   });
 
   // As after a raise that the last of several owes.
-  await stack.redis.del(entryKey(KEY), fenceKey(KEY));
+  await servers.redis.del(entryKey(KEY), fenceKey(KEY));
   await intrude({
     act: (slow) => slow.raise(KEY, '7'),
     intrusion: () => cache.setIfNewer(KEY, '6', 'six'),
@@ -183,7 +183,7 @@ test('a fence outranks every older fill until its PX ends', async () => {
 
   await cache.raise(KEY, '7');
   // The end of fenceMs.
-  await stack.redis.del(fenceKey(KEY));
+  await servers.redis.del(fenceKey(KEY));
   expect(await cache.setIfNewer(KEY, '6', 'six'), 'the fence has ended: nothing refuses version 6 now').toBe(
     true,
   );
@@ -202,13 +202,13 @@ test('versions past 2^53 compare exactly', async () => {
     ],
   ] as const;
   for (const [older, newer, why] of pairs) {
-    await stack.redis.del(entryKey(KEY), fenceKey(KEY));
+    await servers.redis.del(entryKey(KEY), fenceKey(KEY));
     await cache.setIfNewer(KEY, newer, 'newer');
     expect(await cache.setIfNewer(KEY, older, 'older'), `${older} is older than ${newer}: ${why}`).toBe(
       false,
     );
     await cache.setIfNewer(KEY, older, 'older');
-    await stack.redis.del(entryKey(KEY));
+    await servers.redis.del(entryKey(KEY));
     await cache.setIfNewer(KEY, older, 'older');
     expect(await cache.setIfNewer(KEY, newer, 'newer'), `${newer} is newer than ${older}: ${why}`).toBe(true);
     await cache.raise(KEY, older);
@@ -233,7 +233,7 @@ test('versions past 2^53 compare exactly', async () => {
   }
 
   await reset();
-  await stack.db.query('UPDATE articles SET version = 9007199254740992 WHERE id = 1');
+  await servers.db.query('UPDATE articles SET version = 9007199254740992 WHERE id = 1');
   const articles = openArticles({});
   expect(
     await articles.update(1, 'second'),
@@ -243,10 +243,10 @@ test('versions past 2^53 compare exactly', async () => {
 });
 
 test('a fill from an open snapshot is refused', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   await redis.ping();
-  const snapshot = stack.connectDb({ connectionLimit: 1 });
+  const snapshot = servers.connectDb({ connectionLimit: 1 });
   await snapshot.query('SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ');
   const reader = openArticles({ replica: snapshot, redis });
   const writer = openArticles({});
@@ -260,13 +260,13 @@ test('a fill from an open snapshot is refused', async () => {
     await snapshot.query('START TRANSACTION WITH CONSISTENT SNAPSHOT');
     let version: string | null | undefined;
     let stored = 0;
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       if (++sent !== nth) return;
-      stored = await stack.redis.exists(entryKey(KEY));
+      stored = await servers.redis.exists(entryKey(KEY));
       version = await writer.update(1, 'second');
     });
     const answer = await reader.find(1);
-    wire.direct();
+    proxy.schedule();
     if (sent < nth) break;
     const when = `a write came before command ${nth} of a find whose snapshot is older`;
     expect(version, 'an update resolves with the version that it has committed').toBe('2');
@@ -280,7 +280,7 @@ test('a fill from an open snapshot is refused', async () => {
         `${when}: Redis refused the row, so the reader knows that it is old: ask the primary, and answer that`,
       ).toBe('second');
     }
-    const work = await stack.work(async () => {
+    const work = await servers.work(async () => {
       for (let i = 0; i < 3; i++) {
         expect(
           (await reader.find(1))?.title,
@@ -308,13 +308,13 @@ test('a copy that lags is neither stored nor served', async () => {
     (await articles.find(1))?.title,
     'the copy still has version 1, and a fence of version 2 stands: ask the primary',
   ).toBe('second');
-  await stack.redis.del(entryKey(KEY));
+  await servers.redis.del(entryKey(KEY));
   expect(
     (await articles.find(1))?.title,
     'the value is gone, the fence is not: the copy must not be believed again',
   ).toBe('second');
 
-  await stack.db.query("REPLACE INTO articles (id, title, version) VALUES (3, 'new', 1)");
+  await servers.db.query("REPLACE INTO articles (id, title, version) VALUES (3, 'new', 1)");
   await openCache().raise(articleKey(3), '1');
   expect(
     await articles.find(3),
@@ -323,9 +323,9 @@ test('a copy that lags is neither stored nor served', async () => {
 
   // As left by a writer whose COMMIT failed: no database has version 9.
   await openCache().raise(KEY, '9');
-  await stack.redis.del(entryKey(KEY));
+  await servers.redis.del(entryKey(KEY));
   let found: unknown;
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     found = await soon(articles.find(1));
   });
   expect(found, 'what the primary says is the answer, even below the fence').toMatchObject({
@@ -333,16 +333,16 @@ test('a copy that lags is neither stored nor served', async () => {
   });
   expect(work.sql('select'), 'the copy and the primary are asked once each, at most').toBeLessThanOrEqual(2);
 
-  const nobody = stack.connectDb({ password: 'nobody' });
+  const nobody = servers.connectDb({ password: 'nobody' });
   const other = openArticles({ replica: copy.db, primary: nobody });
-  await stack.redis.del(entryKey(KEY));
+  await servers.redis.del(entryKey(KEY));
   expect(
     await soon(other.find(1).catch((error: unknown) => error)),
     'a fence stands and the primary fails: throw what MySQL said, the copy may be old and a null is a lie',
   ).toMatchObject({ code: 'ER_ACCESS_DENIED_ERROR' });
 
   await copy.catchUp();
-  await stack.redis.del(entryKey(KEY), fenceKey(KEY));
+  await servers.redis.del(entryKey(KEY), fenceKey(KEY));
   expect(
     await soon(
       openArticles({ replica: nobody })
@@ -351,7 +351,7 @@ test('a copy that lags is neither stored nor served', async () => {
     ),
     'a copy that fails has not said that there is no such article',
   ).not.toBeNull();
-  await stack.redis.del(entryKey(KEY));
+  await servers.redis.del(entryKey(KEY));
   expect(
     await soon(other.find(1).catch((error: Error) => error.message)),
     'the copy has caught up and no fence stands: the primary is not needed',
@@ -363,7 +363,7 @@ test('a removed article stays removed', async () => {
   const articles = openArticles({ replica: copy.db });
   await articles.find(1);
   expect(await articles.remove(1), 'a removal is a write: it has a version').toBe('2');
-  const [[row]] = await stack.db.query<RowDataPacket[]>(
+  const [[row]] = await servers.db.query<RowDataPacket[]>(
     'SELECT version FROM articles WHERE id = 1 AND deleted_at IS NOT NULL',
   );
   expect(
@@ -371,12 +371,12 @@ test('a removed article stays removed', async () => {
     'set deleted_at and keep the row: a version that starts again loses against what copies and caches still hold',
   ).toBe('2');
   expect(await articles.find(1), 'the copy still has the article; it was removed').toBeNull();
-  await stack.redis.del(fenceKey(KEY));
+  await servers.redis.del(fenceKey(KEY));
   expect(
     await openCache<Article | null>().setIfNewer(KEY, '1', { id: 1, title: 'first', version: '1' }),
     'the fence has ended, the absence is stored with the version of the removal: the fill of an old row must lose',
   ).toBe(false);
-  const work = await stack.work(async () => {
+  const work = await servers.work(async () => {
     expect(await articles.find(1), 'it was removed').toBeNull();
   });
   expect(work.sql('select'), 'an absence is cached like an article').toBe(0);
@@ -386,14 +386,14 @@ test('a removed article stays removed', async () => {
   ).toEqual([null, null, null]);
 
   expect(await articles.find(99), 'there has never been such an article: null').toBeNull();
-  const again = await stack.work(async () => {
+  const again = await servers.work(async () => {
     expect(await articles.find(99), 'there has never been such an article: null').toBeNull();
   });
   expect(again.sql('select'), "an article that has never been there is cached too, as version '0'").toBe(0);
   for (const id of [0, 1.5]) {
     for (const ask of ['find', 'update', 'remove'] as const) {
       let answer: unknown;
-      const sent = await stack.work(async () => {
+      const sent = await servers.work(async () => {
         answer = await (async () => articles[ask](id, 'nobody'))().catch((error: unknown) => error);
       });
       expect(answer, `articleKey refuses the id ${id} with a RangeError, and so must ${ask}`).toBeInstanceOf(
@@ -407,8 +407,8 @@ test('a removed article stays removed', async () => {
 });
 
 test('each write resolves with the version that it has committed', async () => {
-  const wire = await openWire(stack.mysqlUrl);
-  const slow = openArticles({ primary: stack.connectDb({ connectionLimit: 2 }, wire.url) });
+  const proxy = await openProxy(servers.mysqlUrl);
+  const slow = openArticles({ primary: servers.connectDb({ connectionLimit: 2 }, proxy.url) });
   // Another writer comes before the 1st statement of the slow one; next time before the 2nd; until there is no such.
   let sent: number;
   let nth = 0;
@@ -417,7 +417,7 @@ test('each write resolves with the version that it has committed', async () => {
     sent = 0;
     await reset();
     let other: Promise<string | null> | undefined;
-    wire.direct(async () => {
+    proxy.schedule(async () => {
       if (++sent !== nth) return;
       other = openArticles({}).update(1, 'of the other');
       // It may have to wait for the row that the slow one has locked.
@@ -431,7 +431,9 @@ test('each write resolves with the version that it has committed', async () => {
       versions.toSorted(),
       `${when}: two updates make two versions, and each writer is told its own; raise and read it inside the transaction`,
     ).toEqual(['2', '3']);
-    const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT title, version FROM articles WHERE id = 1');
+    const [[row]] = await servers.db.query<RowDataPacket[]>(
+      'SELECT title, version FROM articles WHERE id = 1',
+    );
     expect(
       { title: row?.title, version: String(row?.version) },
       `${when}: the row must hold what belongs to its version`,
@@ -440,10 +442,10 @@ test('each write resolves with the version that it has committed', async () => {
 });
 
 test('after an acknowledged write no later find answers an older version', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const articles = openArticles({ redis: stack.connectRedis({}, wire.url) });
+  const proxy = await openProxy(servers.redisUrl);
+  const articles = openArticles({ redis: servers.connectRedis({}, proxy.url) });
   await openCache().raise(KEY, '1');
-  const storing = wire.hold(/"title"/);
+  const storing = proxy.hold(/"title"/);
   const before = articles.find(1);
   await Promise.race([storing.arrived, before]);
   await openArticles({}).update(1, 'second');
@@ -467,7 +469,7 @@ test('after an acknowledged write no later find answers an older version', async
       wrong = `version ${floor} had been acknowledged when a find began, and it answered version ${found}`;
     }
   };
-  await explore(stack, {
+  await explore(servers, {
     runs: 14,
     prepare: async () => {
       acknowledged = 1;
@@ -493,27 +495,27 @@ test('after an acknowledged write no later find answers an older version', async
 });
 
 test('without Redis, nobody is told what is not so', async () => {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({ commandTimeout: 60 }, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({ commandTimeout: 60 }, proxy.url);
   await expect.poll(() => redis.status, { interval: 3 }).toBe('ready');
   const copy = await openCopy();
   const heard: unknown[] = [];
   const onCacheError = (error: unknown) => heard.push(error);
   const articles = openArticles({ replica: copy.db, redis, onCacheError });
   const silentFromTheStoreOn = async (request: string) => {
-    if (request.includes('"title"')) wire.stall();
+    if (request.includes('"title"')) proxy.stall();
   };
 
-  wire.direct(silentFromTheStoreOn);
+  proxy.schedule(silentFromTheStoreOn);
   expect(
     await soon(articles.find(1)),
     'Redis has answered the get and falls silent before the store: what was read is the answer',
   ).toMatchObject({ title: 'first' });
   expect(heard, 'onCacheError hears of each failure of Redis').not.toEqual([]);
   heard.length = 0;
-  wire.direct();
+  proxy.schedule();
 
-  wire.stall();
+  proxy.stall();
   const committed = await soon(articles.update(1, 'second').catch((error: unknown) => error));
   expect(
     committed,
@@ -529,13 +531,13 @@ test('without Redis, nobody is told what is not so', async () => {
   ).toMatchObject({ title: 'second' });
   expect(heard, 'onCacheError hears of each failure of Redis').not.toEqual([]);
   const back = async () => {
-    wire.direct();
-    await wire.heal();
+    proxy.schedule();
+    await proxy.heal();
     await redis.ping().catch(() => {});
   };
   await back();
   expect(
-    await stack.redis.exists(entryKey(KEY)),
+    await servers.redis.exists(entryKey(KEY)),
     'Redis did not answer the find: store nothing, it would be sent when Redis is back',
   ).toBe(0);
   await openCache().raise(KEY, '2');
@@ -543,35 +545,35 @@ test('without Redis, nobody is told what is not so', async () => {
     'second',
   );
 
-  await stack.redis.del(entryKey(KEY));
-  wire.direct(silentFromTheStoreOn);
+  await servers.redis.del(entryKey(KEY));
+  proxy.schedule(silentFromTheStoreOn);
   expect(
     await soon(articles.find(1)),
     'the fence is known, and the store fails: the row of a copy that is behind the fence is not the answer',
   ).toMatchObject({ title: 'second' });
   await back();
 
-  const mysqlWire = await openWire(stack.mysqlUrl);
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
   const MYSQL_SAID = { code: expect.stringMatching(/^(PROTOCOL_|ECONN|EPIPE)/) };
   /** A write whose COMMIT succeeds; its answer is on its way until the wire is cut. */
   const unanswered = async (by: Redis, title: string) => {
-    const primary = stack.connectDb({}, mysqlWire.url);
+    const primary = servers.connectDb({}, mysqlProxy.url);
     let committing = false;
-    mysqlWire.direct(async (request) => {
+    mysqlProxy.schedule(async (request) => {
       if (!/^COMMIT/i.test(request)) return;
       committing = true;
-      mysqlWire.delay(5000);
+      mysqlProxy.delay(5000);
     });
     const outcome = openArticles({ primary, redis: by, onCacheError })
       .update(1, title)
       .catch((error: unknown) => error);
     await expect.poll(titleInMysql, { interval: 3 }).toBe(title);
-    mysqlWire.direct();
+    mysqlProxy.schedule();
     // A store that writes in one statement has no COMMIT that could be lost.
     return committing ? { outcome } : undefined;
   };
 
-  const patient = stack.connectRedis({ commandTimeout: 2000 }, wire.url);
+  const patient = servers.connectRedis({ commandTimeout: 2000 }, proxy.url);
   await patient.ping();
   const third = await unanswered(patient, 'third');
   if (!third) return;
@@ -579,8 +581,8 @@ test('without Redis, nobody is told what is not so', async () => {
   const telling = third.outcome.then(() => {
     told = true;
   });
-  const raising = wire.hold(/./);
-  mysqlWire.cut();
+  const raising = proxy.hold(/./);
+  mysqlProxy.cut();
   await Promise.race([raising.arrived, telling]);
   expect(
     told,
@@ -596,11 +598,11 @@ test('without Redis, nobody is told what is not so', async () => {
     'only the answer to COMMIT was lost: raise the fence when a COMMIT fails, or the old row stays',
   ).toBe('third');
 
-  await mysqlWire.heal();
-  wire.stall();
+  await mysqlProxy.heal();
+  proxy.stall();
   heard.length = 0;
   const fourth = await unanswered(redis, 'fourth');
-  mysqlWire.cut();
+  mysqlProxy.cut();
   expect(
     await soon(fourth?.outcome ?? Promise.resolve()),
     'the answer to COMMIT was lost, and Redis is away: the caller hears what MySQL said, for nobody knows of a commit',
@@ -610,10 +612,10 @@ test('without Redis, nobody is told what is not so', async () => {
 
 /** A copy of the database whose changes arrive when the test says so: a table of the connection's own hides the real one. */
 async function openCopy() {
-  const db = stack.connectDb({ connectionLimit: 1 });
+  const db = servers.connectDb({ connectionLimit: 1 });
   await db.query(`CREATE TEMPORARY TABLE articles ${COLUMNS}`);
   const catchUp = async () => {
-    const [rows] = await stack.db.query<RowDataPacket[]>(
+    const [rows] = await servers.db.query<RowDataPacket[]>(
       'SELECT id, title, CAST(version AS CHAR), deleted_at FROM articles',
     );
     await db.query('REPLACE INTO articles VALUES ?', [rows.map((row) => Object.values(row))]);
@@ -628,8 +630,8 @@ async function intrude(race: {
   readonly intrusion: () => Promise<unknown>;
   readonly verdict: (when: string) => Promise<unknown>;
 }): Promise<void> {
-  const wire = await openWire(stack.redisUrl);
-  const redis = stack.connectRedis({}, wire.url);
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
   await redis.ping();
   const cache = openCache(redis);
   const endless: string[] = [];
@@ -638,15 +640,15 @@ async function intrude(race: {
   do {
     nth++;
     sent = 0;
-    await stack.redis.del(entryKey(KEY), fenceKey(KEY));
-    wire.direct(async () => {
+    await servers.redis.del(entryKey(KEY), fenceKey(KEY));
+    proxy.schedule(async () => {
       for (const key of [entryKey(KEY), fenceKey(KEY)]) {
-        if ((await stack.redis.pttl(key)) === -1) endless.push(key);
+        if ((await servers.redis.pttl(key)) === -1) endless.push(key);
       }
       if (++sent === nth) await race.intrusion();
     });
     await race.act(cache);
-    wire.direct();
+    proxy.schedule();
     expect(
       endless,
       'a client that dies between two commands leaves this for ever: set it and its PX in one step',
@@ -658,6 +660,6 @@ async function intrude(race: {
 const within = (ms: number) => (left: number) => left > ms / 2 && left <= ms;
 
 async function titleInMysql(): Promise<unknown> {
-  const [[row]] = await stack.db.query<RowDataPacket[]>('SELECT title FROM articles WHERE id = 1');
+  const [[row]] = await servers.db.query<RowDataPacket[]>('SELECT title FROM articles WHERE id = 1');
   return row?.title;
 }

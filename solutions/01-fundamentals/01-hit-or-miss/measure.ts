@@ -42,9 +42,9 @@ const breakEven = ({ bare, hit, miss }: Cost) => (miss - bare) / (miss - hit);
 const saved = (cost: Cost, hitRate: number) => cost.bare - behindCache(cost, hitRate);
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, loadShop } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, loadShop } = servers();
     await loadShop();
     const random = seeded(11);
     const anyOf = (n: number) => 1 + Math.floor(random() * n);

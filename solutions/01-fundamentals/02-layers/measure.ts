@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureStack, type Plot } from '#claims';
+import { type Claim, defineMeasure, type MeasureServers, type Plot } from '#claims';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
 import {
@@ -21,9 +21,9 @@ const percent = (share: number) => 100 * share;
 const micros = (ms: number) => 1000 * ms;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const chain = await realChain(stack(), quick);
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const chain = await realChain(servers(), quick);
     const filtered = filteredByL1(quick);
     return {
       claims: [...chain.claims, ...filtered.claims, ...guideFunnel()],
@@ -40,9 +40,9 @@ const hitsOnly = (layers: readonly LayerStats[]): number =>
   );
 
 /** Zipf traffic on a warm Map, Redis and MySQL, for several sizes of the Map. */
-async function realChain(stack: MeasureStack, quick: boolean): Promise<{ claims: Claim[]; plot: Plot }> {
-  const { redis, db } = stack;
-  await stack.loadShop();
+async function realChain(servers: MeasureServers, quick: boolean): Promise<{ claims: Claim[]; plot: Plot }> {
+  const { redis, db } = servers;
+  await servers.loadShop();
   const [rows] = await db.query<RowDataPacket[]>('SELECT id, name, price, stock FROM products');
   const values = new Map(rows.map((row) => [`product:${row.id}`, JSON.stringify(row)]));
 

@@ -2,7 +2,7 @@ import { deepStrictEqual } from 'node:assert/strict';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { decode as fromMessagePack, encode as toMessagePack } from '@msgpack/msgpack';
 import mysql, { type RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureStack, median, type Plot } from '#claims';
+import { type Claim, defineMeasure, type MeasureServers, median, type Plot } from '#claims';
 import { seeded } from '#kit/random';
 import { createCodec, exactReads, getDecoded, key } from './keys-and-codecs';
 
@@ -44,9 +44,9 @@ const reviver: Contender = {
 };
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { product, list } = await read(stack());
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { product, list } = await read(servers());
     const page = list.slice(0, 50);
     for (const faithful of [envelope, messagePack, gzip, reviver]) {
       deepStrictEqual(faithful.decode(faithful.encode(page)), page);
@@ -61,8 +61,8 @@ export default defineMeasure({
           ...sizes(shape, label, value),
           ...times(shape, label, value, batch, quick ? 25 : 400),
         ]),
-        ...(await fetchAgainstDecode(stack(), page, quick ? 150 : 2000)),
-        ...(await halfDeployed(stack(), quick ? 300 : 5000)),
+        ...(await fetchAgainstDecode(servers(), page, quick ? 150 : 2000)),
+        ...(await halfDeployed(servers(), quick ? 300 : 5000)),
         keyTime(quick ? 30 : 300),
       ],
       plots: [bytesByRows(list)],
@@ -71,9 +71,9 @@ export default defineMeasure({
 });
 
 /** One product with its description, and the rows of a long list without it, read as the lab reads them. */
-async function read(stack: MeasureStack) {
-  await stack.loadShop();
-  const db = mysql.createPool({ uri: stack.mysqlUrl, ...exactReads() });
+async function read(servers: MeasureServers) {
+  await servers.loadShop();
+  const db = mysql.createPool({ uri: servers.mysqlUrl, ...exactReads() });
   try {
     const [[product]] = await db.query<RowDataPacket[]>('SELECT * FROM products WHERE id = 1');
     const [list] = await db.query<RowDataPacket[]>(
@@ -175,20 +175,20 @@ function times(shape: string, label: string, value: unknown, batch: number, roun
   ];
 }
 
-async function fetchAgainstDecode(stack: MeasureStack, page: unknown, rounds: number): Promise<Claim[]> {
+async function fetchAgainstDecode(servers: MeasureServers, page: unknown, rounds: number): Promise<Claim[]> {
   const name = key({ namespace: 'measure-page', tenant: 'course', locale: 'en-GB' });
   const fetches: number[] = [];
   const decodes: number[] = [];
-  await stack.redis.set(name, codec.encode(page), 'PX', 60_000);
+  await servers.redis.set(name, codec.encode(page), 'PX', 60_000);
   for (let round = 0; round < rounds; round++) {
     const start = performance.now();
-    const bytes = await stack.redis.getBuffer(name);
+    const bytes = await servers.redis.getBuffer(name);
     const fetched = performance.now();
     if (bytes) codec.decode(bytes);
     decodes.push(performance.now() - fetched);
     fetches.push(fetched - start);
   }
-  await stack.redis.del(name);
+  await servers.redis.del(name);
   return [
     {
       name: 'decode-vs-get',
@@ -201,8 +201,8 @@ async function fetchAgainstDecode(stack: MeasureStack, page: unknown, rounds: nu
 }
 
 /** One hot entry, read by two versions in turn at random, each filling it on a miss: a deploy that stands at half. */
-async function halfDeployed(stack: MeasureStack, reads: number): Promise<Claim[]> {
-  const { redis } = stack;
+async function halfDeployed(servers: MeasureServers, reads: number): Promise<Claim[]> {
+  const { redis } = servers;
   const codecs = [1, 2].map((version) => createCodec<string>({ version }));
   const misses = async (nameFor: (version: number) => string) => {
     const random = seeded(7);

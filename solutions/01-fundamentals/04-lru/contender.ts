@@ -82,7 +82,8 @@ const WORLD = 4;
 /** Keys that a full cache has seen before it is measured, for each entry that fits. */
 const OVERFILL = 2.5;
 
-const make = await maker(process.argv[2] as Name);
+const chosen = maker(process.argv[2] as Name);
+let make = (capacity: number): Cache => new MapLru(capacity);
 let keys: string[] = [];
 let ending = '';
 let cache = make(1);
@@ -186,7 +187,8 @@ function mostHeld(): number {
   return Math.max(...counts);
 }
 
-process.on('message', (question: Question) => {
+process.on('message', async (question: Question) => {
+  make = await chosen;
   if (question.ask === 'prepare') prepare(question.entries, question.work);
   const answer = () => {
     if (question.ask === 'speed') return speed(question.ms);

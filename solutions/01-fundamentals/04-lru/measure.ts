@@ -1,7 +1,7 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { type Claim, defineMeasure, median, type Plot } from '#claims';
+import { type Claim, defineMeasure, forkScript, median, type Plot } from '#claims';
 import type { Name, Question, Work } from './contender';
 
 const TITLES: Record<Name, string> = {
@@ -98,10 +98,7 @@ export default defineMeasure({
 
 /** The loader by its path from here: the caller may stand in another folder, and may itself be run by another loader. */
 function start(name: Name): ChildProcess {
-  return fork(join(import.meta.dirname, 'contender.ts'), [name], {
-    cwd: import.meta.dirname,
-    execArgv: ['--expose-gc', '--import', 'tsx'],
-  });
+  return forkScript(join(import.meta.dirname, 'contender.ts'), [name], ['--expose-gc']);
 }
 
 /** All of ours; of the others, what the lesson speaks of. */

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { type Claim, defineMeasure, type Plot, redisVersion } from '#claims';
-import { type RedisSettings, startRedis } from '../../../course/stack/redis';
+import { type RedisSettings, startRedis } from '../../../course/servers/redis';
 import { write } from './redis-memory';
 
 const FIELD_BYTES = 20;

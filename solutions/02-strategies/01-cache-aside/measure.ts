@@ -4,7 +4,7 @@ import type { Pool } from 'mysql2/promise';
 import { type Claim, defineMeasure, median, percentile, redisVersion } from '#claims';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
-import { startRedis } from '../../../course/stack/redis';
+import { startRedis } from '../../../course/servers/redis';
 import { cacheClientOptions, createProducts } from './cache-aside';
 
 const PRODUCTS = 10_000;
@@ -19,9 +19,9 @@ const READ_EVERY_MS = 10;
 const ONE_PRODUCT = 'SELECT id, name, price, stock, updated_at AS updatedAt FROM products WHERE id = ?';
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, loadShop } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, loadShop } = servers();
     await loadShop();
     const own = await startRedis();
     const admin = new Redis(own.url);

@@ -12,9 +12,9 @@ const PAGE = `SELECT p.id, p.name, p.price, COUNT(r.id) AS reviews, AVG(r.rating
   WHERE p.category_id = ? GROUP BY p.id ORDER BY reviews DESC LIMIT 20`;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, redisUrl, loadShop } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, redisUrl, loadShop } = servers();
     await loadShop();
     const shared = await coldRead(redis, db, quick ? 3 : 9);
     const races = await forcedRaces(redisUrl, RACES);

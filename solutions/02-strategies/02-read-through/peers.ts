@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Matrix } from '#claims';
-import { openProxy, type Wire } from '#kit/proxy';
+import { type FaultyProxy, startProxy } from '#kit/faulty-proxy';
 import { cacheClientOptions } from '../01-cache-aside/cache-aside';
 import { createReadThrough } from './read-through';
 
@@ -142,8 +142,8 @@ export async function besidePeers(redisUrl: string): Promise<Matrix> {
   const rows: [string, ...string[]][] = [];
   let byHand = 0;
   for (const [name, open] of Object.entries(PEERS)) {
-    const wire = await openProxy(redisUrl);
-    const cache = withPrefix(name.replaceAll(' ', '-'), await open(wire.url));
+    const proxy = await startProxy(redisUrl);
+    const cache = withPrefix(name.replaceAll(' ', '-'), await open(proxy.url));
     try {
       await sleep(100);
       const perSecond = await hotHits(cache);
@@ -156,12 +156,12 @@ export async function besidePeers(redisUrl: string): Promise<Matrix> {
         await hung(cache),
         await dates(cache),
         await sharing(cache),
-        await stalled(cache, wire),
-        await partition(cache, wire),
+        await stalled(cache, proxy),
+        await partition(cache, proxy),
       ]);
     } finally {
       await Promise.race([Promise.resolve(cache.close()).catch(() => {}), sleep(500)]);
-      await wire.close();
+      await proxy.close();
     }
   }
   return {
@@ -257,16 +257,16 @@ async function sharing(cache: Cache): Promise<string> {
   return one === other ? 'one object' : 'their own';
 }
 
-async function stalled(cache: Cache, wire: Wire): Promise<string> {
+async function stalled(cache: Cache, proxy: FaultyProxy): Promise<string> {
   await cache.get('stalled', async () => 'old');
-  wire.stall();
+  proxy.stall();
   const start = performance.now();
   const answer = await within(
     3000,
     cache.get('stalled', async () => 'loaded'),
   );
   const ms = Math.round(performance.now() - start);
-  await wire.heal();
+  await proxy.heal();
   await sleep(400);
   return answer === 'pending'
     ? 'pending after 3 s'
@@ -276,16 +276,16 @@ async function stalled(cache: Cache, wire: Wire): Promise<string> {
 }
 
 /** Three invalidations while every byte to Redis is lost, one after the other, and three reads after it. */
-async function partition(cache: Cache, wire: Wire): Promise<string> {
+async function partition(cache: Cache, proxy: FaultyProxy): Promise<string> {
   const keys = ['a', 'b', 'c'].map((name) => `moved-${name}`);
   for (const key of keys) await cache.get(key, async () => 'old');
-  wire.blackHole();
+  proxy.blackHole();
   const told = new Set<string>();
   for (const key of keys) {
     const answer = cache.remove(key).then((value) => `resolves (${value})`);
     told.add(String(await within(3000, answer)));
   }
-  await wire.heal();
+  await proxy.heal();
   await sleep(1500);
   const reads = await Promise.all(
     keys.map((key) =>

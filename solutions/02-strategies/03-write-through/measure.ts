@@ -9,9 +9,9 @@ const PATIENT_MS = 5000;
 const ID = 1;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, redisUrl, mysqlUrl } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, redisUrl, mysqlUrl } = servers();
     await db.query('DROP TABLE IF EXISTS users');
     await db.query(SCHEMA.users.create);
     const users = createUsers({ redis, db, cacheDeadlineMs: PATIENT_MS });

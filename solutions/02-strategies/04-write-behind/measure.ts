@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureStack, median, type Plot, redisVersion } from '#claims';
+import { type Claim, defineMeasure, type MeasureServers, median, type Plot, redisVersion } from '#claims';
 import { seeded } from '#kit/random';
 import { SCHEMA } from '../../../course/kit/data/schema';
-import { startRedis } from '../../../course/stack/redis';
+import { startRedis } from '../../../course/servers/redis';
 import { APPLIED_WRITES, createWorker, createWriter, GROUP, STREAM, type Writer } from './write-behind';
 
 const PRODUCTS = 1000;
@@ -16,9 +16,9 @@ const PRODUCTS = 1000;
 const BUSY = 20;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const it = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const it = servers();
     const putBack = await ownProducts(it.db);
     try {
       const kills = quick ? 2 : 50;
@@ -141,7 +141,7 @@ const WORK = `async ({ subject, args, tell, Redis, mysql }) => {
 }`;
 
 /** Workers are killed one after the other, each some milliseconds into its work, while writes go on. */
-async function killWorkers({ redis, db, redisUrl, mysqlUrl }: MeasureStack, kills: number) {
+async function killWorkers({ redis, db, redisUrl, mysqlUrl }: MeasureServers, kills: number) {
   const random = seeded(24);
   const writer = createWriter({ redis, db, backlogAtMost: 1_000_000, deadlineMs: 10_000 });
   const written = new Map<number, { times: number; last: number }>();
@@ -201,7 +201,7 @@ const heard = (child: ChildProcess, word: string) =>
   });
 
 /** Milliseconds a write, medians over the rounds; `update` and `write` are what one caller waits. */
-async function drainRates({ redis, db }: MeasureStack, rounds: number, writes: number) {
+async function drainRates({ redis, db }: MeasureServers, rounds: number, writes: number) {
   const writer = createWriter({ redis, db, deadlineMs: 10_000 });
   const ids = Array.from({ length: writes }, (_, i) => 1 + (i % PRODUCTS));
   const took = { each: [], transaction: [], upsert: [], batched: [], coalesced: [], write: [] } as Record<
@@ -333,7 +333,7 @@ function quiet(url: string): Redis {
 }
 
 /** How fast a worker is by the size of its batches. */
-async function byBatchSize({ redis, db }: MeasureStack): Promise<Plot> {
+async function byBatchSize({ redis, db }: MeasureServers): Promise<Plot> {
   const writer = createWriter({ redis, db, deadlineMs: 10_000 });
   const writes = 200;
   const points = async (products: number) => {

@@ -26,12 +26,16 @@ async function drainPlainly(): Promise<void> {
   connection.release();
 }
 
-process.on('disconnect', () => process.exit(1));
-await Promise.all([redis.ping(), db.query('SELECT 1')]);
-process.send?.('ready');
-process.once('message', async () => {
-  for (;;) {
-    await counter.drain();
-    await drainPlainly();
-  }
-});
+async function main(): Promise<void> {
+  process.on('disconnect', () => process.exit(1));
+  await Promise.all([redis.ping(), db.query('SELECT 1')]);
+  process.send?.('ready');
+  process.once('message', async () => {
+    for (;;) {
+      await counter.drain();
+      await drainPlainly();
+    }
+  });
+}
+
+void main();

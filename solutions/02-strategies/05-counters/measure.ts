@@ -1,8 +1,8 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureStack, median, type Plot } from '#claims';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, median, type Plot } from '#claims';
 import { seeded } from '#kit/random';
 import {
   CREATE_VIEW_BATCHES,
@@ -19,23 +19,23 @@ const CALLS: Readonly<Record<string, number>> = { update: 150, buffered: 600, lo
 const UPDATE_ONE = 'UPDATE products SET view_count = view_count + 1 WHERE id = ?';
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack: open }) {
-    const stack = open();
-    await stack.loadShop();
-    await stack.db.query(CREATE_VIEW_BATCHES);
-    const counter = createViewCounter({ ...stack, timeoutMs: 10_000, maxIds: 20_000 });
-    const counting = await increments(stack, counter, quick);
-    const drains = await drainCost(stack, counter, quick);
-    const kills = await killed(stack, counter, quick ? 2 : 50);
+  needs: 'servers',
+  async run({ quick, servers: open }) {
+    const servers = open();
+    await servers.loadShop();
+    await servers.db.query(CREATE_VIEW_BATCHES);
+    const counter = createViewCounter({ ...servers, timeoutMs: 10_000, maxIds: 20_000 });
+    const counting = await increments(servers, counter, quick);
+    const drains = await drainCost(servers, counter, quick);
+    const kills = await killed(servers, counter, quick ? 2 : 50);
     // The next measure finds the shop as it was loaded.
-    await stack.db.query('UPDATE products SET view_count = 0 WHERE view_count > 0');
+    await servers.db.query('UPDATE products SET view_count = 0 WHERE view_count > 0');
     return { claims: [...counting, ...drains.claims, ...kills], plots: [drains.plot] };
   },
 });
 
 /** Many at once against one hot product, and against many: buffered, and as one UPDATE each. */
-async function increments({ db }: MeasureStack, counter: ViewCounter, quick: boolean): Promise<Claim[]> {
+async function increments({ db }: MeasureServers, counter: ViewCounter, quick: boolean): Promise<Claim[]> {
   const spread = (n: number) => 1 + (n % 1000);
   const contenders = {
     updateHot: () => db.query(UPDATE_ONE, [HOT]),
@@ -109,7 +109,7 @@ async function countInTransaction(db: Pool, id: number): Promise<void> {
 }
 
 /** A batch of n ids, drained as the lab does it and as one UPDATE each inside one transaction. */
-async function drainCost({ redis, db }: MeasureStack, counter: ViewCounter, quick: boolean) {
+async function drainCost({ redis, db }: MeasureServers, counter: ViewCounter, quick: boolean) {
   const sizes = quick ? [10, 1000] : [1, 3, 10, 30, 100, 300, 1000, 10_000];
   const rounds = quick ? 2 : 3;
   const perId: Record<'batch' | 'single', (readonly [number, number])[]> = { batch: [], single: [] };
@@ -174,8 +174,8 @@ const PLAIN = { key: '{plain}:pending', table: 'plain_products' };
  * Processes that drain all the time are killed at random moments, while views are counted. After each kill the rest
  * is drained and each product compared with the views that were acknowledged.
  */
-async function killed(stack: MeasureStack, counter: ViewCounter, kills: number): Promise<Claim[]> {
-  const { redis, db } = stack;
+async function killed(servers: MeasureServers, counter: ViewCounter, kills: number): Promise<Claim[]> {
+  const { redis, db } = servers;
   await db.query('DROP TABLE IF EXISTS ??', [PLAIN.table]);
   await db.query('CREATE TABLE ?? (id BIGINT UNSIGNED PRIMARY KEY, view_count BIGINT NOT NULL)', [
     PLAIN.table,
@@ -191,7 +191,7 @@ async function killed(stack: MeasureStack, counter: ViewCounter, kills: number):
   let left = 0;
   const starting: Promise<ChildProcess>[] = [];
   for (let kill = 0; kill < kills; kill++) {
-    while (starting.length < Math.min(AHEAD, kills - kill)) starting.push(startDrainer(stack));
+    while (starting.length < Math.min(AHEAD, kills - kill)) starting.push(startDrainer(servers));
     const drainer = await starting.shift();
     if (!drainer) break;
     drainer.send('go');
@@ -269,15 +269,13 @@ async function settle(
   }
 }
 
-async function startDrainer({ redisUrl, mysqlUrl }: MeasureStack): Promise<ChildProcess> {
-  const drainer = fork(
-    join(import.meta.dirname, 'drainer.ts'),
-    [redisUrl, mysqlUrl, PLAIN.key, PLAIN.table],
-    {
-      cwd: import.meta.dirname,
-      execArgv: ['--import', 'tsx'],
-    },
-  );
+async function startDrainer({ redisUrl, mysqlUrl }: MeasureServers): Promise<ChildProcess> {
+  const drainer = forkScript(join(import.meta.dirname, 'drainer.ts'), [
+    redisUrl,
+    mysqlUrl,
+    PLAIN.key,
+    PLAIN.table,
+  ]);
   const ended = once(drainer, 'exit').then(() => {
     throw new Error('the draining process ended by itself');
   });

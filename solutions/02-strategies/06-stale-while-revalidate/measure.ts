@@ -1,9 +1,8 @@
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { type Claim, defineMeasure, type MeasureStack, median, percentile } from '#claims';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, median, percentile } from '#claims';
 import { createSwr, entryKey, lockKey } from './stale-while-revalidate';
 
 const LOAD_MS = 20;
@@ -22,9 +21,9 @@ interface Sample {
 }
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, redisUrl, mysqlUrl } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, redisUrl, mysqlUrl } = servers();
     const loads = { count: 0 };
     const load = async () => {
       loads.count++;
@@ -61,7 +60,7 @@ export default defineMeasure({
         ),
       );
 
-    const perExpiry = await loadsPerExpiry(stack(), quick ? 2 : 20);
+    const perExpiry = await loadsPerExpiry(servers(), quick ? 2 : 20);
     const claims: Claim[] = [
       figure('p50-shared', 'a read around expiry, one TTL and a shared load: p50', at('shared', 0.5), 'ms'),
       figure('p99-shared', 'the same: p99', at('shared', 0.99), 'ms'),
@@ -151,7 +150,7 @@ function worstByTime(samples: readonly Sample[]): [number, number][] {
 }
 
 /** 20 readers in each of 1 and 4 instances, each with its own connection, read at once when the key has expired. */
-async function loadsPerExpiry({ redis, db }: MeasureStack, expiries: number): Promise<Claim[]> {
+async function loadsPerExpiry({ redis, db }: MeasureServers, expiries: number): Promise<Claim[]> {
   const clock = { ms: Date.now() };
   const loads = { count: 0 };
   const load = async () => {
@@ -227,7 +226,7 @@ async function steadyState(redisUrl: string, mysqlUrl: string): Promise<Claim[]>
   const run = async (name: string, hardTtlMs: number) => {
     const args = [redisUrl, mysqlUrl, `${KEY}:${name}`, READERS, 1000, hardTtlMs, STEADY_MS].map(String);
     const children = Array.from({ length: PROCESSES }, () =>
-      fork(join(import.meta.dirname, 'steady.ts'), args, { execArgv: ['--import', 'tsx'] }),
+      forkScript(join(import.meta.dirname, 'steady.ts'), args),
     );
     try {
       await Promise.all(children.map((child) => once(child, 'message')));

@@ -32,12 +32,16 @@ async function reader(endsAt: number): Promise<void> {
   }
 }
 
-process.on('disconnect', () => process.exit(1));
-await swr.get(key);
-process.send?.('ready');
-process.once('message', async () => {
-  counted.loads = 0;
-  await Promise.all(Array.from({ length: Number(readers) }, () => reader(Date.now() + Number(forMs))));
-  await swr.settled();
-  process.send?.(counted, () => process.exit(0));
-});
+async function main(): Promise<void> {
+  process.on('disconnect', () => process.exit(1));
+  await swr.get(key);
+  process.send?.('ready');
+  process.once('message', async () => {
+    counted.loads = 0;
+    await Promise.all(Array.from({ length: Number(readers) }, () => reader(Date.now() + Number(forMs))));
+    await swr.settled();
+    process.send?.(counted, () => process.exit(0));
+  });
+}
+
+void main();

@@ -14,9 +14,9 @@ const LOAD_MS = 20;
 const DRAWS = 2000;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis } = servers();
     const hot = await hotKey(redis, quick ? 100 : 150, quick ? 2 : 20);
     const inSeconds = distinct(guidesTtl);
     const inMs = distinct((random) =>

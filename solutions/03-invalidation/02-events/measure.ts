@@ -1,11 +1,11 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureStack, median, percentile } from '#claims';
-import { openProxy } from '#kit/proxy';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, median, percentile } from '#claims';
+import { startProxy } from '#kit/faulty-proxy';
 import { seeded } from '#kit/random';
 import {
   CREATE_OUTBOX,
@@ -20,9 +20,9 @@ import {
 } from './events';
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const servers = stack();
+  needs: 'servers',
+  async run({ quick, servers: opened }) {
+    const servers = opened();
     await servers.loadShop();
     await servers.db.query(CREATE_OUTBOX);
     const claims: Claim[] = [];
@@ -56,7 +56,7 @@ async function drain(relay: Relay, db: Pool, table = 'outbox'): Promise<void> {
 }
 
 /** In waves: some processes pass at once, and each is killed at a moment of its own. */
-async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const kills = quick ? 2 : 50;
   const atOnce = quick ? 2 : 5;
   const plain = { table: 'outbox_plain', stream: 'invalidations:plain' };
@@ -76,9 +76,7 @@ async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureStack, quick: bo
   let emitted = 0;
   for (let killedSoFar = 0; killedSoFar < kills; killedSoFar += atOnce) {
     const children = Array.from({ length: atOnce }, () =>
-      fork(join(import.meta.dirname, 'relay.ts'), [redisUrl, mysqlUrl, plain.table, plain.stream], {
-        execArgv: ['--import', 'tsx'],
-      }),
+      forkScript(join(import.meta.dirname, 'relay.ts'), [redisUrl, mysqlUrl, plain.table, plain.stream]),
     );
     try {
       await Promise.all(children.map((child) => once(child, 'message')));
@@ -130,9 +128,9 @@ async function killAfter(child: ChildProcess, ms: number): Promise<void> {
 }
 
 /** Updates go on while the relay cannot reach Redis. */
-async function outage({ redis, db, redisUrl }: MeasureStack, quick: boolean): Promise<Claim[]> {
-  const wire = await openProxy(redisUrl);
-  const far = new Redis(wire.url, {
+async function outage({ redis, db, redisUrl }: MeasureServers, quick: boolean): Promise<Claim[]> {
+  const proxy = await startProxy(redisUrl);
+  const far = new Redis(proxy.url, {
     commandTimeout: 200,
     enableOfflineQueue: false,
     retryStrategy: () => 20,
@@ -143,13 +141,13 @@ async function outage({ redis, db, redisUrl }: MeasureStack, quick: boolean): Pr
   const stop = new AbortController();
   const running = createRelay({ db, redis: far }).run(stop.signal);
   try {
-    await wire.refuse();
+    await proxy.refuse();
     const end = performance.now() + (quick ? 80 : 1500);
     let updates = 0;
     for (; performance.now() < end; updates++) await catalogue.update(1 + (updates % 100), { price: '9.90' });
     const [[row]] = await db.query<RowDataPacket[]>('SELECT COUNT(*) AS n FROM outbox');
     const waited = Number(row?.n);
-    await wire.heal();
+    await proxy.heal();
     const healed = performance.now();
     for (let left = waited; left > 0; await sleep(2)) {
       const [[now]] = await db.query<RowDataPacket[]>('SELECT COUNT(*) AS n FROM outbox');
@@ -166,12 +164,12 @@ async function outage({ redis, db, redisUrl }: MeasureStack, quick: boolean): Pr
     stop.abort();
     await running;
     far.disconnect();
-    await wire.close();
+    await proxy.close();
   }
 }
 
 /** From the answer of an update to the moment at which a listener has heard of its key, by the relay's pause. */
-async function latency({ redis, db, redisUrl }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function latency({ redis, db, redisUrl }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const catalogue = createCatalogue({ db, redis });
   const random = seeded(7);
   const claims: Claim[] = [];
@@ -214,7 +212,7 @@ async function latency({ redis, db, redisUrl }: MeasureStack, quick: boolean): P
 }
 
 /** Two listeners that are away for the middle third of the events. */
-async function away({ redis, db, redisUrl }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function away({ redis, db, redisUrl }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const third = quick ? 50 : 300;
   const subscriber = new Redis(redisUrl, { lazyConnect: true });
   const channel = 'invalidated';
@@ -278,7 +276,7 @@ async function away({ redis, db, redisUrl }: MeasureStack, quick: boolean): Prom
 }
 
 /** Products that move, with the lists of both categories cached: as the guide does it, and by the outbox. */
-async function moved({ redis, db }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function moved({ redis, db }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const moves = quick ? 3 : 20;
   const catalogue = createCatalogue({ db, redis });
   const relay = createRelay({ db, redis });
@@ -329,7 +327,7 @@ async function moved({ redis, db }: MeasureStack, quick: boolean): Promise<Claim
 }
 
 /** How long an update takes while a relay has claimed all events and waits for Redis. */
-async function beside({ db, redis }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function beside({ db, redis }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const holdMs = 50;
   const catalogue = createCatalogue({ db, redis });
   const beside = async (isolation: string) => {

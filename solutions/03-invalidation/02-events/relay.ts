@@ -27,12 +27,16 @@ async function passPlainly(): Promise<void> {
   await Promise.all(rows.map((row) => redis.xadd(plainStream, '*', 'outbox', String(row.id))));
 }
 
-process.on('disconnect', () => process.exit(1));
-await Promise.all([redis.ping(), db.query('SELECT 1')]);
-process.send?.('ready');
-process.once('message', async () => {
-  for (;;) {
-    await relay.pass();
-    await passPlainly();
-  }
-});
+async function main(): Promise<void> {
+  process.on('disconnect', () => process.exit(1));
+  await Promise.all([redis.ping(), db.query('SELECT 1')]);
+  process.send?.('ready');
+  process.once('message', async () => {
+    for (;;) {
+      await relay.pass();
+      await passPlainly();
+    }
+  });
+}
+
+void main();

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { type Claim, defineMeasure, median, type Plot, redisVersion } from '#claims';
-import { startRedis } from '../../../course/stack/redis';
+import { startRedis } from '../../../course/servers/redis';
 import { createTaggedCache, generationKey } from './tags-and-generations';
 
 /** Pages that one change makes old. All other keys of the server are somebody else's. */

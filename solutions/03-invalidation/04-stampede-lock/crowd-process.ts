@@ -8,14 +8,18 @@ const [redisUrl = '', mysqlUrl = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
 const db = mysql.createPool({ uri: mysqlUrl, connectionLimit: 20 });
 
-process.on('disconnect', () => process.exit(1));
-await Promise.all([redis.ping(), db.query('SELECT 1')]);
-process.send?.('ready');
-process.on('message', async ({ hang, ...scene }: Scene & { hang?: true }) => {
-  if (!hang) return void process.send?.(await play(scene, redis, db));
-  const load = () => {
-    process.send?.(clock());
-    return new Promise(() => {});
-  };
-  await createLockedCache({ redis }).getOrLoad(scene.key, load, scene.times);
-});
+async function main(): Promise<void> {
+  process.on('disconnect', () => process.exit(1));
+  await Promise.all([redis.ping(), db.query('SELECT 1')]);
+  process.send?.('ready');
+  process.on('message', async ({ hang, ...scene }: Scene & { hang?: true }) => {
+    if (!hang) return void process.send?.(await play(scene, redis, db));
+    const load = () => {
+      process.send?.(clock());
+      return new Promise(() => {});
+    };
+    await createLockedCache({ redis }).getOrLoad(scene.key, load, scene.times);
+  });
+}
+
+void main();

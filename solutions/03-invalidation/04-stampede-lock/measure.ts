@@ -1,9 +1,9 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { type Claim, defineMeasure, type MeasureStack, median } from '#claims';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
 import { clock, type Played, play, type Scene } from './crowd';
 import { createLockedCache, entryKey, lockKey, type Times } from './stampede-lock';
 
@@ -14,9 +14,9 @@ const KEY = 'measure';
 type Cast = (scene: Partial<Scene> & Pick<Scene, 'mode'>) => Promise<Played[]>;
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const servers = stack();
+  needs: 'servers',
+  async run({ quick, servers: opened }) {
+    const servers = opened();
     const claims = [...(await hitAgainstGet(servers, quick)), ...(await invalidatedLoads(servers, quick))];
     await (quick ? withInstances : withProcesses)(servers, async (cast, hanging) => {
       claims.push(...(await coldKey(cast, quick)));
@@ -40,7 +40,7 @@ const loadsOf = (played: readonly Played[]) => sum(played.map(({ loads }) => loa
 
 /** Each has its own clients, as a process has. */
 async function withInstances(
-  { redisUrl, db }: MeasureStack,
+  { redisUrl, db }: MeasureServers,
   use: (cast: Cast, hanging: () => Promise<Hanging>) => Promise<void>,
 ): Promise<void> {
   const clients = Array.from({ length: PROCESSES + 1 }, () => new Redis(redisUrl));
@@ -61,15 +61,13 @@ async function withInstances(
 }
 
 async function withProcesses(
-  { redisUrl, mysqlUrl }: MeasureStack,
+  { redisUrl, mysqlUrl }: MeasureServers,
   use: (cast: Cast, hanging: () => Promise<Hanging>) => Promise<void>,
 ): Promise<void> {
   const children: ChildProcess[] = [];
   const start = async (count: number) => {
     const started = Array.from({ length: count }, () =>
-      fork(join(import.meta.dirname, 'crowd-process.ts'), [redisUrl, mysqlUrl], {
-        execArgv: ['--import', 'tsx'],
-      }),
+      forkScript(join(import.meta.dirname, 'crowd-process.ts'), [redisUrl, mysqlUrl]),
     );
     children.push(...started);
     await Promise.all(started.map((child) => once(child, 'message')));
@@ -120,7 +118,7 @@ const complete = (scene: Partial<Scene> & Pick<Scene, 'mode'>, delayMs: number):
   ...scene,
 });
 
-async function hitAgainstGet({ redis }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function hitAgainstGet({ redis }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const cache = createLockedCache({ redis });
   const times = { ...TIMES, freshMs: 60_000 };
   const load = async () => ({ id: 1, description: 'x'.repeat(1000) });
@@ -147,7 +145,7 @@ async function hitAgainstGet({ redis }: MeasureStack, quick: boolean): Promise<C
 }
 
 /** A writer invalidates in the middle of each load. */
-async function invalidatedLoads({ redis }: MeasureStack, quick: boolean): Promise<Claim[]> {
+async function invalidatedLoads({ redis }: MeasureServers, quick: boolean): Promise<Claim[]> {
   const cache = createLockedCache({ redis });
   const rounds = quick ? 20 : 200;
   const staleAfter = async (...deleted: string[]) => {
@@ -276,7 +274,7 @@ function atOnce(intervals: readonly (readonly [from: number, to: number])[]): nu
 
 /** The holder dies as soon as its load has begun. */
 async function crash(
-  { redis }: MeasureStack,
+  { redis }: MeasureServers,
   hanging: () => Promise<Hanging>,
   quick: boolean,
 ): Promise<Claim> {

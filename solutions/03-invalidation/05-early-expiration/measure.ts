@@ -1,9 +1,8 @@
-import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { type Claim, defineMeasure, type MeasureStack, median } from '#claims';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
 import { seeded } from '#kit/random';
 import { createSwr } from '../../02-strategies/06-stale-while-revalidate/stale-while-revalidate';
 import { createLockedCache } from '../04-stampede-lock/stampede-lock';
@@ -11,12 +10,12 @@ import { createEarlyCache, shouldRefresh } from './early-expiration';
 import type { Seen } from './steady';
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const real = await aroundExpiries(stack(), quick);
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const real = await aroundExpiries(servers(), quick);
     const claims = [...formula(quick), ...real.claims];
     if (quick) return { claims, plots: [real.plot] };
-    const steady = await steadyState(stack());
+    const steady = await steadyState(servers());
     return { claims: [...claims, ...steady.claims], matrices: [steady.matrix], plots: [real.plot] };
   },
 });
@@ -225,7 +224,7 @@ interface Watched {
   readonly blocked: number;
 }
 
-async function watch({ name, fromBeginning, open }: Contender, { redis, db }: MeasureStack, forMs: number) {
+async function watch({ name, fromBeginning, open }: Contender, { redis, db }: MeasureServers, forMs: number) {
   const key = `measure:${name}`;
   const clients = Array.from({ length: INSTANCES }, () => redis.duplicate({ commandTimeout: 1000 }));
   const begun: number[] = [];
@@ -266,12 +265,12 @@ async function watch({ name, fromBeginning, open }: Contender, { redis, db }: Me
   }
 }
 
-async function aroundExpiries(stack: MeasureStack, quick: boolean) {
+async function aroundExpiries(servers: MeasureServers, quick: boolean) {
   const forMs = quick ? 550 : 5.5 * TTL_MS;
   const seen: { contender: Contender; watched: Watched }[] = [];
   for (const contender of CONTENDERS) {
     if (quick && !contender.inQuick) continue;
-    seen.push({ contender, watched: await watch(contender, stack, forMs) });
+    seen.push({ contender, watched: await watch(contender, servers, forMs) });
   }
   const ttls = forMs / TTL_MS;
   const of = (name: string) => seen.find(({ contender }) => contender.name === name)?.watched;
@@ -325,7 +324,7 @@ const STEADY = [
   ['XFetch, β = 1', 'XFetch, β = 0.35'],
 ];
 
-async function steadyState({ redisUrl, mysqlUrl }: MeasureStack) {
+async function steadyState({ redisUrl, mysqlUrl }: MeasureServers) {
   const seen = new Map<string, Seen>();
   for (const names of STEADY)
     await Promise.all(names.map(async (name) => seen.set(name, await steady(name, redisUrl, mysqlUrl))));
@@ -361,7 +360,7 @@ async function steadyState({ redisUrl, mysqlUrl }: MeasureStack) {
 async function steady(name: string, redisUrl: string, mysqlUrl: string): Promise<Seen> {
   const args = [name, redisUrl, mysqlUrl, READERS, STEADY_MS].map(String);
   const children = Array.from({ length: PROCESSES }, () =>
-    fork(join(import.meta.dirname, 'steady.ts'), args, { execArgv: ['--import', 'tsx'] }),
+    forkScript(join(import.meta.dirname, 'steady.ts'), args),
   );
   try {
     await Promise.all(children.map((child) => once(child, 'message')));

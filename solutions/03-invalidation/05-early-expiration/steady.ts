@@ -96,17 +96,23 @@ async function reader(cache: Cache, endsAt: number): Promise<void> {
   }
 }
 
-process.on('disconnect', () => process.exit(1));
-const open = CONTENDERS[name];
-if (!open) throw new Error(`no contender is called ${name}`);
-const cache = await open(redis, `measure:steady:${name}`, load);
-await Promise.all([redis.ping(), db.query('SELECT 1')]);
-process.send?.('ready');
-process.once('message', async () => {
-  // The first fill: nothing can be refreshed before it is there.
-  await cache.get();
-  seen.loads = 0;
-  await Promise.all(Array.from({ length: Number(readers) }, () => reader(cache, Date.now() + Number(forMs))));
-  await cache.settled?.();
-  process.send?.(seen, () => process.exit(0));
-});
+async function main(): Promise<void> {
+  process.on('disconnect', () => process.exit(1));
+  const open = CONTENDERS[name];
+  if (!open) throw new Error(`no contender is called ${name}`);
+  const cache = await open(redis, `measure:steady:${name}`, load);
+  await Promise.all([redis.ping(), db.query('SELECT 1')]);
+  process.send?.('ready');
+  process.once('message', async () => {
+    // The first fill: nothing can be refreshed before it is there.
+    await cache.get();
+    seen.loads = 0;
+    await Promise.all(
+      Array.from({ length: Number(readers) }, () => reader(cache, Date.now() + Number(forMs))),
+    );
+    await cache.settled?.();
+    process.send?.(seen, () => process.exit(0));
+  });
+}
+
+void main();

@@ -17,9 +17,9 @@ interface Contender {
 }
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, mysqlUrl } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, mysqlUrl } = servers();
     await db.query('CREATE TABLE IF NOT EXISTS lease_rows (id INT PRIMARY KEY, version INT NOT NULL)');
     const pool = mysql.createPool({ uri: mysqlUrl, connectionLimit: READERS });
     try {

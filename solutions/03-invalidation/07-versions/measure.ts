@@ -39,9 +39,9 @@ interface Contender {
 }
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, mysqlUrl } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, mysqlUrl } = servers();
     await db.query('DROP TABLE IF EXISTS articles');
     await db.query(`CREATE TABLE articles ${COLUMNS}`);
     const primary = mysql.createPool({ uri: mysqlUrl, connectionLimit: READERS + 2 });

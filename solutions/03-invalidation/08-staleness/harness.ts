@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
 import { percentile } from '#claims';
-import { openProxy } from '#kit/proxy';
+import { startProxy } from '#kit/faulty-proxy';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
 import { cacheClientOptions } from '../../02-strategies/01-cache-aside/cache-aside';
@@ -66,15 +66,15 @@ const MYSQL_AWAY_MS = [1, 20];
 /** Lets two applications read and write the same products through a strategy, and sets each read against what had been acknowledged when it began. */
 export async function watch(strategy: Strategy, admin: Servers, scene: Scene): Promise<Seen> {
   await reset(admin);
-  const redisWire = await openProxy(scene.redisUrl);
-  const mysqlWires = await Promise.all(MYSQL_AWAY_MS.map(() => openProxy(scene.mysqlUrl)));
-  const servers = mysqlWires.map((mysqlWire) => ({
-    redis: new Redis(redisWire.url, cacheClientOptions(50)).on('error', () => {}),
-    db: mysql.createPool({ uri: mysqlWire.url, connectionLimit: READERS + WRITERS }),
+  const redisProxy = await startProxy(scene.redisUrl);
+  const mysqlProxies = await Promise.all(MYSQL_AWAY_MS.map(() => startProxy(scene.mysqlUrl)));
+  const servers = mysqlProxies.map((mysqlProxy) => ({
+    redis: new Redis(redisProxy.url, cacheClientOptions(50)).on('error', () => {}),
+    db: mysql.createPool({ uri: mysqlProxy.url, connectionLimit: READERS + WRITERS }),
   }));
   await Promise.all(servers.map(({ redis, db }) => Promise.all([ready(redis), db.query('SELECT 1')])));
-  redisWire.delay(REDIS_AWAY_MS);
-  for (const [index, ms] of MYSQL_AWAY_MS.entries()) mysqlWires[index]?.delay(ms);
+  redisProxy.delay(REDIS_AWAY_MS);
+  for (const [index, ms] of MYSQL_AWAY_MS.entries()) mysqlProxies[index]?.delay(ms);
 
   const applications = servers.map((own) => strategy.open(own));
   const log = new Log();
@@ -87,10 +87,10 @@ export async function watch(strategy: Strategy, admin: Servers, scene: Scene): P
   ]);
   if (scene.outage) {
     await sleep(scene.forMs / 3);
-    redisWire.blackHole();
+    redisProxy.blackHole();
     await sleep(scene.forMs / 3);
-    await redisWire.heal();
-    redisWire.delay(REDIS_AWAY_MS);
+    await redisProxy.heal();
+    redisProxy.delay(REDIS_AWAY_MS);
   }
   await Promise.all(work);
   const queries = (await selects(admin.db)) - before;
@@ -98,7 +98,7 @@ export async function watch(strategy: Strategy, admin: Servers, scene: Scene): P
   for (const application of applications) await application.close?.();
   for (const { redis } of servers) redis.disconnect();
   await Promise.all(servers.map(({ db }) => db.end()));
-  await Promise.all([redisWire, ...mysqlWires].map((wire) => wire.close()));
+  await Promise.all([redisProxy, ...mysqlProxies].map((proxy) => proxy.close()));
   return log.seen(queries);
 }
 

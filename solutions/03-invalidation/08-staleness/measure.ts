@@ -19,9 +19,9 @@ interface Row {
 }
 
 export default defineMeasure({
-  needs: 'stack',
-  async run({ quick, stack }) {
-    const { redis, db, redisUrl, mysqlUrl } = stack();
+  needs: 'servers',
+  async run({ quick, servers }) {
+    const { redis, db, redisUrl, mysqlUrl } = servers();
     await createTables({ redis, db });
     const run = (strategy: Strategy, scene: Pick<Scene, 'forMs' | 'outage'>) =>
       watch(strategy, { redis, db }, { redisUrl, mysqlUrl, ...scene });

@@ -1,0 +1,147 @@
+import { parseArgs } from 'node:util';
+import { nearest } from '../base/nearest';
+import { Refusal } from '../base/refusal';
+
+/** What stands behind the name of a command. */
+export interface Arguments {
+  readonly names: readonly string[];
+  readonly flags: ReadonlySet<string>;
+}
+
+export interface Command {
+  /** One line for `--help`. */
+  readonly about: string;
+  /** What may be named; nothing where absent. */
+  readonly names?: string;
+  /** Each with what it does. */
+  readonly flags?: Readonly<Record<string, string>>;
+  /** Each command loads its own part of the program: `npm test` does not wait for the rest. */
+  run(args: Arguments): Promise<number | undefined>;
+}
+
+const LABS = '[LAB, CHAPTER or all …]';
+
+/** The one table of commands and their options. */
+export const COMMANDS: Readonly<Record<string, Command>> = {
+  start: {
+    about: 'set up, start the servers, run the current lab at every save',
+    names: '[LAB]',
+    flags: { yes: 'install missing servers without asking' },
+    run: async ({ names, flags }) => (await import('./start')).start(names, { yes: flags.has('yes') }),
+  },
+  test: {
+    about: 'run the current lab once, or those that are named',
+    names: LABS,
+    flags: { core: 'run Core alone' },
+    run: async ({ names, flags }) => (await import('./test')).test(names, { core: flags.has('core') }),
+  },
+  hint: {
+    about: 'the next hint for the test that fails now',
+    names: '[LAB]',
+    run: async ({ names }) => (await import('./study')).hint(names),
+  },
+  solution: {
+    about: 'your file against the solution, as a diff',
+    names: '[LAB]',
+    flags: { core: 'against the solution of Core' },
+    run: async ({ names, flags }) => (await import('./study')).solution(names, { core: flags.has('core') }),
+  },
+  reset: {
+    about: 'the starter again; your attempt is kept',
+    names: LABS,
+    run: async ({ names }) => (await import('./reset')).reset(names),
+  },
+  list: {
+    about: 'every lab with its state',
+    run: async () => (await import('./study')).list(),
+  },
+  mistakes: {
+    about: 'what people get wrong in a lab that you have passed',
+    names: '[LAB]',
+    run: async ({ names }) => (await import('./study')).mistakes(names),
+  },
+  verify: {
+    about: "the course's own proofs: what CI runs",
+    names: LABS,
+    run: async ({ names }) => (await import('./verify')).verify(names),
+  },
+  measure: {
+    about: "the lessons' claims again, on this machine",
+    names: LABS,
+    flags: {
+      quick: 'about a second each',
+      write: "write the lesson's table, figures and plots (for authors)",
+    },
+    run: async ({ names, flags }) =>
+      (await import('./measure')).measure(names, {
+        write: flags.has('write'),
+        quick: flags.has('quick'),
+      }),
+  },
+  servers: {
+    about: "keep Redis and MySQL up, with a shop's data in them",
+    flags: { yes: 'install missing servers without asking' },
+    run: async ({ flags }) => (await import('./servers')).servers({ yes: flags.has('yes') }),
+  },
+  doctor: {
+    about: 'what is present, what is missing, what to do about it',
+    flags: { install: 'install missing servers first' },
+    run: async ({ flags }) => (await import('./doctor')).doctor({ install: flags.has('install') }),
+  },
+  sync: {
+    about: 'write what is derived: starters, seals, code in lessons (for authors)',
+    run: async () => (await import('./sync')).sync(),
+  },
+};
+
+/** @throws {Refusal} for an option that the command does not have, or a name where it takes none */
+export function parse(name: string, command: Command, args: readonly string[]): Arguments {
+  const { flags = {} } = command;
+  const options = Object.fromEntries(Object.keys(flags).map((flag) => [flag, { type: 'boolean' as const }]));
+  const { tokens } = parseArgs({
+    args: [...args],
+    options,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const names: string[] = [];
+  const given = new Set<string>();
+  for (const token of tokens) {
+    if (token.kind === 'positional') names.push(token.value);
+    if (token.kind !== 'option') continue;
+    if (!(token.name in flags)) throw new Refusal(unknownOption(name, token.rawName, Object.keys(flags)));
+    if (token.value !== undefined)
+      throw new Refusal(`${token.rawName} takes no value: write ${token.rawName} alone.`);
+    given.add(token.name);
+  }
+  if (names.length > 0 && !command.names) {
+    throw new Refusal(`npm run ${name} takes no name, and got "${names[0]}". See: npm run ${name} -- --help`);
+  }
+  return { names, flags: given };
+}
+
+function unknownOption(command: string, option: string, known: readonly string[]): string {
+  const near = nearest(option.replace(/^-+/, ''), known).map((flag) => `--${flag}`);
+  const meant = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
+  return `${script(command)} has no option ${option}.${meant}\nWhat it takes: ${script(command)} -- --help`;
+}
+
+/** What to type: `npm test`, `npm run hint`. */
+const script = (name: string): string =>
+  ['start', 'test'].includes(name) ? `npm ${name}` : `npm run ${name}`;
+
+export function commandHelp(name: string, { about, names, flags = {} }: Command): string {
+  const rows = Object.entries(flags).map(([flag, what]) => `  --${flag.padEnd(10)} ${what}`);
+  const takes = [names, ...Object.keys(flags).map((flag) => `[--${flag}]`)].filter(Boolean).join(' ');
+  return [
+    `${script(name)}${takes && ` -- ${takes}`}`,
+    `  ${about}`,
+    ...(rows.length > 0 ? ['', ...rows] : []),
+  ].join('\n');
+}
+
+export function usage(): string {
+  const rows = Object.entries(COMMANDS).map(([name, { about }]) => `  ${script(name).padEnd(18)} ${about}`);
+  return ['The commands of the course. More on each of them: npm run NAME -- --help', '', ...rows].join('\n');
+}

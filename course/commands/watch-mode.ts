@@ -1,0 +1,176 @@
+import { watch } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { emitKeypressEvents } from 'node:readline';
+import { Refusal } from '../base/refusal';
+import { shown } from '../base/root';
+import { type Lab, labs } from '../content/catalog';
+import { currentLab } from '../run/progress';
+import type { Session } from '../run/session';
+import type { Answer } from '../run/verdict';
+import { name, screen, typeNote } from '../screen/report';
+import { bold, cyan, dim } from '../screen/terminal';
+import { resetLab } from './reset';
+import { hintFor, overview, solutionFor } from './study';
+
+/** An editor writes a file in several steps; one answer is enough. */
+const SETTLES_MS = 25;
+
+interface Key {
+  readonly name?: string;
+  readonly ctrl?: boolean;
+}
+
+/** One lab on the table: its file is watched, keys are heard, one run at a time. */
+export class WatchMode {
+  /** The exit code, once the learner has left. */
+  readonly left: Promise<number>;
+  readonly #session: Session;
+  #leave: (code: number) => void = () => {};
+  #lab: Lab | undefined;
+  #unwatch = () => {};
+  #running = false;
+  /** Something changed while a run went on: its answer is out of date. */
+  #stale = false;
+  /** Shown above the next answer. */
+  #note = '';
+  /** What stands on the screen now. */
+  #text = '';
+  /** A key pressed while a run went on. */
+  #later = '';
+
+  constructor(session: Session) {
+    this.#session = session;
+    this.left = new Promise((resolve) => {
+      this.#leave = resolve;
+    });
+    emitKeypressEvents(process.stdin);
+    process.stdin.setRawMode(true);
+    process.stdin.resume();
+    process.stdin.on('keypress', (_, key: Key) => this.#press(key));
+  }
+
+  /** @param note shown above the first answer */
+  open(lab: Lab, note = ''): void {
+    this.#unwatch();
+    this.#lab = lab;
+    this.#note = note;
+    this.#unwatch = watchFiles(lab, () => this.#run());
+    this.#run();
+  }
+
+  async #run(): Promise<void> {
+    this.#stale = this.#running;
+    const lab = this.#lab;
+    if (this.#running || !lab) return;
+    this.#running = true;
+    this.#text = '';
+    console.clear();
+    process.stdout.write(dim(`${name(lab)} …`));
+    const answer = await this.#answer(lab);
+    this.#running = false;
+    if (this.#stale) return await this.#run();
+    process.stdout.write(`\r${' '.repeat(name(lab).length + 2)}\r`);
+    await this.#tell(answer);
+  }
+
+  async #tell(answer: Answer | string): Promise<void> {
+    const note = this.#note && `${this.#note}\n\n`;
+    this.#note = '';
+    const text = note + (typeof answer === 'string' ? answer : screen(answer));
+    this.#print(text);
+    const later = this.#later;
+    this.#later = '';
+    if (later && this.#lab) this.#obey(later, this.#lab);
+
+    const types = typeof answer === 'string' ? '' : await typeNote(answer);
+    if (types && this.#text === text) this.#show(`${text}\n${types}`);
+  }
+
+  /** What came of a run, or why there was none. */
+  async #answer(lab: Lab): Promise<Answer | string> {
+    try {
+      const [answer] = await this.#session.run([lab]);
+      return answer ?? '';
+    } catch (error) {
+      return said(error);
+    }
+  }
+
+  #press({ name: key = '', ctrl = false }: Key): void {
+    // In raw mode the terminal sends the key and not the signal.
+    if (ctrl ? key === 'c' || key === 'd' : key === 'q') this.#quit(ctrl ? 130 : 0);
+    else if (this.#lab && !ctrl) this.#obey(key, this.#lab);
+  }
+
+  #obey(key: string, lab: Lab): void {
+    if (key === 'return') this.#run();
+    else if (key === 'n') this.#next(lab);
+    // The answer of a run that goes on now would wipe these off again.
+    else if (this.#running) this.#later = key;
+    else if (key === 'h') this.#show(hintFor(lab));
+    else if (key === 'l') this.#show(overview());
+    else if (key === 's') this.#show(solutionFor(lab));
+    else if (key === 'r') this.#reset(lab);
+  }
+
+  #reset(lab: Lab): void {
+    try {
+      this.#note = resetLab(lab);
+    } catch (error) {
+      this.#note = said(error);
+    }
+    this.#run();
+  }
+
+  #next(lab: Lab): void {
+    const all = labs();
+    const place = all.findIndex(({ id }) => id === lab.id);
+    const following = currentLab([...all.slice(place + 1), ...all.slice(0, place)]);
+    if (following) this.open(following);
+    else this.#show(`No other lab is left to pass: ${cyan('npm run list')} shows all.`);
+  }
+
+  #show(text: string): void {
+    console.clear();
+    this.#print(text);
+  }
+
+  #print(text: string): void {
+    this.#text = text;
+    const keys = ['hint', 'next', 'list', 'reset', 'solution', 'quit'].map(
+      (word) => `${bold(word[0] ?? '')}${dim(word.slice(1))}`,
+    );
+    const watched = this.#lab ? `watching ${shown(this.#lab.files.starter)}` : '';
+    console.log(`${text}\n\n${keys.join('  ')}\n${dim(watched)}`);
+  }
+
+  #quit(code: number): void {
+    this.#unwatch();
+    process.stdin.setRawMode(false);
+    process.stdin.pause();
+    if (this.#running) console.log();
+    this.#leave(code);
+  }
+}
+
+/** Tells of each change of the lab's own files, once. @returns the way to stop */
+function watchFiles({ files }: Lab, changed: () => void): () => void {
+  const watched = [files.starter, files.test].map((file) => basename(file));
+  let timer: NodeJS.Timeout | undefined;
+  // The folder, not the files: many editors replace a file on saving. They put their own files beside it, too.
+  const watcher = watch(dirname(files.starter), (_, file) => {
+    if (file !== null && !watched.includes(file)) return;
+    clearTimeout(timer);
+    timer = setTimeout(changed, SETTLES_MS);
+  });
+  watcher.on('error', () => {});
+  return () => {
+    clearTimeout(timer);
+    watcher.close();
+  };
+}
+
+function said(error: unknown): string {
+  if (error instanceof Refusal) return error.message;
+  throw error;
+}

@@ -1,0 +1,145 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { ROOT } from '../base/root';
+
+/** One of the six folders of lessons. The tree is the catalogue: nothing here is written down twice. */
+export interface Chapter {
+  /** `01-fundamentals` */
+  readonly folder: string;
+  /** `fundamentals` */
+  readonly id: string;
+  readonly number: number;
+}
+
+export interface Lab {
+  /** `lru`: unique in the course, and what progress and links use. */
+  readonly id: string;
+  /** `1.4`: its place, which may change. */
+  readonly number: string;
+  /** `fundamentals` */
+  readonly chapter: string;
+  /** `01-fundamentals/04-lru` */
+  readonly place: string;
+  readonly title: string;
+  /** Absolute paths. */
+  readonly files: {
+    readonly lesson: string;
+    readonly starter: string;
+    readonly test: string;
+    readonly hints: string;
+    readonly solution: string;
+    /** The starter as it was handed out. */
+    readonly pristine: string;
+    /** SHA-256 of the test file as it was handed out. */
+    readonly seal: string;
+    /** Folder of diffs. */
+    readonly mistakes: string;
+    readonly measure: string;
+  };
+}
+
+const NUMBERED = /^(\d\d)-(.+)$/;
+
+export function chapters(): Chapter[] {
+  return numbered(join(ROOT, 'chapters')).map(({ name, number, id }) => ({ folder: name, number, id }));
+}
+
+export function labs(): Lab[] {
+  return chapters().flatMap((chapter) =>
+    numbered(join(ROOT, 'labs', chapter.folder)).map(({ name, number, id }) => {
+      const place = `${chapter.folder}/${name}`;
+      const lab = join(ROOT, 'labs', place);
+      const solution = join(ROOT, 'solutions', place);
+      const lesson = join(ROOT, 'chapters', `${place}.md`);
+      return {
+        id,
+        number: `${chapter.number}.${number}`,
+        chapter: chapter.id,
+        place,
+        title: titleOf(lesson) ?? id,
+        files: {
+          lesson,
+          starter: join(lab, `${id}.ts`),
+          test: join(lab, `${id}.test.ts`),
+          hints: join(lab, 'hints.md'),
+          solution: join(solution, `${id}.ts`),
+          pristine: join(solution, 'starter.ts'),
+          seal: join(solution, `${id}.test.ts.sha256`),
+          mistakes: join(solution, 'mistakes'),
+          measure: join(solution, 'measure.ts'),
+        },
+      };
+    }),
+  );
+}
+
+/** A lesson without a lab: it looks back over a chapter, and may have a measure of its own. */
+export interface Overview {
+  readonly id: string;
+  readonly number: string;
+  readonly title: string;
+  readonly files: { readonly lesson: string; readonly measure: string };
+}
+
+export function overviews(): Overview[] {
+  return chapters().flatMap(({ folder, number }) =>
+    numbered(join(ROOT, 'chapters', folder), '.md')
+      .filter(({ name }) => !existsSync(join(ROOT, 'labs', folder, name)))
+      .map((page) => {
+        const lesson = join(ROOT, 'chapters', folder, `${page.name}.md`);
+        const measure = join(ROOT, 'solutions', folder, page.name, 'measure.ts');
+        const title = titleOf(lesson) ?? page.id;
+        return { id: page.id, number: `${number}.${page.number}`, title, files: { lesson, measure } };
+      }),
+  );
+}
+
+/** The names of a lab's mistakes: `evicts-the-newest`. */
+export function mistakesOf(lab: Lab): string[] {
+  if (!existsSync(lab.files.mistakes)) return [];
+  return readdirSync(lab.files.mistakes)
+    .filter((file) => file.endsWith('.diff'))
+    .map((file) => file.slice(0, -'.diff'.length))
+    .sort();
+}
+
+/** Labs for what a learner may type: `1.4`, `lru`, `fundamentals`, `1`, `all`, or a file of the lab. Unknown names come back apart. */
+export function find(
+  names: readonly string[],
+  known: readonly Lab[] = labs(),
+): { found: Lab[]; unknown: string[] } {
+  const matches = (name: string) => known.filter((lab) => answersTo(lab, name));
+  const found = new Set(names.flatMap(matches));
+  return {
+    found: known.filter((lab) => found.has(lab)),
+    unknown: names.filter((name) => matches(name).length === 0),
+  };
+}
+
+function answersTo(lab: Lab, name: string): boolean {
+  const plain = name.toLowerCase().replace(/\/$/, '');
+  const chapterFolder = lab.place.split('/')[0];
+  const chapterNumber = lab.number.split('.')[0];
+  return (
+    ['all', lab.id, lab.number, lab.place, lab.chapter, chapterFolder, chapterNumber].includes(plain) ||
+    (plain.includes('/') && resolve(name).includes(`/${lab.place}`))
+  );
+}
+
+/** What is numbered in a folder: folders, or files of one ending. */
+function numbered(folder: string, ending = ''): { name: string; number: number; id: string }[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith(ending))
+    .map((file) => file.slice(0, file.length - ending.length))
+    .sort()
+    .flatMap((name) => {
+      const match = NUMBERED.exec(name);
+      return match?.[2] && !name.includes('.') ? [{ name, number: Number(match[1]), id: match[2] }] : [];
+    });
+}
+
+function titleOf(lesson: string): string | undefined {
+  if (!existsSync(lesson)) return undefined;
+  return /^title:\s*"?(.+?)"?\s*$/m.exec(readFileSync(lesson, 'utf8'))?.[1];
+}

@@ -1,0 +1,62 @@
+import type { ServerUrls } from '../servers/open';
+import type { Subject } from './subject';
+
+/** A lab's tests against one subject. */
+export interface Task {
+  readonly place: string;
+  readonly subject: Subject;
+  /** The names of the tests to run; all of them where absent. */
+  readonly only?: readonly string[];
+}
+
+export interface TestResult {
+  readonly name: string;
+  readonly state: 'passed' | 'failed' | 'not run';
+  readonly error?: TestError;
+  /** What the code under test wrote to the console meanwhile. */
+  readonly printed: string;
+}
+
+export interface TestError {
+  /** `AssertionError`, `SyntaxError`, `TypeError`, … */
+  readonly name: string;
+  readonly message: string;
+  readonly expected?: string;
+  readonly actual?: string;
+  /** Where in the subject it was thrown, if it was: `labs/01-fundamentals/04-lru/lru.ts:12:3`. */
+  readonly at?: string;
+  /** The same for the line of the test. */
+  readonly testAt?: string;
+  /** The test that was running, where the error belongs to none by itself. */
+  readonly test?: string;
+}
+
+/** What came of one subject's run. */
+export interface LabRun {
+  readonly place: string;
+  readonly subject: Subject;
+  readonly tests: readonly TestResult[];
+  /** The file could not be loaded, or something outside the tests went wrong. */
+  readonly fileErrors: readonly TestError[];
+  /** What was written to the console outside of any test. */
+  readonly printed: string;
+  readonly ms: number;
+}
+
+/** To the child. */
+export type Order =
+  | { readonly type: 'servers'; readonly servers: readonly ServerUrls[] }
+  | { readonly type: 'run'; readonly tasks: readonly Task[] };
+
+/** From the child. */
+export type Report =
+  | { readonly type: 'tested' }
+  | { readonly type: 'done'; readonly runs: readonly LabRun[]; readonly unhandled: readonly TestError[] }
+  | { readonly type: 'broken'; readonly message: string };
+
+/** From the thread in which the tests run, written at once: a step that begins, or that the thread still turns. */
+export type Heartbeat =
+  | { readonly begins: 'load' }
+  | { readonly begins: 'hooks' }
+  | { readonly begins: 'test'; readonly name: string; readonly limitMs: number }
+  | { readonly begins: 'nothing new' };

@@ -1,0 +1,128 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
+import { userInfo } from 'node:os';
+import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
+import { ROOT } from '../base/root';
+import { explain, findBinary, type Server, ServerError, startServer } from './server';
+import { keep } from './supervisor';
+
+const run = promisify(execFile);
+const CACHE = join(ROOT, 'node_modules/.cache/caching-deep-dive');
+const LOG_SIZE = '--loose-innodb-log-file-size=16M';
+
+export const mysqlBinary = () => findBinary('mariadbd', 'mysqld');
+
+/** A MariaDB or MySQL of our own: loopback, one account with a random password, started from a prepared data folder. */
+export async function startMysql(): Promise<Server & { url: string }> {
+  const binary = mysqlBinary();
+  if (!binary) throw new ServerError('neither mariadbd nor mysqld is installed. Install one: npm run doctor');
+  const password = randomBytes(12).toString('hex');
+  const seed = await preparedData(binary);
+  const server = await startServer({
+    name: basename(binary),
+    seed,
+    // The init file runs before the first connection is accepted: one statement a line.
+    config: () =>
+      `CREATE USER 'course'@'127.0.0.1' IDENTIFIED BY '${password}';\n` +
+      "GRANT ALL ON *.* TO 'course'@'127.0.0.1' WITH GRANT OPTION;\n",
+    command: (folder, port) => [
+      binary,
+      '--no-defaults',
+      ...asRoot(),
+      `--datadir=${folder}/data`,
+      `--init-file=${folder}/config`,
+      `--socket=${folder}/socket`,
+      `--pid-file=${folder}/pid`,
+      `--port=${port}`,
+      '--bind-address=127.0.0.1',
+      '--skip-name-resolve',
+      '--character-set-server=utf8mb4',
+      '--max-connections=300',
+      '--loose-skip-log-bin',
+      '--loose-mysqlx=OFF',
+      LOG_SIZE,
+    ],
+  });
+  return { ...server, url: `mysql://course:${password}@127.0.0.1:${server.port}` };
+}
+
+/** Where the data folder of the installed server is kept: one for each server version and user. */
+export async function preparedFolder(binary: string): Promise<string> {
+  const version = await run(binary, ['--no-defaults', '--version']).then(
+    ({ stdout }) => stdout.match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown',
+    (error) => {
+      throw new ServerError(
+        `${binary} does not run: ${error.message}\nInstall it again, or see: npm run doctor`,
+      );
+    },
+  );
+  return join(CACHE, `${basename(binary)}-${version}-${userInfo().uid}`);
+}
+
+/** Making a data folder takes seconds, copying one takes milliseconds: it is made once. */
+async function preparedData(binary: string): Promise<string> {
+  const name = basename(binary);
+  const ready = await preparedFolder(binary);
+  if (existsSync(ready)) return ready;
+
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    accessSync(CACHE, constants.W_OK);
+  } catch {
+    const user = userInfo().username;
+    throw new ServerError(
+      `${CACHE} cannot be written, and the course keeps a prepared data folder there. ` +
+        `Make the course's files yours: sudo chown -R ${user} ${ROOT}`,
+    );
+  }
+  const copy = `${ready}.${process.pid}`;
+  const work = keep({
+    command: (folder) => [
+      'sh',
+      '-c',
+      PREPARE,
+      'prepare',
+      `${folder}/data`,
+      copy,
+      ready,
+      process.execPath,
+      ...initialise(binary, `${folder}/data`),
+    ],
+    afterwards: 'rm -rf "$UNFINISHED"',
+    env: { UNFINISHED: copy },
+  });
+  await work.end();
+  // Another run may have put it there first; then its folder is as good as ours.
+  if (existsSync(ready)) return ready;
+  throw new ServerError(`${name} could not prepare a data folder:\n${explain(work.lastWords())}`);
+}
+
+/** rename(2) fails where mv(1) would move into a folder that another run has put there meanwhile. */
+const PREPARE = `data=$1 copy=$2 ready=$3 node=$4; shift 4
+"$@" && cp -R "$data" "$copy" && "$node" -e 'fs.renameSync(...process.argv.slice(1))' "$copy" "$ready"`;
+
+function initialise(binary: string, data: string): readonly string[] {
+  if (basename(binary) === 'mysqld') {
+    return [binary, '--no-defaults', '--initialize-insecure', ...asRoot(), `--datadir=${data}`, LOG_SIZE];
+  }
+  const install = findBinary('mariadb-install-db');
+  if (!install)
+    throw new ServerError('mariadb-install-db is missing beside mariadbd: install mariadb-server-core again');
+  return [
+    install,
+    '--no-defaults',
+    ...asRoot(),
+    `--datadir=${data}`,
+    '--auth-root-authentication-method=socket',
+    `--auth-root-socket-user=${userInfo().username}`,
+    '--skip-test-db',
+    // Else it looks up this machine's name, which a container may not know.
+    '--force',
+    LOG_SIZE,
+  ];
+}
+
+/** Both servers refuse to run as root unless they are told that it is meant. */
+const asRoot = () => (process.getuid?.() === 0 ? ['--user=root'] : []);
