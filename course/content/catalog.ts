@@ -27,6 +27,12 @@ export interface Lab {
     readonly starter: string;
     readonly test: string;
     readonly hints: string;
+    /** What the lab provides; not every lab has it. */
+    readonly given: string;
+    /** The solution of Core; a lab of the old form has none, nor one that is Core only. */
+    readonly core: string;
+    /** Folder of other correct solutions. */
+    readonly variants: string;
     readonly solution: string;
     /** The starter as it was handed out. */
     readonly pristine: string;
@@ -62,6 +68,9 @@ export function labs(): Lab[] {
           starter: join(lab, `${id}.ts`),
           test: join(lab, `${id}.test.ts`),
           hints: join(lab, 'hints.md'),
+          given: join(lab, 'given.ts'),
+          core: join(solution, 'core.ts'),
+          variants: join(solution, 'variants'),
           solution: join(solution, `${id}.ts`),
           pristine: join(solution, 'starter.ts'),
           seal: join(solution, `${id}.test.ts.sha256`),

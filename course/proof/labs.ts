@@ -23,10 +23,13 @@ export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[
   ];
 }
 
+/** Not every lab has these. */
+const OPTIONAL = new Set(['measure', 'given', 'core', 'variants']);
+
 /** What makes it pointless to run a lab. */
 function obstacles({ files }: Lab): string[] {
   const absent = Object.entries(files)
-    .filter(([kind, path]) => kind !== 'measure' && !existsSync(path))
+    .filter(([kind, path]) => !OPTIONAL.has(kind) && !existsSync(path))
     .map(([kind, path]) => `${shown(path)} is missing: each lab has its ${kind}`);
   if (absent.length > 0) return absent;
   const hiding = /\b(?:it|test|describe)(?:\.\w+)*\.(?:skip|only|todo|skipIf|runIf|fails)\b/g;

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import type { UserConsoleLog } from 'vitest';
-import type { TestCase, TestProject, Vitest } from 'vitest/node';
+import type { TestCase, TestProject, TestSuite, Vitest } from 'vitest/node';
 import { ROOT } from '../base/root';
 import type { ServerUrls } from '../servers/open';
-import type { Order, Report, Task } from './messages';
-import { labRun, Printed, unhandledError } from './results';
+import { type Order, PARTS, type Report, type Task, type TestResult } from './messages';
+import { labRun, Printed, testResult, unhandledError } from './results';
 import { subjectResolver, testModule } from './subject';
 import { testOptions } from './vitest-options';
 import { warmThreads } from './warm-threads';
@@ -28,8 +28,8 @@ export async function child([workers, threads]: readonly string[]): Promise<void
   // The parent is gone, however it went.
   process.on('disconnect', () => process.exit(1));
 
-  const opening = open({ workers: Number(workers), isolate: threads === 'isolated' }, printed, () =>
-    send({ type: 'tested' }),
+  const opening = open({ workers: Number(workers), isolate: threads === 'isolated' }, printed, (result) =>
+    send({ type: 'tested', result }),
   );
   process.on('message', async (order: Order) => {
     if (order.type === 'servers') {
@@ -50,16 +50,22 @@ export async function child([workers, threads]: readonly string[]): Promise<void
 async function open(
   { workers, isolate }: { workers: number; isolate: boolean },
   printed: Printed,
-  tested: () => void,
+  tested: (result: TestResult) => void,
 ): Promise<Vitest> {
   const { createVitest } = await import('vitest/node');
   let vitest: Vitest | undefined;
   const reporter = {
     onUserConsoleLog: (log: UserConsoleLog) => printed.add(log),
     onTestCaseResult(test: TestCase) {
-      tested();
+      tested(testResult(test, printed));
       // One promise that never settles is enough to tell; each further one would cost a learner seconds.
       if (isolate && test.result().errors?.some(({ message }) => /timed out in \d+ms/.test(message))) {
+        void vitest?.cancelCurrentRun('test-failure');
+      }
+    },
+    onTestSuiteResult(suite: TestSuite) {
+      // What production adds is asked for when Core stands. A proof wants every test.
+      if (isolate && suite.name === PARTS.core && suite.state() === 'failed') {
         void vitest?.cancelCurrentRun('test-failure');
       }
     },
@@ -87,8 +93,8 @@ async function open(
 
 async function run(vitest: Vitest, tasks: readonly Task[], printed: Printed): Promise<Report> {
   const project = vitest.getRootProject();
-  const specifications = tasks.map(({ place, subject, only }) =>
-    project.createSpecification(testModule(place, subject), only && { testNamePattern: anyOf(only) }),
+  const specifications = tasks.map((task) =>
+    project.createSpecification(testModule(task.place, task.subject), { testNamePattern: pattern(task) }),
   );
   forgetLabs(project);
   const { testModules, unhandledErrors } = await vitest.runTestSpecifications(specifications);
@@ -101,8 +107,12 @@ async function run(vitest: Vitest, tasks: readonly Task[], printed: Printed): Pr
   };
 }
 
-const anyOf = (names: readonly string[]): RegExp =>
-  new RegExp(`^(?:${names.map((name) => name.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|')})$`);
+/** Vitest matches the full name: that of the part, then that of the test. */
+function pattern({ part, only }: Task): RegExp {
+  const home = part ? `${PARTS[part]} ` : `(?:${Object.values(PARTS).join(' |')} )?`;
+  const names = only?.map((name) => name.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|') ?? '.*';
+  return new RegExp(`^${home}(?:${names})$`);
+}
 
 /** Of all that a run loads, only the files of labs change while this process lives. */
 function forgetLabs({ vite: { moduleGraph } }: TestProject): void {

@@ -13,7 +13,7 @@ const tell = (beat: Heartbeat) => fd > 0 && writeSync(fd, `${JSON.stringify(beat
 
 tell({ begins: 'load' });
 // A thread that turns and gets nowhere waits for something; one that does not turn is in a loop.
-const pulse = setInterval(() => tell({ begins: 'nothing new' }), 250).unref();
+const pulse = setInterval(() => tell({ begins: 'nothing' }), 250).unref();
 
 let test: string | undefined;
 beforeAll(() => void tell({ begins: 'hooks' }));

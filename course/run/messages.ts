@@ -1,20 +1,31 @@
 import type { ServerUrls } from '../servers/open';
 import type { Subject } from './subject';
 
+/** The two parts of a ladder. A lab of the old form has none. */
+export type Part = 'core' | 'production';
+
+/** As they are called in test files, on screens and in lessons. */
+export const PARTS: Readonly<Record<Part, string>> = { core: 'Core', production: 'In production' };
+
 /** A lab's tests against one subject. */
 export interface Task {
   readonly place: string;
   readonly subject: Subject;
   /** The names of the tests to run; all of them where absent. */
   readonly only?: readonly string[];
+  readonly part?: Part;
 }
 
 export interface TestResult {
+  /** Several tests of one name (`test.each`) are one step of the ladder, and one result. */
   readonly name: string;
+  readonly part?: Part;
   readonly state: 'passed' | 'failed' | 'not run';
   readonly error?: TestError;
   /** What the code under test wrote to the console meanwhile. */
   readonly printed: string;
+  /** The last requests of a test that failed, in order, with their answers (kit/requests.ts). */
+  readonly requests?: readonly string[];
 }
 
 export interface TestError {
@@ -29,6 +40,8 @@ export interface TestError {
   readonly testAt?: string;
   /** The test that was running, where the error belongs to none by itself. */
   readonly test?: string;
+  /** Nothing awaited it: it was thrown in a timer or an event, and not by a promise. */
+  readonly thrown?: true;
 }
 
 /** What came of one subject's run. */
@@ -50,13 +63,13 @@ export type Order =
 
 /** From the child. */
 export type Report =
-  | { readonly type: 'tested' }
+  | { readonly type: 'tested'; readonly result: TestResult }
   | { readonly type: 'done'; readonly runs: readonly LabRun[]; readonly unhandled: readonly TestError[] }
   | { readonly type: 'broken'; readonly message: string };
 
-/** From the thread in which the tests run, written at once: a step that begins, or that the thread still turns. */
+/** From the thread in which the tests run, written at once: a step that begins, or a sign that the thread still turns. */
 export type Heartbeat =
   | { readonly begins: 'load' }
   | { readonly begins: 'hooks' }
   | { readonly begins: 'test'; readonly name: string; readonly limitMs: number }
-  | { readonly begins: 'nothing new' };
+  | { readonly begins: 'nothing' };

@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { UserConsoleLog } from 'vitest';
 import type { TestCase, TestModule } from 'vitest/node';
 import { asError } from './errors';
-import type { LabRun, TestError, TestResult } from './messages';
+import { type LabRun, PARTS, type Part, type TestError, type TestResult } from './messages';
 import { subjectOf } from './subject';
 
 /** A loop may print without end; the last of it is kept. */
@@ -32,18 +32,38 @@ export function labRun(module: TestModule, printed: Printed): LabRun {
   return {
     place,
     subject,
-    tests: [...module.children.allTests()].map((test) => testResult(test, printed)),
+    tests: steps([...module.children.allTests()].map((test) => testResult(test, printed))),
     fileErrors: module.errors().map((error) => asError(error)),
     printed: printed.of(module.id),
     ms: module.diagnostic().duration,
   };
 }
 
-function testResult(test: TestCase, printed: Printed): TestResult {
+/** The cases of a `test.each` are one step: the first that failed tells. */
+function steps(results: readonly TestResult[]): TestResult[] {
+  const byName = new Map<string, TestResult>();
+  for (const result of results) {
+    const known = byName.get(result.name);
+    if (!known || (known.state === 'passed' && result.state !== 'passed')) byName.set(result.name, result);
+  }
+  return [...byName.values()];
+}
+
+/** @returns undefined in a lab of the old form */
+export function partOf({ parent }: TestCase): Part | undefined {
+  const suite = parent.type === 'suite' ? parent.name : undefined;
+  return (Object.keys(PARTS) as Part[]).find((part) => PARTS[part] === suite);
+}
+
+export function testResult(test: TestCase, printed: Printed): TestResult {
   const { state, errors } = test.result();
   const [error] = errors ?? [];
+  const part = partOf(test);
+  const { requests } = test.meta() as { requests?: readonly string[] };
   return {
     name: test.name,
+    ...(part && { part }),
+    ...(requests && requests.length > 0 && { requests }),
     state: state === 'passed' || state === 'failed' ? state : 'not run',
     ...(error && { error: asError(error) }),
     printed: printed.of(test.id),
@@ -54,5 +74,6 @@ function testResult(test: TestCase, printed: Printed): TestResult {
 export function unhandledError(error: unknown, modules: readonly TestModule[]): TestError {
   const tests = modules.flatMap((module) => [...module.children.allTests()]);
   const testOf = (line: number) => tests.findLast(({ location }) => location && location.line <= line)?.name;
-  return asError(error ?? {}, testOf);
+  const thrown = Object(error).type === 'Uncaught Exception';
+  return { ...asError(error ?? {}, testOf), ...(thrown && { thrown }) };
 }

@@ -76,7 +76,7 @@ class Child {
   #output = '';
   #closed = false;
   /** The step that the tests are at, and when it began. */
-  #step: Heartbeat = { begins: 'nothing new' };
+  #step: Heartbeat = { begins: 'nothing' };
   #stepAt = 0;
   #pulseAt = 0;
 
@@ -116,7 +116,7 @@ class Child {
 
   run(tasks: readonly Task[], servers: readonly ServerUrls[], turnMs: number): Promise<Outcome> {
     this.#output = '';
-    this.#step = { begins: 'nothing new' };
+    this.#step = { begins: 'nothing' };
     this.#stepAt = performance.now();
     this.#send({ type: 'servers', servers });
     this.#send({ type: 'run', tasks });
@@ -153,13 +153,13 @@ class Child {
 
   #hear(beat: Heartbeat): void {
     this.#pulseAt = performance.now();
-    if (beat.begins === 'nothing new') return;
+    if (beat.begins === 'nothing') return;
     this.#step = beat;
     this.#stepAt = this.#pulseAt;
   }
 
   #patience(turnMs: number): number {
-    if (this.#step.begins === 'nothing new') return START_MS;
+    if (this.#step.begins === 'nothing') return START_MS;
     if (this.#step.begins === 'test') return this.#step.limitMs + OVER_LIMIT_MS;
     return this.#step.begins === 'hooks' ? turnMs : STEP_MS;
   }
