@@ -6,7 +6,7 @@ import { find, type Lab, labs, overviews } from '../content/catalog';
 import { currentLab } from '../run/progress';
 import { openSession, type Session } from '../run/session';
 import type { Answer } from '../run/verdict';
-import { line, print } from '../screen/report';
+import { line, notRun, print } from '../screen/report';
 
 /** `npm test`: the current lab once, or those that are named. @returns the exit code */
 export async function test(names: readonly string[], _options: { core: boolean }): Promise<number> {
@@ -23,17 +23,27 @@ export async function test(names: readonly string[], _options: { core: boolean }
 /** Runs the labs and tells what came of them. @returns the exit code */
 export async function runLabs(session: Session, chosen: readonly Lab[]): Promise<number> {
   const answers: Answer[] = [];
+  // Why a lab could not be run. The other labs may need nothing of what it needs.
+  const reasons = new Set<string>();
   for (const lab of chosen) {
-    const [answer] = await session.run([lab]);
-    if (!answer) continue;
-    answers.push(answer);
-    if (chosen.length > 1) console.log(line(answer));
+    try {
+      const [answer] = await session.run([lab]);
+      if (!answer) continue;
+      answers.push(answer);
+      if (chosen.length > 1) console.log(line(answer));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      reasons.add(error.message);
+      if (chosen.length > 1) console.log(notRun(lab));
+    }
   }
   const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
   const shown = red[0] ?? answers.at(-1);
   if (chosen.length > 1) console.log();
   if (shown) await print(shown);
-  return red.length > 0 ? 1 : 0;
+  if (reasons.size === 0) return red.length > 0 ? 1 : 0;
+  if (shown) console.log();
+  throw new Refusal([...reasons].join('\n\n'));
 }
 
 /** The labs that `names` mean; with no name the current one, or all when everything is passed. */

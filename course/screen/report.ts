@@ -35,6 +35,9 @@ export function line({ lab, verdict }: Answer): string {
   return `${verdict.kind === 'passed' ? green('✓') : red('✗')} ${name(lab)}  ${dim(counts)}`;
 }
 
+/** The same for one that could not be run. */
+export const notRun = (lab: Lab): string => `${red('✗')} ${name(lab)}  ${dim('could not be run')}`;
+
 export const name = (lab: Lab): string => `${lab.number} ${lab.title}`;
 
 function body(lab: Lab, verdict: Verdict): string[] {
