@@ -1,5 +1,4 @@
-import { watch } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { dirname } from 'node:path';
 import { emitKeypressEvents } from 'node:readline';
 import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
@@ -11,9 +10,7 @@ import { name, screen, typeNote } from '../screen/report';
 import { bold, cyan, dim } from '../screen/terminal';
 import { resetLab } from './reset';
 import { hintFor, overview, solutionFor } from './study';
-
-/** An editor writes a file in several steps; one answer is enough. */
-const SETTLES_MS = 25;
+import { watchFolder } from './watch-files';
 
 interface Key {
   readonly name?: string;
@@ -54,7 +51,7 @@ export class WatchMode {
     this.#unwatch();
     this.#lab = lab;
     this.#note = note;
-    this.#unwatch = watchFiles(lab, () => this.#run());
+    this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
     this.#run();
   }
 
@@ -151,23 +148,6 @@ export class WatchMode {
     if (this.#running) console.log();
     this.#leave(code);
   }
-}
-
-/** Tells of each change of the lab's own files, once. @returns the way to stop */
-function watchFiles({ files }: Lab, changed: () => void): () => void {
-  const watched = [files.starter, files.test].map((file) => basename(file));
-  let timer: NodeJS.Timeout | undefined;
-  // The folder, not the files: many editors replace a file on saving. They put their own files beside it, too.
-  const watcher = watch(dirname(files.starter), (_, file) => {
-    if (file !== null && !watched.includes(file)) return;
-    clearTimeout(timer);
-    timer = setTimeout(changed, SETTLES_MS);
-  });
-  watcher.on('error', () => {});
-  return () => {
-    clearTimeout(timer);
-    watcher.close();
-  };
 }
 
 function said(error: unknown): string {
