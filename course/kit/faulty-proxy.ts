@@ -1,7 +1,8 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FrameReader, frameReader } from './frames';
+import { frameReader } from './frames';
 import { type Gate, HeldGate, signal } from './gate';
+import type { FrameReader } from './splitter';
 
 /** A loopback TCP proxy before a real server, and what can go wrong between the two. */
 export interface FaultyProxy {
