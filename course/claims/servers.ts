@@ -1,9 +1,11 @@
 import { Redis } from 'ioredis';
 import mysql, { type RowDataPacket } from 'mysql2/promise';
 import { SCHEMA as SHOP } from '../kit/data/schema';
+import { openPool } from '../kit/pool';
 import { openServers } from '../servers/open';
 import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../servers/ours';
 import { ServerError } from '../servers/server';
+import { SESSION } from '../servers/session';
 import { type MeasureServers, redisVersion } from './claims';
 import { loadShop } from './data/large';
 
@@ -21,9 +23,10 @@ export interface OpenMeasureServers extends MeasureServers {
 export async function openMeasureServers(): Promise<OpenMeasureServers> {
   const servers = await openServers();
   const admin = await mysql.createConnection({ uri: servers.mysql });
+  await admin.query(SESSION);
   const mysqlUrl = withPath(servers.mysql, SCHEMA);
   const redis = new Redis(servers.redis);
-  const db = mysql.createPool({ uri: mysqlUrl });
+  const db = openPool(mysqlUrl);
 
   const close = async () => {
     redis.disconnect();

@@ -1,5 +1,5 @@
-import mysql from 'mysql2/promise';
 import { loadShop } from '../claims/data/large';
+import { openPool } from '../kit/pool';
 import { connectMysql } from '../servers/connect';
 import { openServers } from '../servers/open';
 import { dropSchema, foreignSchema, freshSchema, ownerOf, SHOP_SCHEMA } from '../servers/ours';
@@ -56,7 +56,7 @@ async function fillShop(servers: Servers): Promise<void> {
   } finally {
     await admin.end();
   }
-  const shop = mysql.createPool({ uri: shopUrl(servers).href });
+  const shop = openPool(shopUrl(servers).href);
   try {
     await loadShop(shop);
   } finally {

@@ -1,3 +1,4 @@
+import { OURS } from '../servers/session';
 import { type FrameReader, splitter } from './splitter';
 
 const COM_QUERY = 0x03;
@@ -30,7 +31,8 @@ export function mysqlFrames(): FrameReader {
     if (command === COM_STMT_EXECUTE) return prepared.get(packet.readUInt32LE(HEADER + 1)) ?? '';
     if (command === COM_QUERY) {
       const withAttributes = ((agreed ?? 0) & CLIENT_QUERY_ATTRIBUTES) !== 0;
-      return packet.toString('utf8', withAttributes ? endOfAttributes(packet, HEADER + 1) : HEADER + 1);
+      const sql = packet.toString('utf8', withAttributes ? endOfAttributes(packet, HEADER + 1) : HEADER + 1);
+      return sql.startsWith(OURS) ? '' : sql;
     }
     if (command !== COM_STMT_PREPARE) return '';
     preparing = packet.toString('utf8', HEADER + 1);

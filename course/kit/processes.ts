@@ -13,7 +13,8 @@ export interface Inside<Subject, Args> {
   /** Says a word that the test can wait for. */
   readonly tell: (word: string) => void;
   readonly Redis: typeof Redis;
-  readonly mysql: typeof mysql;
+  /** Its pools begin as those of the test do. */
+  readonly mysql: Pick<typeof mysql, 'createPool'>;
 }
 
 /** A process at work. It ends with the test at the latest. */

@@ -2,7 +2,9 @@ import { Redis, type RedisOptions } from 'ioredis';
 import mysql, { type Pool, type PoolOptions } from 'mysql2/promise';
 import { afterAll, beforeAll, beforeEach, inject } from 'vitest';
 import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../servers/ours';
+import { SESSION } from '../servers/session';
 import { createTables, fillTables, type TableName } from './data/small';
+import { openPool } from './pool';
 
 /** What reached the servers while something ran, as the servers count it. */
 export interface Work {
@@ -37,7 +39,7 @@ const LOCK_WAIT_S = 60;
 export function useServers(...tables: TableName[]): LabServers {
   let opened: Awaited<ReturnType<typeof open>> | undefined;
   const use = () => {
-    if (!opened) throw new Error('the servers is open inside tests and hooks only');
+    if (!opened) throw new Error('the servers are open inside tests and hooks only');
     return opened;
   };
   beforeAll(
@@ -77,6 +79,7 @@ async function open(tables: readonly TableName[]) {
   const pools: Pool[] = [];
 
   const admin = await mysql.createConnection({ uri: server.mysql, multipleStatements: true });
+  await admin.query(SESSION);
   if (!(await takeTurn(admin, LOCK_WAIT_S))) {
     throw new Error(
       `another run of the course has been using this MySQL for ${LOCK_WAIT_S} s: end it, or wait`,
@@ -93,7 +96,7 @@ async function open(tables: readonly TableName[]) {
     return client;
   };
   const connectDb = (options: PoolOptions = {}, url = urls.mysql) => {
-    const pool = mysql.createPool({ uri: url, ...options });
+    const pool = openPool(url, options);
     pools.push(pool);
     return pool;
   };

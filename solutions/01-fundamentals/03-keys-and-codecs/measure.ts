@@ -1,8 +1,9 @@
 import { deepStrictEqual } from 'node:assert/strict';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { decode as fromMessagePack, encode as toMessagePack } from '@msgpack/msgpack';
-import mysql, { type RowDataPacket } from 'mysql2/promise';
+import type { RowDataPacket } from 'mysql2/promise';
 import { type Claim, defineMeasure, type MeasureServers, median, type Plot } from '#claims';
+import { openPool } from '#kit/pool';
 import { seeded } from '#kit/random';
 import { createCodec, exactReads, getDecoded, key } from './keys-and-codecs';
 
@@ -73,7 +74,7 @@ export default defineMeasure({
 /** One product with its description, and the rows of a long list without it, read as the lab reads them. */
 async function read(servers: MeasureServers) {
   await servers.loadShop();
-  const db = mysql.createPool({ uri: servers.mysqlUrl, ...exactReads() });
+  const db = openPool(servers.mysqlUrl, exactReads());
   try {
     const [[product]] = await db.query<RowDataPacket[]>('SELECT * FROM products WHERE id = 1');
     const [list] = await db.query<RowDataPacket[]>(

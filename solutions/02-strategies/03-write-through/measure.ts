@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis';
-import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { defineMeasure, median } from '#claims';
 import { SCHEMA } from '#kit/data/schema';
+import { openPool } from '#kit/pool';
 import { createUsers, SELECT_USER, USER_TTL_MS, type User, userKey } from './write-through';
 
 /** No deadline may end what is measured. */
@@ -132,8 +133,8 @@ async function readLatencies(redis: Redis, db: Pool, rounds: number) {
 
 /** One writes without a pause; another reads the row in MySQL, and then asks the store. Each on connections of its own. */
 async function staleReads(redisUrl: string, mysqlUrl: string, samples: number) {
-  const mine = { redis: new Redis(redisUrl), db: mysql.createPool(mysqlUrl) };
-  const theirs = { redis: new Redis(redisUrl), db: mysql.createPool(mysqlUrl) };
+  const mine = { redis: new Redis(redisUrl), db: openPool(mysqlUrl) };
+  const theirs = { redis: new Redis(redisUrl), db: openPool(mysqlUrl) };
   const writer = createUsers({ ...theirs, cacheDeadlineMs: PATIENT_MS });
   const reader = createUsers({ ...mine, cacheDeadlineMs: PATIENT_MS });
   const olderThanSeen = async () => {

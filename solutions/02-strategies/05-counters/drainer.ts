@@ -3,12 +3,12 @@
  * (take the views out of Redis, then write them), on a hash and a table of their own.
  */
 import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import { openPool } from '#kit/pool';
 import { createViewCounter } from './counters';
 
 const [redisUrl = '', mysqlUrl = '', plainKey = '', plainTable = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
-const db = mysql.createPool({ uri: mysqlUrl });
+const db = openPool(mysqlUrl);
 const counter = createViewCounter({ redis, db });
 
 async function drainPlainly(): Promise<void> {

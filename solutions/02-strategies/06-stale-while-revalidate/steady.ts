@@ -1,13 +1,13 @@
 /** A process for measure.ts: readers of one hot key. Answers how often it loaded, and how many reads took as long. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import { openPool } from '#kit/pool';
 import { createSwr } from './stale-while-revalidate';
 
 const LOAD_MS = 100;
 const [redisUrl = '', mysqlUrl = '', key = '', readers, softTtlMs, hardTtlMs, forMs] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
-const db = mysql.createPool({ uri: mysqlUrl });
+const db = openPool(mysqlUrl);
 const counted = { loads: 0, reads: 0, blocked: 0 };
 const swr = createSwr({
   redis,

@@ -3,12 +3,13 @@
  * (take the rows out of the table, then tell Redis), on a table and a stream of their own.
  */
 import { Redis } from 'ioredis';
-import mysql, { type RowDataPacket } from 'mysql2/promise';
+import type { RowDataPacket } from 'mysql2/promise';
+import { openPool } from '#kit/pool';
 import { createRelay } from './events';
 
 const [redisUrl = '', mysqlUrl = '', plainTable = '', plainStream = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
-const db = mysql.createPool({ uri: mysqlUrl });
+const db = openPool(mysqlUrl);
 const BATCH = 20;
 const relay = createRelay({ redis, db, batchSize: BATCH, streamMaxLen: 1_000_000 });
 

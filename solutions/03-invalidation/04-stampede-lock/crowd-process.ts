@@ -1,12 +1,12 @@
 /** A process for measure.ts: plays the scenes that it is sent. One whose load never ends is there to be killed. */
 import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import { openPool } from '#kit/pool';
 import { clock, play, type Scene } from './crowd';
 import { createLockedCache } from './stampede-lock';
 
 const [redisUrl = '', mysqlUrl = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
-const db = mysql.createPool({ uri: mysqlUrl, connectionLimit: 20 });
+const db = openPool(mysqlUrl, { connectionLimit: 20 });
 
 async function main(): Promise<void> {
   process.on('disconnect', () => process.exit(1));

@@ -1,7 +1,7 @@
 /** A process for measure.ts: readers of one hot key, through one of the contenders. Answers what they saw. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import { openPool } from '#kit/pool';
 import { createLockedCache } from '../04-stampede-lock/stampede-lock';
 import { createEarlyCache } from './early-expiration';
 
@@ -74,7 +74,7 @@ function early(redis: Redis, key: string, load: () => Promise<number>, beta: num
 }
 
 const redis = new Redis(redisUrl, { commandTimeout: 1000 });
-const db = mysql.createPool({ uri: mysqlUrl });
+const db = openPool(mysqlUrl);
 const seen = { loads: 0, reads: 0, blocked: 0, oldestMs: 0 };
 
 /** @returns when it ended */

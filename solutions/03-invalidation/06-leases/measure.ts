@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { type Claim, defineMeasure, median, percentile } from '#claims';
+import { openPool } from '#kit/pool';
 import { seeded } from '#kit/random';
 import { createLeaseCache, leaseKey, valueKey } from './leases';
 
@@ -21,7 +22,7 @@ export default defineMeasure({
   async run({ quick, servers }) {
     const { redis, db, mysqlUrl } = servers();
     await db.query('CREATE TABLE IF NOT EXISTS lease_rows (id INT PRIMARY KEY, version INT NOT NULL)');
-    const pool = mysql.createPool({ uri: mysqlUrl, connectionLimit: READERS });
+    const pool = openPool(mysqlUrl, { connectionLimit: READERS });
     try {
       const races = await forcedRaces(redis, db, quick ? 50 : 1000);
       const hit = await costOfHit(redis, quick ? 200 : 10_000);

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import mysql, { type Pool } from 'mysql2/promise';
+import type { Pool } from 'mysql2/promise';
 import { type Claim, defineMeasure, median, percentile } from '#claims';
+import { openPool } from '#kit/pool';
 import { seeded } from '#kit/random';
 import {
   articleKey,
@@ -44,8 +45,8 @@ export default defineMeasure({
     const { redis, db, mysqlUrl } = servers();
     await db.query('DROP TABLE IF EXISTS articles');
     await db.query(`CREATE TABLE articles ${COLUMNS}`);
-    const primary = mysql.createPool({ uri: mysqlUrl, connectionLimit: READERS + 2 });
-    const copy = mysql.createPool({ uri: mysqlUrl, connectionLimit: 1 });
+    const primary = openPool(mysqlUrl, { connectionLimit: READERS + 2 });
+    const copy = openPool(mysqlUrl, { connectionLimit: 1 });
     try {
       // The connection's own table hides the real one: a copy to which changes come when we bring them.
       await copy.query(`CREATE TEMPORARY TABLE articles ${COLUMNS}`);

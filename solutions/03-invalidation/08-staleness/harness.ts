@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import mysql, { type Pool, type RowDataPacket } from 'mysql2/promise';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { percentile } from '#claims';
 import { startProxy } from '#kit/faulty-proxy';
+import { openPool } from '#kit/pool';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
 import { cacheClientOptions } from '../../02-strategies/01-cache-aside/cache-aside';
@@ -70,7 +71,7 @@ export async function watch(strategy: Strategy, admin: Servers, scene: Scene): P
   const mysqlProxies = await Promise.all(MYSQL_AWAY_MS.map(() => startProxy(scene.mysqlUrl)));
   const servers = mysqlProxies.map((mysqlProxy) => ({
     redis: new Redis(redisProxy.url, cacheClientOptions(50)).on('error', () => {}),
-    db: mysql.createPool({ uri: mysqlProxy.url, connectionLimit: READERS + WRITERS }),
+    db: openPool(mysqlProxy.url, { connectionLimit: READERS + WRITERS }),
   }));
   await Promise.all(servers.map(({ redis, db }) => Promise.all([ready(redis), db.query('SELECT 1')])));
   redisProxy.delay(REDIS_AWAY_MS);
