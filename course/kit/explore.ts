@@ -5,6 +5,7 @@ import type { Pool } from 'mysql2/promise';
 import { assert } from 'vitest';
 import { signal } from './gate';
 import { openProxy } from './proxy';
+import { clearRequests, nameRequests } from './requests';
 import type { LabServers } from './servers';
 
 /** One of those that race: its own connections, each through a proxy of its own. */
@@ -66,6 +67,8 @@ export async function explore<Name extends string>(servers: LabServers, race: Ra
   await Promise.all(performers.map(({ leave }) => leave()));
   if (!failed) return;
   if (!losing) throw errorInstance;
+  // The schedule tells more than the last requests would.
+  clearRequests();
   const schedule = losing.steps.map((step, index) => `  ${index + 1}. ${step}`).join('\n');
   assert.fail(`${losing.sentence}\n\n${schedule}\n\n(interleaving ${tried} of ${runs}, seed ${seed})`);
 }
@@ -98,7 +101,9 @@ async function openPerformer<Name extends string>(servers: LabServers, name: Nam
     redis: servers.connectRedis({ enableReadyCheck: false, disableClientInfo: true }, redisProxy.url),
     db: servers.connectDb({}, mysqlProxy.url),
   };
-  // Handshakes are no part of the race.
+  nameRequests(actor.redis, name);
+  nameRequests(actor.db, name);
+  // Handshakes are not a part of the race.
   await Promise.all([actor.redis.ping(), actor.db.query('SELECT 1')]);
 
   let waiting = 0;

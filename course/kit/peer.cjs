@@ -1,6 +1,9 @@
 // A process of a lab test (see processes.ts). Plain JavaScript, so that it can load TypeScript after this line.
 require('../typescript.cjs');
 
+const { tellRequests } = require('./requests.ts');
+
+tellRequests((told) => process.send({ told }, () => {}));
 process.on('disconnect', () => process.exit(1));
 process.once('message', async ({ subject, body, args }) => {
   const answer = (message) => process.send(message, () => {});

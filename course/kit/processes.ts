@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import type mysql from 'mysql2/promise';
 import { onTestFinished } from 'vitest';
+import { requestsOf, type Told } from './requests';
 
 /** What a process's body is given. It sees nothing else of the test file: it runs in another process. */
 export interface Inside<Subject, Args> {
@@ -45,7 +46,7 @@ export async function startProcesses<Subject, Args, Result>(
   onTestFinished(() => {
     for (const child of children) child.kill('SIGKILL');
   });
-  const peers = children.map((child) => peer<Result>(child));
+  const peers = children.map((child, index) => peer<Result>(child, `process ${index + 1}`));
   await Promise.all(peers.map(({ heard }) => heard('ready')));
   for (const child of children) child.send({ subject: subjectFile, body: String(body), args });
   return peers;
@@ -55,15 +56,18 @@ interface Message<Result> {
   readonly word?: string;
   readonly failure?: string;
   readonly result?: Result;
+  readonly told?: Told;
 }
 
-function peer<Result>(child: ChildProcess): Peer<Result> {
+function peer<Result>(child: ChildProcess, name: string): Peer<Result> {
+  const hear = requestsOf(name);
   const words = new Set<string>();
   const waiting = new Map<string, () => void>();
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const result = new Promise<Result>((resolve, reject) => {
     child.on('message', (message: Message<Result>) => {
-      if (message.word !== undefined) {
+      if (message.told) hear(message.told);
+      else if (message.word !== undefined) {
         words.add(message.word);
         waiting.get(message.word)?.();
       } else if (message.failure !== undefined) reject(new Error(message.failure));

@@ -5,6 +5,7 @@ import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../server
 import { SESSION } from '../servers/session';
 import { createTables, fillTables, type TableName } from './data/small';
 import { openPool } from './pool';
+import { clearRequests, nameRequests, recordRequests } from './requests';
 
 /** What reached the servers while something ran, as the servers count it. */
 export interface Work {
@@ -37,6 +38,7 @@ const LOCK_WAIT_S = 60;
  * each named table holds its small data set again (see data/small.ts).
  */
 export function useServers(...tables: TableName[]): LabServers {
+  recordRequests();
   let opened: Awaited<ReturnType<typeof open>> | undefined;
   const use = () => {
     if (!opened) throw new Error('the servers are open inside tests and hooks only');
@@ -51,6 +53,7 @@ export function useServers(...tables: TableName[]): LabServers {
   beforeEach(async () => {
     const { redis, db } = use();
     await Promise.all([emptyRedis(redis), fillTables(db, tables)]);
+    clearRequests();
   });
   afterAll(() => opened?.close());
   return {
@@ -85,6 +88,7 @@ async function open(tables: readonly TableName[]) {
       `another run of the course has been using this MySQL for ${LOCK_WAIT_S} s: end it, or wait`,
     );
   }
+  nameRequests(admin, '');
   await freshSchema(admin, SCHEMA);
   await createTables(admin, tables);
 

@@ -1,7 +1,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { afterAll, beforeAll, beforeEach } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
+import { clearRequests, lastRequests } from '../kit/requests';
 import type { Heartbeat } from './messages';
 
 /**
@@ -19,7 +20,11 @@ let test: string | undefined;
 beforeAll(() => void tell({ begins: 'hooks' }));
 beforeEach(({ task }) => {
   test = task.name;
+  clearRequests();
   tell({ begins: 'test', name: task.name, limitMs: task.timeout });
+});
+afterEach(({ task }) => {
+  if (task.result?.state === 'fail') Object.assign(task.meta, { requests: lastRequests() });
 });
 
 const connections: { socket: Socket; test: string | undefined }[] = [];
