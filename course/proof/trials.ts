@@ -3,7 +3,7 @@ import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { rejectedBy } from '../content/mistake';
 import type { LabRun, Task } from '../run/messages';
-import { type Outcome, openRunner, type Runner } from '../run/runner';
+import { type RunResult, openRunner, type Runner } from '../run/runner';
 import type { Servers } from '../servers/types';
 
 /** A task, and the lab that it is a proof of. */
@@ -43,12 +43,12 @@ export async function runTrials(trials: readonly Trial[], servers: readonly Serv
 
 /** Runs trials together. Where one of them hangs or ends the process, halves are run until that one is found. */
 export async function halving(trials: readonly Trial[], run: Runner['run']): Promise<Trials> {
-  const outcome = await run(trials.map(({ lab: _, ...task }) => task));
-  const trouble = troubleOf(outcome);
-  if (outcome.kind === 'ran' && !trouble) {
-    const idle = trials.filter((trial) => !runOf(outcome.runs, trial));
+  const result = await run(trials.map(({ lab: _, ...task }) => task));
+  const trouble = troubleOf(result);
+  if (result.kind === 'ran' && !trouble) {
+    const idle = trials.filter((trial) => !runOf(result.runs, trial));
     return {
-      runs: outcome.runs,
+      runs: result.runs,
       lost: idle.map((trial) => `${fileOf(trial)}: was not run: look at its name`),
     };
   }
@@ -80,11 +80,11 @@ export function fileOf({ lab, subject }: Trial): string {
 }
 
 /** What went wrong outside of the tests. */
-function troubleOf(outcome: Outcome): string | undefined {
-  if (outcome.kind === 'ran') {
-    const [error] = outcome.unhandled;
+function troubleOf(result: RunResult): string | undefined {
+  if (result.kind === 'ran') {
+    const [error] = result.unhandled;
     return error && `throws where no test sees it (${error.message.split('\n')[0]})`;
   }
-  const where = outcome.test ? `in the test "${outcome.test}"` : 'while it is loaded';
-  return outcome.kind === 'hung' ? `hangs ${where}` : `ends the test process ${where} (${outcome.how})`;
+  const where = result.test ? `in the test "${result.test}"` : 'while it is loaded';
+  return result.kind === 'hung' ? `hangs ${where}` : `ends the test process ${where} (${result.how})`;
 }

@@ -7,6 +7,7 @@ import { type Order, PARTS, type Report, type Task, type TestResult } from './me
 import { labRun, Printed, testResult, unhandledError } from './results';
 import { subjectResolver, testModule } from './subject';
 import { testOptions } from './vitest-options';
+import { TIMED_OUT } from './vitest-words';
 import { warmThreads } from './warm-threads';
 
 /**
@@ -59,7 +60,7 @@ async function open(
     onTestCaseResult(test: TestCase) {
       tested(testResult(test, printed));
       // One promise that never settles is enough to tell; each further one would cost a learner seconds.
-      if (isolate && test.result().errors?.some(({ message }) => /timed out in \d+ms/.test(message))) {
+      if (isolate && test.result().errors?.some(({ message }) => TIMED_OUT.test(message))) {
         void vitest?.cancelCurrentRun('test-failure');
       }
     },

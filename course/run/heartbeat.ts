@@ -3,7 +3,7 @@ import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { clearRequests, lastRequests } from '../kit/requests';
-import type { Heartbeat } from './messages';
+import { type Heartbeat, partCalled } from './messages';
 
 /**
  * Runs inside the worker, beside the lab's tests. It tells the watchdog what begins, synchronously: an endless loop
@@ -14,14 +14,14 @@ const tell = (beat: Heartbeat) => fd > 0 && writeSync(fd, `${JSON.stringify(beat
 
 tell({ begins: 'load' });
 // A thread that turns and gets nowhere waits for something; one that does not turn is in a loop.
-const pulse = setInterval(() => tell({ begins: 'nothing' }), 250).unref();
+const heartbeat = setInterval(() => tell({ begins: 'nothing' }), 250).unref();
 
 let test: string | undefined;
 beforeAll(() => void tell({ begins: 'hooks' }));
 beforeEach(({ task }) => {
   test = task.name;
   clearRequests();
-  tell({ begins: 'test', name: task.name, limitMs: task.timeout });
+  tell({ begins: 'test', name: task.name, part: partCalled(task.suite?.name), limitMs: task.timeout });
 });
 afterEach(({ task }) => {
   if (task.result?.state === 'fail') Object.assign(task.meta, { requests: lastRequests() });
@@ -63,7 +63,7 @@ afterAll(async () => {
   for (let turn = 0; leftOpen().length > 0 && turn < 20; turn++) {
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  clearInterval(pulse);
+  clearInterval(heartbeat);
   unsubscribe('net.client.socket', connects);
   globalThis.setInterval = realSetInterval;
   const left = leftOpen();

@@ -7,6 +7,10 @@ export type Part = 'core' | 'production';
 /** As they are called in test files, on screens and in lessons. */
 export const PARTS: Readonly<Record<Part, string>> = { core: 'Core', production: 'In production' };
 
+/** @returns undefined for a suite of another name, and for none */
+export const partCalled = (suite: string | undefined): Part | undefined =>
+  suite === PARTS.core ? 'core' : suite === PARTS.production ? 'production' : undefined;
+
 /** A lab's tests against one subject. */
 export interface Task {
   readonly place: string;
@@ -71,5 +75,10 @@ export type Report =
 export type Heartbeat =
   | { readonly begins: 'load' }
   | { readonly begins: 'hooks' }
-  | { readonly begins: 'test'; readonly name: string; readonly limitMs: number }
+  | {
+      readonly begins: 'test';
+      readonly name: string;
+      readonly part: Part | undefined;
+      readonly limitMs: number;
+    }
   | { readonly begins: 'nothing' };

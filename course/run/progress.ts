@@ -7,59 +7,70 @@ import type { Lab } from '../content/catalog';
 export const STATE = join(ROOT, '.course');
 const FILE = join(STATE, 'progress.json');
 
+export interface Pass {
+  readonly at: string;
+  /** Digest of the tests that were passed; empty for a pass of before labs were ladders. */
+  readonly tests: string;
+}
+
 /** What runs have shown, by lab id, so that it survives a renumbering. */
-interface Progress {
-  /** When each lab was first passed. */
-  readonly passed: Readonly<Record<string, string>>;
+export interface Progress {
+  readonly version: 2;
+  readonly passed: Readonly<Record<string, Pass>>;
+  /** Labs whose Core was green. */
+  readonly core: Readonly<Record<string, Pass>>;
   /** The first test that failed in the last run of a lab that was red. */
   readonly failing: Readonly<Record<string, string>>;
   /** How many hints have been shown, by `lab/test`. */
   readonly hints: Readonly<Record<string, number>>;
+  /** The lab that a command named last, and when (ms since the epoch). */
+  readonly named: { readonly lab: string; readonly at: number } | null;
 }
 
-const NONE: Progress = { passed: {}, failing: {}, hints: {} };
+const NONE: Progress = { version: 2, passed: {}, core: {}, failing: {}, hints: {}, named: null };
 
 /** Where the file cannot be written, what this process knows. */
 let unsaved: Progress | undefined;
 
-export const isPassed = (lab: Lab): boolean => lab.id in read().passed;
-
-/** The first lab that is not yet passed; undefined when all are. */
-export function currentLab(labs: readonly Lab[]): Lab | undefined {
-  const { passed } = read();
-  return labs.find((lab) => !(lab.id in passed));
-}
-
-export const failingTest = (lab: Lab): string | undefined => read().failing[lab.id];
+export const failingTest = (lab: Lab): string | undefined => readProgress().failing[lab.id];
 
 /** A lab once passed stays passed. */
-export function recordPassed(lab: Lab): void {
-  const before = read();
-  const { [lab.id]: _was, ...failing } = before.failing;
-  write({ ...before, passed: { [lab.id]: new Date().toISOString(), ...before.passed }, failing });
+export function recordPassed(lab: Lab, tests: string): void {
+  change(({ passed, failing: { [lab.id]: _was, ...failing } }) => ({
+    passed: { ...passed, [lab.id]: { at: now(), tests } },
+    failing,
+  }));
+}
+
+export function recordCore(lab: Lab, tests: string): void {
+  change(({ core }) => ({ core: { ...core, [lab.id]: { at: now(), tests } } }));
 }
 
 /** Remembers where to help. */
 export function recordFailing(lab: Lab, test: string): void {
-  const before = read();
-  write({ ...before, failing: { ...before.failing, [lab.id]: test } });
+  change(({ failing }) => ({ failing: { ...failing, [lab.id]: test } }));
+}
+
+export function recordNamed(lab: Lab): void {
+  change(() => ({ named: { lab: lab.id, at: Date.now() } }));
 }
 
 /** The number of hints seen for a test so far, this one included. */
 export function countHint(lab: Lab, test: string, available: number): number {
-  const before = read();
   const key = `${lab.id}/${test}`;
-  const seen = Math.min((before.hints[key] ?? 0) + 1, available);
-  write({ ...before, hints: { ...before.hints, [key]: seen } });
+  const seen = Math.min((readProgress().hints[key] ?? 0) + 1, available);
+  change(({ hints }) => ({ hints: { ...hints, [key]: seen } }));
   return seen;
 }
 
-function read(): Progress {
+const now = () => new Date().toISOString();
+
+export function readProgress(): Progress {
   if (unsaved) return unsaved;
   if (!existsSync(FILE)) return NONE;
   try {
-    const stored: unknown = JSON.parse(readFileSync(FILE, 'utf8'));
-    if (isProgress(stored)) return stored;
+    const stored = current(JSON.parse(readFileSync(FILE, 'utf8')));
+    if (stored) return stored;
   } catch {
     // Not to be read, or not JSON: treated like any other damage.
   }
@@ -67,27 +78,40 @@ function read(): Progress {
   return NONE;
 }
 
+/** What a file holds, in today's form; undefined where it is damaged. */
+function current(stored: unknown): Progress | undefined {
+  const sections = ['passed', 'failing', 'hints'];
+  const sound = isRecord(stored) && sections.every((name) => isRecord(stored[name]));
+  if (!sound) return undefined;
+  if (stored.version === 2) return { ...NONE, ...stored } as Progress;
+  // Before labs were ladders a pass was a date.
+  const passed = Object.entries(stored.passed as Record<string, string>);
+  return {
+    ...NONE,
+    ...stored,
+    version: 2,
+    passed: Object.fromEntries(passed.map(([lab, at]) => [lab, { at, tests: '' }])),
+  };
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null;
+
 function setAside(): void {
   const aside = `${FILE}.damaged-${Date.now()}`;
   try {
     renameSync(FILE, aside);
     console.error(
-      `\nThe progress file could not be read. It is kept as ${shown(aside)}; npm test -- all makes it anew.\n`,
+      `\nThe progress file could not be read. It is kept as ${shown(aside)}; npm test -- all rebuilds it.\n`,
     );
   } catch (error) {
     keepInMemory(NONE, error);
   }
 }
 
-function isProgress(value: unknown): value is Progress {
-  const sections = ['passed', 'failing', 'hints'];
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    sections.every(
-      (name) => typeof Reflect.get(value, name) === 'object' && Reflect.get(value, name) !== null,
-    )
-  );
+function change(next: (before: Progress) => Partial<Progress>): void {
+  const before = readProgress();
+  write({ ...before, ...next(before) });
 }
 
 function write(progress: Progress): void {
@@ -104,7 +128,7 @@ function write(progress: Progress): void {
   }
 }
 
-/** The run itself stands: only the record of it is lost, and that is told once. */
+/** The run itself stands: only the record of it is lost, and that is said once. */
 function keepInMemory(progress: Progress, error: unknown): void {
   if (!unsaved) {
     console.error(

@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { UserConsoleLog } from 'vitest';
 import type { TestCase, TestModule } from 'vitest/node';
 import { asError } from './errors';
-import { type LabRun, PARTS, type Part, type TestError, type TestResult } from './messages';
+import { type LabRun, type Part, partCalled, type TestError, type TestResult } from './messages';
 import { subjectOf } from './subject';
 
 /** A loop may print without end; the last of it is kept. */
@@ -51,8 +51,7 @@ function steps(results: readonly TestResult[]): TestResult[] {
 
 /** @returns undefined in a lab of the old form */
 export function partOf({ parent }: TestCase): Part | undefined {
-  const suite = parent.type === 'suite' ? parent.name : undefined;
-  return (Object.keys(PARTS) as Part[]).find((part) => PARTS[part] === suite);
+  return partCalled(parent.type === 'suite' ? parent.name : undefined);
 }
 
 export function testResult(test: TestCase, printed: Printed): TestResult {

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { ROOT } from '../base/root';
 import type { ServerUrls } from '../servers/open';
-import type { Heartbeat, LabRun, Order, Report, Task, TestError } from './messages';
+import type { Heartbeat, LabRun, Order, Report, Task, TestError, TestResult } from './messages';
 
 const HEARTBEAT_FD = 4;
 
@@ -16,24 +16,27 @@ const OVER_LIMIT_MS = 1000;
 const START_MS = 60_000;
 /** On servers that others use too, a test file waits for its turn (kit/servers.ts). */
 const TURN_MS = 70_000;
-/** The heartbeat's pulse is a quarter of a second. No more than OVER_LIMIT_MS: a loop is that old when it is found. */
-const NO_PULSE_MS = 1000;
+/** A heartbeat comes every quarter of a second. No more than OVER_LIMIT_MS: a loop is that old when it is found. */
+const NO_HEARTBEAT_MS = 1000;
 
-export type Outcome =
+export type RunResult =
   | { readonly kind: 'ran'; readonly runs: readonly LabRun[]; readonly unhandled: readonly TestError[] }
   /** Nothing went on: a loop that blocks the thread, or a wait; in a test, or while a file was being loaded. */
-  | { readonly kind: 'hung'; readonly by: 'loop' | 'wait'; readonly test: string | undefined }
+  | ({ readonly kind: 'hung'; readonly by: 'loop' | 'wait' } & SoFar)
   /** The process ended by itself. */
-  | {
-      readonly kind: 'crashed';
-      readonly test: string | undefined;
-      readonly how: string;
-      readonly output: string;
-    };
+  | ({ readonly kind: 'crashed'; readonly how: string; readonly output: string } & SoFar);
+
+/** Where a run was when it ended. */
+interface SoFar {
+  /** The test that was running. */
+  readonly test: string | undefined;
+  /** Those before it, and itself as not run. */
+  readonly tests: readonly TestResult[];
+}
 
 export interface Runner {
-  /** One run at a time. It never settles once the runner is closed. */
-  run(tasks: readonly Task[]): Promise<Outcome>;
+  /** One run at a time. Its promise stays pending once the runner is closed. */
+  run(tasks: readonly Task[]): Promise<RunResult>;
   /** Where the servers are. Before the first run of a lab that needs them. */
   use(servers: readonly ServerUrls[], how?: { readonly shared: boolean }): void;
   close(): void;
@@ -78,7 +81,8 @@ class Child {
   /** The step that the tests are at, and when it began. */
   #step: Heartbeat = { begins: 'nothing' };
   #stepAt = 0;
-  #pulseAt = 0;
+  #heartbeatAt = 0;
+  #tests: TestResult[] = [];
 
   constructor(workers: number, isolate: boolean) {
     this.#process = fork(
@@ -114,21 +118,23 @@ class Child {
     return this.#process.exitCode !== null || this.#process.signalCode !== null || this.#process.killed;
   }
 
-  run(tasks: readonly Task[], servers: readonly ServerUrls[], turnMs: number): Promise<Outcome> {
+  run(tasks: readonly Task[], servers: readonly ServerUrls[], turnMs: number): Promise<RunResult> {
     this.#output = '';
     this.#step = { begins: 'nothing' };
     this.#stepAt = performance.now();
+    this.#tests = [];
     this.#send({ type: 'servers', servers });
     this.#send({ type: 'run', tasks });
-    return new Promise((settle) => {
-      const end = (outcome: Outcome) => {
+    return new Promise((resolve) => {
+      const end = (result: RunResult) => {
         clearInterval(watchdog);
         this.#process.off('message', hear);
         this.#process.off('close', gone);
-        if (!this.#closed) settle(outcome);
+        if (!this.#closed) resolve(result);
       };
       const hear = (report: Report) => {
         this.#stepAt = performance.now();
+        if (report.type === 'tested') this.#tests.push(report.result);
         if (report.type === 'done') end({ kind: 'ran', runs: report.runs, unhandled: report.unhandled });
         if (report.type === 'broken') end(this.#crashed(report.message));
       };
@@ -136,8 +142,8 @@ class Child {
         end(this.#crashed(signal ? `It was ended by ${signal}.` : `Its exit code was ${code}.`));
       const watchdog = setInterval(() => {
         if (performance.now() - this.#stepAt < this.#patience(turnMs)) return;
-        const by = performance.now() - this.#pulseAt > NO_PULSE_MS ? 'loop' : 'wait';
-        end({ kind: 'hung', by, test: this.#test });
+        const by = performance.now() - this.#heartbeatAt > NO_HEARTBEAT_MS ? 'loop' : 'wait';
+        end({ kind: 'hung', by, ...this.#soFar() });
         this.#process.kill('SIGKILL');
       }, 100);
       this.#process.on('message', hear);
@@ -152,10 +158,10 @@ class Child {
   }
 
   #hear(beat: Heartbeat): void {
-    this.#pulseAt = performance.now();
+    this.#heartbeatAt = performance.now();
     if (beat.begins === 'nothing') return;
     this.#step = beat;
-    this.#stepAt = this.#pulseAt;
+    this.#stepAt = this.#heartbeatAt;
   }
 
   #patience(turnMs: number): number {
@@ -164,12 +170,15 @@ class Child {
     return this.#step.begins === 'hooks' ? turnMs : STEP_MS;
   }
 
-  get #test(): string | undefined {
-    return this.#step.begins === 'test' ? this.#step.name : undefined;
+  #soFar(): SoFar {
+    if (this.#step.begins !== 'test') return { test: undefined, tests: this.#tests };
+    const { name, part } = this.#step;
+    const running: TestResult = { name, ...(part && { part }), state: 'not run', printed: '' };
+    return { test: name, tests: [...this.#tests.filter((test) => test.name !== name), running] };
   }
 
-  #crashed(how: string): Outcome {
-    return { kind: 'crashed', test: this.#test, how, output: this.#output.trim() };
+  #crashed(how: string): RunResult {
+    return { kind: 'crashed', ...this.#soFar(), how, output: this.#output.trim() };
   }
 
   #send(order: Order): void {

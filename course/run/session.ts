@@ -1,20 +1,28 @@
 import { readFileSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
+import { digest, testFile } from '../content/seal';
 import { goneServers } from '../servers/gone';
 import { openServers, type Servers } from '../servers/open';
 import { ServerError } from '../servers/server';
 import { typeErrors } from './check-types';
-import { recordFailing, recordPassed } from './progress';
+import type { Task } from './messages';
+import { recordCore, recordFailing, recordPassed } from './progress';
 import { openRunner } from './runner';
-import { type Answer, beforeRun, firstFailing, judge, type Verdict } from './verdict';
+import { standingOf } from './standing';
+import { type Answer, beforeRun, firstFailing, isCoreGreen, judge, type Verdict } from './verdict';
 
 /** Everything that runs a learner's labs: child process, compiler, servers. All of it loads while the rest loads. */
 export interface Session {
   /** Opens the servers, unless they are open. @throws {ServerError} */
   opened(): Promise<Servers>;
-  /** One lab after the other: a lab that hangs ends its own run and no other's. @throws {ServerError} */
-  run(labs: readonly Lab[]): Promise<Answer[]>;
+  /** @throws {ServerError} where the lab needs servers and they cannot be had, or went away */
+  run(lab: Lab, how?: RunOptions): Promise<Answer>;
   close(): Promise<void>;
+}
+
+export interface RunOptions {
+  /** Core alone. */
+  readonly core?: boolean;
 }
 
 /** @param open how to come by servers; called at the first lab that needs them, or at once with `eager` */
@@ -27,7 +35,7 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
       up = servers;
       return servers;
     });
-    // Whoever awaits it later hears of a failure; until then it is nobody's unhandled rejection.
+    // A failure is told to the run that awaits it; until then nobody handles it.
     opening.catch(() => {});
     return opening;
   };
@@ -39,10 +47,11 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
   };
   if (eager) opened();
 
-  async function verdictOf(lab: Lab): Promise<Verdict> {
+  async function verdictOf(lab: Lab, { core = false }: RunOptions): Promise<Verdict> {
     const servers = needsServers(lab) ? await opened() : undefined;
     if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
-    const verdict = judge(lab, await runner.run([{ place: lab.place, subject: 'attempt' }]));
+    const task: Task = { place: lab.place, subject: 'attempt', ...(core && { part: 'core' as const }) };
+    const verdict = judge(lab, await runner.run([task]));
     const gone = servers && verdict.kind !== 'passed' ? await goneServers(servers) : [];
     if (gone.length === 0) return verdict;
     await closeServers();
@@ -54,18 +63,15 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
 
   return {
     opened,
-    async run(labs) {
-      const answers: Answer[] = [];
-      for (const lab of labs) {
-        const early = beforeRun(lab);
-        const types = early?.kind === 'void' ? NO_ERRORS : typeErrors(lab.files.starter);
-        const verdict = early ?? (await verdictOf(lab));
-        remember(lab, verdict);
-        // A syntax error is told once, by the verdict.
-        const told = verdict.kind === 'stopped' && verdict.why === 'syntax error';
-        answers.push({ lab, verdict, typeErrors: told ? NO_ERRORS : types });
-      }
-      return answers;
+    async run(lab, how = {}) {
+      const before = standingOf(lab);
+      const early = beforeRun(lab);
+      const types = early?.kind === 'not counted' ? NO_ERRORS : typeErrors(lab.files.starter);
+      const verdict = early ?? (await verdictOf(lab, how));
+      remember(lab, verdict);
+      // A syntax error is told once, by the verdict.
+      const told = verdict.kind === 'stopped' && verdict.why === 'syntax error';
+      return { lab, verdict, before, typeErrors: told ? NO_ERRORS : types };
     },
     async close() {
       runner.close();
@@ -85,12 +91,12 @@ function needsServers(lab: Lab): boolean {
 }
 
 function remember(lab: Lab, verdict: Verdict): void {
-  if (verdict.kind === 'passed') recordPassed(lab);
-  const test =
-    verdict.kind === 'red'
-      ? firstFailing(verdict.run.tests)?.name
-      : verdict.kind === 'stopped'
-        ? verdict.test
-        : undefined;
+  if (verdict.kind === 'not counted') return;
+  const core = verdict.kind === 'stopped' ? verdict.core : isCoreGreen(verdict.run.tests);
+  if (core && testFile(lab) === 'as handed out') recordCore(lab, testsOf(lab));
+  if (verdict.kind === 'passed') return recordPassed(lab, testsOf(lab));
+  const test = verdict.kind === 'stopped' ? verdict.test : firstFailing(verdict.run.tests)?.name;
   if (test !== undefined) recordFailing(lab, test);
 }
+
+const testsOf = ({ files }: Lab): string => digest(readFileSync(files.test, 'utf8'));

@@ -1,16 +1,21 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
 import { testFile } from '../content/seal';
+import { valueExports } from './exports';
 import type { LabRun, TestError, TestResult } from './messages';
-import type { Outcome } from './runner';
+import type { RunResult } from './runner';
+import type { Standing } from './standing';
+import { CALLED_EXIT, TIMED_OUT } from './vitest-words';
 
-/** What a run means for the learner. Each verdict has one screen (report.ts). */
+/** What a run means for the learner. Each verdict has one screen. */
 export type Verdict =
   | { readonly kind: 'passed'; readonly run: LabRun }
+  /** Core is green; what production adds is not, or was not run. */
+  | { readonly kind: 'core'; readonly run: LabRun }
   | { readonly kind: 'red'; readonly run: LabRun }
   | Stopped
   /** The files are not such that a run could count. */
-  | { readonly kind: 'void'; readonly why: Void };
+  | { readonly kind: 'not counted'; readonly why: Uncounted };
 
 /** The run ended early, or beside its tests. */
 export interface Stopped {
@@ -18,7 +23,9 @@ export interface Stopped {
   readonly why: Stop;
   /** The test that was running. */
   readonly test?: string | undefined;
-  /** In the words of whoever found it. */
+  /** Core was green when it happened. */
+  readonly core?: boolean;
+  /** In the words of the program that found it. */
   readonly detail?: string;
   /** `labs/01-fundamentals/04-lru/lru.ts:12:3` */
   readonly at?: string | undefined;
@@ -32,16 +39,19 @@ export type Stop =
   | 'syntax error'
   | 'missing export'
   | 'process.exit'
+  | 'thrown error'
   | 'unhandled rejection'
   | 'left open'
   | 'load error';
 
-export type Void = 'starter missing' | 'test missing' | 'test emptied' | 'test edited' | 'test broken';
+export type Uncounted = 'starter missing' | 'test missing' | 'test emptied' | 'test edited' | 'test broken';
 
 /** A lab's run as the learner is to see it. */
 export interface Answer {
   readonly lab: Lab;
   readonly verdict: Verdict;
+  /** Where the lab stood before this run. */
+  readonly before: Standing;
   /** They take longer than most tests, and do not change the verdict. */
   readonly typeErrors: Promise<readonly string[]>;
 }
@@ -50,60 +60,65 @@ export interface Answer {
 export const firstFailing = (tests: readonly TestResult[]): TestResult | undefined =>
   tests.find(({ state }) => state === 'failed') ?? tests.find(({ state }) => state === 'not run');
 
+export const isCoreGreen = (tests: readonly TestResult[]): boolean => {
+  const core = tests.filter(({ part }) => part === 'core');
+  return core.length > 0 && core.every(({ state }) => state === 'passed');
+};
+
 /** What can be said before anything runs. */
 export function beforeRun(lab: Lab): Verdict | undefined {
-  if (!existsSync(lab.files.starter)) return { kind: 'void', why: 'starter missing' };
+  if (!existsSync(lab.files.starter)) return { kind: 'not counted', why: 'starter missing' };
   const file = testFile(lab);
-  if (file === 'missing' || file === 'emptied') return { kind: 'void', why: `test ${file}` };
+  if (file === 'missing' || file === 'emptied') return { kind: 'not counted', why: `test ${file}` };
   const missing = missingExports(lab);
   return missing.length > 0
     ? { kind: 'stopped', why: 'missing export', detail: missing.join(', ') }
     : undefined;
 }
 
-export function judge(lab: Lab, outcome: Outcome): Verdict {
-  if (outcome.kind === 'hung') {
-    const why = outcome.by === 'loop' ? 'endless loop' : 'never settles';
-    return { kind: 'stopped', why, test: outcome.test };
+export function judge(lab: Lab, result: RunResult): Verdict {
+  if (result.kind === 'hung') {
+    const why = result.by === 'loop' ? 'endless loop' : 'never settles';
+    return { kind: 'stopped', why, test: result.test, core: isCoreGreen(result.tests) };
   }
-  if (outcome.kind === 'crashed') {
-    const detail = [outcome.how, outcome.output].filter(Boolean).join('\n');
-    return { kind: 'stopped', why: 'crash', test: outcome.test, detail };
+  if (result.kind === 'crashed') {
+    const detail = [result.how, result.output].filter(Boolean).join('\n');
+    return { kind: 'stopped', why: 'crash', test: result.test, detail, core: isCoreGreen(result.tests) };
   }
-  const run = outcome.runs.find(({ place }) => place === lab.place);
+  const run = result.runs.find(({ place }) => place === lab.place);
   if (!run) throw new Error(`Vitest did not run ${lab.files.test}`);
-  return judgeRun(lab, run, outcome.unhandled);
+  return judgeRun(lab, run, result.unhandled);
 }
 
 function judgeRun(lab: Lab, run: LabRun, unhandled: readonly TestError[]): Verdict {
   const [fileError] = run.fileErrors;
-  if (run.tests.length === 0) {
+  const { tests } = run;
+  if (tests.length === 0) {
     // Without a test there is nothing to show of the edited file but that it was edited.
     const whole = testFile(lab) === 'as handed out';
-    return whole ? loadError(run, fileError) : { kind: 'void', why: 'test broken' };
+    return whole ? loadError(run, fileError) : { kind: 'not counted', why: 'test broken' };
   }
-  const failed = run.tests.find(({ state }) => state === 'failed');
-  if (failed) return ended(failed) ?? { kind: 'red', run };
-  if (fileError) return leftOpen(fileError) ?? loadError(run, fileError);
-  if (run.tests.some(({ state }) => state === 'not run')) return { kind: 'red', run };
-
+  // An error that no test has seen spoils a green run, and whatever part of it was green.
   const [stray] = unhandled;
-  if (stray) return stopped('unhandled rejection', stray, stray.test);
-  return testFile(lab) === 'as handed out' ? { kind: 'passed', run } : { kind: 'void', why: 'test edited' };
+  const core = isCoreGreen(tests) && !stray;
+  const failed = tests.find(({ state }) => state === 'failed');
+  if (failed) return ended(failed, core) ?? { kind: core ? 'core' : 'red', run };
+  if (fileError) return leftOpen(fileError) ?? loadError(run, fileError);
+  if (stray) return stopped(stray.thrown ? 'thrown error' : 'unhandled rejection', stray, stray.test);
+  if (tests.some(({ state }) => state === 'not run')) return { kind: core ? 'core' : 'red', run };
+  return testFile(lab) === 'as handed out'
+    ? { kind: 'passed', run }
+    : { kind: 'not counted', why: 'test edited' };
 }
 
 /** A test that did not fail by what it asserts. */
-function ended({ name, error, printed }: TestResult): Stopped | undefined {
+function ended({ name, error, printed }: TestResult, core: boolean): Stopped | undefined {
   if (!error) return undefined;
   if (CALLED_EXIT.test(error.message))
-    return { ...stopped('process.exit', error, name), detail: '', printed };
-  if (/timed out in \d+ms/.test(error.message)) {
-    return { kind: 'stopped', why: 'never settles', test: name, printed };
-  }
+    return { ...stopped('process.exit', error, name), core, detail: '', printed };
+  if (TIMED_OUT.test(error.message)) return { kind: 'stopped', why: 'never settles', test: name, core, printed };
   return undefined;
 }
-
-const CALLED_EXIT = /process\.exit unexpectedly called/;
 
 function loadError({ printed }: LabRun, error: TestError | undefined): Stopped {
   if (!error) return { kind: 'stopped', why: 'load error', detail: 'The test file ran no test.', printed };
@@ -126,13 +141,8 @@ const stopped = (why: Stop, { message, at }: TestError, test?: string): Stopped 
 });
 
 /** Values that the starter exports and the learner's file does not. */
-function missingExports(lab: Lab): string[] {
-  if (!existsSync(lab.files.pristine)) return [];
-  const mine = readFileSync(lab.files.starter, 'utf8');
-  const all = readFileSync(lab.files.pristine, 'utf8').matchAll(
-    /^export (?:async )?(?:abstract )?(?:function\*?|class|const|let) (\w+)/gm,
-  );
-  return [...all]
-    .map(([, name]) => String(name))
-    .filter((name) => !new RegExp(`^\\s*export\\b[^;]*?\\b${name}\\b`, 'm').test(mine));
+function missingExports({ files }: Lab): string[] {
+  const wanted = valueExports(files.pristine);
+  const mine = valueExports(files.starter);
+  return wanted && mine ? [...wanted].filter((name) => !mine.has(name)) : [];
 }

@@ -1,6 +1,6 @@
 import { type Change, diffLines } from 'diff';
 import type { TestError } from '../run/messages';
-import { dim, green, red, width, wrap } from './terminal';
+import { cut, dim, green, red, width, wrap } from './terminal';
 
 const INDENT = '  ';
 
@@ -84,5 +84,3 @@ function aroundDifference(a: string, b: string, room: number): [string, string] 
   const part = (text: string) => cut(start > 0 ? `…${text.slice(start)}` : text, room);
   return [part(a), part(b)];
 }
-
-const cut = (row: string, room: number): string => (row.length > room ? `${row.slice(0, room - 1)}…` : row);

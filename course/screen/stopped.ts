@@ -1,6 +1,6 @@
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
-import type { Stop, Stopped, Void } from '../run/verdict';
+import type { Stop, Stopped, Uncounted } from '../run/verdict';
 
 /** What to say of a run that ended early, or beside its tests. */
 export interface Words {
@@ -8,7 +8,7 @@ export interface Words {
   readonly remedy: string;
 }
 
-/** @param test whether a test was running; else the learner's file was being loaded */
+/** In a test, or while the learner's file was being loaded. */
 export const stoppedWords = ({ why, test }: Stopped): Words => STOPPED[why](test !== undefined);
 
 const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
@@ -23,7 +23,7 @@ const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
       ? 'A promise never settled: this test waited for it until the run was ended.'
       : 'A promise never settled while your file was being loaded, and the run was ended.',
     remedy: inTest
-      ? 'Look for an await on something that nobody resolves, or a deadline that is missing.'
+      ? 'Look for an await on a promise that nothing resolves, or a deadline that is missing.'
       : 'Look for an await outside of every function.',
   }),
   crash: () => ({
@@ -32,19 +32,23 @@ const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
   }),
   'syntax error': () => ({
     what: 'This is not TypeScript yet, so no test could run:',
-    remedy: 'Mend the syntax and save.',
+    remedy: 'Fix the syntax and save.',
   }),
   'missing export': () => ({
     what: 'The tests import what your file does not export:',
     remedy: 'Export it under that name.',
   }),
   'process.exit': () => ({
-    what: 'Your code called process.exit: it would end the program of whoever uses it.',
+    what: 'Your code called process.exit: it would end the program that uses your code.',
     remedy: 'Throw an error, or return.',
   }),
+  'thrown error': () => ({
+    what: 'All tests pass, but an error was thrown where nothing catches it: in a timer or an event. In production this ends the process.',
+    remedy: 'Catch it in the callback that throws.',
+  }),
   'unhandled rejection': () => ({
-    what: 'All tests pass, but a promise was rejected and nobody handled it. In production this ends the process.',
-    remedy: 'Await the promise, or catch what it may reject with where it is made.',
+    what: 'All tests pass, but a promise was rejected and nothing handled it. In production this ends the process.',
+    remedy: 'Await the promise, or catch its rejection where the promise is made.',
   }),
   'left open': () => ({
     what: 'All tests pass, but your code left something open:',
@@ -52,11 +56,11 @@ const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
   }),
   'load error': () => ({
     what: 'The tests could not start:',
-    remedy: 'Mend this first: everything else comes after it.',
+    remedy: 'Fix this first: everything else comes after it.',
   }),
 };
 
-export function voidWords(lab: Lab, why: Void): string {
+export function uncountedWords(lab: Lab, why: Uncounted): string {
   const file = shown(why === 'starter missing' ? lab.files.starter : lab.files.test);
   return {
     'starter missing': `${file} is not there. The lab cannot be run without it.`,

@@ -1,10 +1,9 @@
 import { styleText } from 'node:util';
 
-/** Colour only where somebody looks at it, and wants it. */
-const coloured = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
-
 type Style = Parameters<typeof styleText>[0];
-const style = (name: Style) => (text: string) => (coloured ? styleText(name, text) : text);
+
+// styleText asks the stream, NO_COLOR, FORCE_COLOR and TERM whether colour is wanted.
+const style = (name: Style) => (text: string) => styleText(name, text, { stream: process.stdout });
 
 export const bold = style('bold');
 export const dim = style('dim');
@@ -24,11 +23,15 @@ export function wrap(text: string, indent = ''): string {
     let rest = line;
     while (rest.length > room) {
       const space = rest.lastIndexOf(' ', room);
-      const cut = space > 0 ? space : room;
-      wrapped.push(rest.slice(0, cut));
-      rest = rest.slice(cut).trimStart();
+      const end = space > 0 ? space : room;
+      wrapped.push(rest.slice(0, end));
+      rest = rest.slice(end).trimStart();
     }
     return [...wrapped, rest];
   });
   return lines.map((line) => (indent + line).trimEnd()).join('\n');
 }
+
+/** A row of at most `room` characters. */
+export const cut = (row: string, room: number): string =>
+  row.length > room ? `${row.slice(0, room - 1)}…` : row;

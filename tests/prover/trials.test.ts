@@ -2,18 +2,18 @@ import { expect, test } from 'vitest';
 import { labs } from '../../course/content/catalog';
 import { fileOf, halving, type Trial, trialsOf } from '../../course/proof/trials';
 import type { LabRun, Task } from '../../course/run/messages';
-import type { Outcome } from '../../course/run/runner';
+import type { RunResult } from '../../course/run/runner';
 
 const trials = labs().slice(0, 3).flatMap(trialsOf);
 const [solution, starter, mistake, ...others] = trials;
 if (!solution || !starter || !mistake) throw new Error('These tests need a lab: is chapters/ complete?');
 
-const crash: Outcome = { kind: 'crashed', test: 'a test', how: 'It was ended by SIGKILL.', output: '' };
+const crash: RunResult = { kind: 'crashed', test: 'a test', tests: [], how: 'It was ended by SIGKILL.', output: '' };
 
-test.each<[Outcome, string]>([
+test.each<[RunResult, string]>([
   [crash, 'ends the test process in the test "a test" (It was ended by SIGKILL.)'],
-  [{ kind: 'hung', by: 'loop', test: 'a test' }, 'hangs in the test "a test"'],
-  [{ kind: 'hung', by: 'wait', test: undefined }, 'hangs while it is loaded'],
+  [{ kind: 'hung', by: 'loop', test: 'a test', tests: [] }, 'hangs in the test "a test"'],
+  [{ kind: 'hung', by: 'wait', test: undefined, tests: [] }, 'hangs while it is loaded'],
   [
     { kind: 'ran', runs: [], unhandled: [{ name: 'Error', message: 'boom' }] },
     'throws where no test sees it (boom)',
@@ -49,7 +49,7 @@ test('what goes wrong only together does not go unsaid', async () => {
 });
 
 test('a subject that was not run does not pass for one that was', async () => {
-  const forgetful = async (tasks: readonly Task[]): Promise<Outcome> => {
+  const forgetful = async (tasks: readonly Task[]): Promise<RunResult> => {
     const outcome = await runner(crash, () => false)(tasks);
     return outcome.kind === 'ran' ? { ...outcome, runs: outcome.runs.slice(1) } : outcome;
   };
@@ -58,8 +58,8 @@ test('a subject that was not run does not pass for one that was', async () => {
 });
 
 /** Ends in `outcome` where the trials that it is asked for are `spoilt`; runs them where they are not. */
-function runner(outcome: Outcome, spoilt: (asked: ReadonlySet<Trial>) => boolean) {
-  return async (tasks: readonly Task[]): Promise<Outcome> => {
+function runner(outcome: RunResult, spoilt: (asked: ReadonlySet<Trial>) => boolean) {
+  return async (tasks: readonly Task[]): Promise<RunResult> => {
     const asked = trials.filter(({ lab, subject }) =>
       tasks.some((task) => task.place === lab.place && task.subject === subject),
     );

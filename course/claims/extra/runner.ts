@@ -23,7 +23,7 @@ export default defineMeasure({
     const cold: number[] = [];
     const save: number[] = [];
     try {
-      await session.run([lab]);
+      await session.run(lab);
       for (let round = 0; round < (quick ? 3 : 9); round++) {
         bare.push(
           await time(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', `labs/${lab.place}`], ROOT, {
@@ -34,7 +34,7 @@ export default defineMeasure({
         );
         cold.push(await time('npm', ['test', '--', LAB], course));
         const began = performance.now();
-        await session.run([lab]);
+        await session.run(lab);
         save.push(performance.now() - began);
       }
     } finally {

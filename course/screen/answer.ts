@@ -1,0 +1,177 @@
+import { shown } from '../base/root';
+import { type Lab, labs } from '../content/catalog';
+import { helpFor, insight } from '../content/lesson';
+import { testFile } from '../content/seal';
+import { type LabRun, PARTS } from '../run/messages';
+import { type Answer, firstFailing, type Stopped, type Uncounted, type Verdict } from '../run/verdict';
+import { explain, short } from './failure';
+import { count, incidents, ladder, passCount } from './ladder';
+import { labAfter, labTitle, progressBar, standingMark, suggest } from './standing';
+import { stoppedWords, uncountedWords } from './stopped';
+import { bold, cut, cyan, dim, green, red, width, wrap, yellow } from './terminal';
+
+export interface View {
+  /** The learner has gone on to production: what fails there is explained. */
+  readonly production: boolean;
+}
+
+/** The screen for one lab's run: what happened, what is missing, what to do next. */
+export const screen = ({ lab, verdict }: Answer, view: View): string =>
+  [...body(lab, verdict, view), ...editedNote(lab, verdict)].join('\n');
+
+/** Core was green before this run, so that it was about production. */
+export const viewOf = ({ before }: Answer): View => ({ production: before !== 'open' });
+
+/** The tests' part at once: the compiler may take longer. */
+export async function printAnswer(answer: Answer): Promise<void> {
+  console.log(screen(answer, viewOf(answer)));
+  const types = await typeNote(answer);
+  if (types) console.log(types);
+}
+
+/** What to add to the screen once the compiler has answered: mostly nothing. */
+export async function typeNote({ typeErrors }: Answer): Promise<string> {
+  const errors = await typeErrors;
+  if (errors.length === 0) return '';
+  const more = errors.length > 4 ? [dim(`  … and ${errors.length - 4} more`)] : [];
+  const heading = `${errors.length} type error${errors.length === 1 ? '' : 's'} (the tests ran anyway)`;
+  return ['', yellow(heading), ...errors.slice(0, 4).map((error) => wrap(error, '  ')), ...more].join('\n');
+}
+
+/** One line for a lab, where several were run. */
+export function summaryLine({ lab, verdict }: Answer): string {
+  const mark = { passed: green('✓'), core: standingMark('core') }[String(verdict.kind)] ?? red('✗');
+  const counts = 'run' in verdict ? passCount(verdict.run.tests) : verdict.why;
+  return `${mark} ${labTitle(lab)}  ${dim(counts)}`;
+}
+
+/** The same for a lab whose run could not begin. */
+export const notRunLine = (lab: Lab): string => `${yellow('·')} ${labTitle(lab)}  ${dim('not run')}`;
+
+function body(lab: Lab, verdict: Verdict, { production }: View): string[] {
+  switch (verdict.kind) {
+    case 'passed':
+      return greenScreen(lab, verdict.run);
+    case 'core':
+      return production ? redScreen(lab, verdict.run) : coreScreen(lab, verdict.run);
+    case 'red':
+      return redScreen(lab, verdict.run);
+    case 'stopped':
+      return stoppedScreen(lab, verdict);
+    case 'not counted':
+      return uncountedScreen(lab, verdict.why);
+  }
+}
+
+function greenScreen(lab: Lab, { tests, ms }: LabRun): string[] {
+  return [
+    `${bold(labTitle(lab))}  ${green(`● all ${count(tests)} pass`)}  ${dim(`${Math.round(ms)} ms`)}`,
+    '',
+    wrap(insight(lab), '  '),
+    '',
+    `  ${progressBar()}`,
+    '',
+    `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id}`)}, ${cyan(`npm run mistakes -- ${lab.id}`)}`,
+    ...nextLines(lab),
+  ];
+}
+
+/** Core is a success of its own: the learner may go on to the next lab. */
+function coreScreen(lab: Lab, { tests, ms }: LabRun): string[] {
+  const core = tests.filter(({ part }) => part === 'core');
+  const production = tests.filter(({ part }) => part === 'production');
+  return [
+    `${bold(labTitle(lab))}  ${green(`◐ Core passes: ${count(core)}`)}  ${dim(`${Math.round(ms)} ms`)}`,
+    '',
+    wrap(insight(lab), '  '),
+    '',
+    `  ${bold(PARTS.production)} ${dim(`adds ${production.length}. Each is an incident of the core version:`)}`,
+    ...incidents(tests),
+    '',
+    `  ${progressBar()}`,
+    '',
+    `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id} --core`)}`,
+    `${dim('Stay')}     ${cyan(`npm test -- ${lab.id}`)} goes on with production`,
+    ...nextLines(lab),
+  ];
+}
+
+function nextLines(lab: Lab): string[] {
+  const following = labAfter(lab);
+  if (!following) return [`${dim('Next')}     every lab is passed: ${cyan('npm run list')}`];
+  return [
+    `${dim('Read')}     ${shown(following.files.lesson)}`,
+    `${dim('Next')}     ${labTitle(following)}: ${suggest('npm test', following)}`,
+  ];
+}
+
+function redScreen(lab: Lab, { tests, printed }: LabRun): string[] {
+  const first = firstFailing(tests);
+  const part = tests.filter((test) => test.part === first?.part);
+  const where = first?.part ? `${first.part === 'core' ? '' : '◐ '}${PARTS[first.part]}: ` : '';
+  const top = [`${bold(labTitle(lab))}  ${where}${passCount(part)}`, '', ...ladder(tests)];
+  if (!first) return top;
+  const { read } = helpFor(lab, first.name);
+  return [
+    ...top,
+    '',
+    bold(wrap(first.name)),
+    ...(first.error ? explain(first.error) : ['  did not run']),
+    ...requestsSection(first.requests ?? []),
+    ...printedSection(first.printed || printed),
+    '',
+    ...(read ? [`${dim('Read')}  ${read}`] : []),
+    ...(first.error?.testAt ? [`${dim('Test')}  ${first.error.testAt}`] : []),
+    `${dim('File')}  ${first.error?.at ?? shown(lab.files.starter)}`,
+    `${dim('Next')}  ${suggest('npm run hint', lab)}`,
+  ];
+}
+
+/** What this test sent to the servers last. */
+function requestsSection(requests: readonly string[]): string[] {
+  if (requests.length === 0) return [];
+  const rows = requests.map((request) => `  ${cut(request, width() - 2)}`);
+  return ['', dim('The last requests'), ...rows];
+}
+
+function stoppedScreen(lab: Lab, verdict: Stopped): string[] {
+  const { what, remedy } = stoppedWords(verdict);
+  const { why, test, detail, at, printed = '' } = verdict;
+  return [
+    `${bold(labTitle(lab))}  ${red(why)}`,
+    '',
+    ...(test ? [bold(wrap(test))] : []),
+    wrap(what, '  '),
+    ...(detail ? ['', wrap(short(detail, 14), '  ')] : []),
+    ...printedSection(printed),
+    '',
+    wrap(remedy, '  '),
+    '',
+    `${dim('File')}  ${at ?? shown(lab.files.starter)}`,
+    `${dim('Next')}  ${test ? suggest('npm run hint', lab) : suggest('npm test', lab)}`,
+  ];
+}
+
+function uncountedScreen(lab: Lab, why: Uncounted): string[] {
+  return [
+    `${bold(labTitle(lab))}  ${red('does not count')}`,
+    '',
+    wrap(uncountedWords(lab, why), '  '),
+    '',
+    `${dim('Next')}  ${cyan(`npm run reset -- ${lab.id}`)} puts it back as it was; your attempt is kept`,
+  ];
+}
+
+/** What the learner printed to find out what happens. */
+function printedSection(printed: string): string[] {
+  const rows = printed.trimEnd().split('\n');
+  if (!printed.trim()) return [];
+  const more = rows.length > 10 ? [dim(`  … ${rows.length - 10} lines before`)] : [];
+  return ['', dim('Your code printed'), ...more, wrap(rows.slice(-10).join('\n'), '  ')];
+}
+
+function editedNote(lab: Lab, { kind }: Verdict): string[] {
+  if (kind === 'not counted' || testFile(lab) === 'as handed out') return [];
+  const note = `${shown(lab.files.test)} is not the one that came with the course: a pass will not count. npm run reset -- ${lab.id} puts it back.`;
+  return ['', yellow(wrap(note))];
+}

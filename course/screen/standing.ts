@@ -1,0 +1,39 @@
+import { type Lab, labs } from '../content/catalog';
+import { readProgress } from '../run/progress';
+import { currentLab, nextLab, type Standing, standingOf } from '../run/standing';
+import { cyan, dim, green, yellow } from './terminal';
+
+export const labTitle = (lab: Lab): string => `${lab.number} ${lab.title}`;
+
+export const MARKS: Readonly<Record<Standing, string>> = {
+  open: '·',
+  core: '◐',
+  passed: '●',
+  'passed earlier': '●',
+};
+
+export const standingMark = (standing: Standing): string => {
+  const paint = { open: dim, core: yellow, passed: green, 'passed earlier': green }[standing];
+  return paint(MARKS[standing]);
+};
+
+/** One mark a lab, and the counts in words. */
+export function progressBar(): string {
+  const progress = readProgress();
+  const all = labs().map((lab) => standingOf(lab, progress));
+  const passed = all.filter((standing) => standing.startsWith('passed')).length;
+  const core = all.filter((standing) => standing === 'core').length;
+  const more = core > 0 ? `, ${core} more with Core` : '';
+  return `${all.map(standingMark).join('')}  ${passed} of ${all.length} labs${more}`;
+}
+
+/** A command about a lab: the current one needs no name. */
+export const suggest = (command: string, lab: Lab): string =>
+  cyan(currentLab(labs())?.id === lab.id ? command : `${command} -- ${lab.id}`);
+
+/** The lab to go on with after `lab`: the next in the order of the course, then from its beginning. */
+export function labAfter(lab: Lab): Lab | undefined {
+  const all = labs();
+  const place = all.findIndex(({ id }) => id === lab.id);
+  return nextLab([...all.slice(place + 1), ...all.slice(0, Math.max(0, place))]);
+}
