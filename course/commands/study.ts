@@ -6,8 +6,9 @@ import { shown } from '../base/root';
 import { chapters, type Lab, labs, mistakesOf } from '../content/catalog';
 import { helpFor, hintSections } from '../content/lesson';
 import { readMistake } from '../content/mistake';
-import { countHint, currentLab, failingTest, isPassed } from '../run/progress';
-import { name, progressBar, suggest } from '../screen/report';
+import { countHint, failingTest } from '../run/progress';
+import { currentLab, isPassed, standingOf } from '../run/standing';
+import { labTitle, progressBar, standingMark, suggest } from '../screen/standing';
 import { bold, cyan, dim, green, red, wrap } from '../screen/terminal';
 import { choose } from './test';
 
@@ -20,10 +21,10 @@ export function hint(names: readonly string[]): number {
 export function hintFor(lab: Lab): string {
   const red = failingTest(lab);
   if (red === undefined && isPassed(lab)) {
-    return `${name(lab)} is passed: no test of it is red.\nWhat others get wrong in it: ${cyan(`npm run mistakes -- ${lab.id}`)}`;
+    return `${labTitle(lab)} is passed: no test of it is red.\nWhat others get wrong in it: ${cyan(`npm run mistakes -- ${lab.id}`)}`;
   }
   const failing = red || [...hintSections(lab).keys()][0];
-  if (failing === undefined) return `${name(lab)} has no hints.`;
+  if (failing === undefined) return `${labTitle(lab)} has no hints.`;
   const { read, hints } = helpFor(lab, failing);
   if (hints.length === 0) return `There is no hint for "${failing}". Read ${shown(lab.files.lesson)}.`;
   const seen = countHint(lab, failing, hints.length);
@@ -33,7 +34,7 @@ export function hintFor(lab: Lab): string {
       ? `${hints.length - seen} more: ${suggest('npm run hint', lab)}`
       : `that was the last; ${cyan(`npm run solution -- ${lab.id}`)} shows one way`;
   return [
-    bold(name(lab)),
+    bold(labTitle(lab)),
     failing,
     '',
     ...lines,
@@ -43,18 +44,22 @@ export function hintFor(lab: Lab): string {
   ].join('\n');
 }
 
-/** `npm run solution`: the learner's file against the solution. */
-export function solution(names: readonly string[], _options: { core: boolean }): number {
-  console.log(solutionFor(one(names)));
+/** `npm run solution`: the learner's file against the solution, or the one of Core. */
+export function solution(names: readonly string[], { core }: { core: boolean }): number {
+  console.log(solutionFor(one(names), core));
   return 0;
 }
 
-export function solutionFor(lab: Lab): string {
-  const mine = existsSync(lab.files.starter) ? readFileSync(lab.files.starter, 'utf8') : '';
+/** @param core against the solution of Core, also where Core is green */
+export function solutionFor(lab: Lab, core = false): string {
+  const { starter } = lab.files;
+  const ofCore = existsSync(lab.files.core) && (core || standingOf(lab) === 'open');
+  const solved = ofCore ? lab.files.core : lab.files.solution;
+  const mine = existsSync(starter) ? readFileSync(starter, 'utf8') : '';
   // Marks for the lessons, which quote from here.
-  const theirs = readFileSync(lab.files.solution, 'utf8').replace(/^.*\/\/ #(?:end)?region.*\n/gm, '');
-  if (mine === theirs) return `${shown(lab.files.starter)} equals the solution.`;
-  return paint(createTwoFilesPatch(shown(lab.files.starter), shown(lab.files.solution), mine, theirs));
+  const theirs = readFileSync(solved, 'utf8').replace(/^.*\/\/ #(?:end)?region.*\n/gm, '');
+  if (mine === theirs) return `${shown(starter)} equals ${ofCore ? 'the solution of Core' : 'the solution'}.`;
+  return paint(createTwoFilesPatch(shown(starter), shown(solved), mine, theirs));
 }
 
 /** `npm run list`: every lab with its state. */
@@ -66,24 +71,29 @@ export function list(): number {
 export function overview(): string {
   const all = labs();
   const current = currentLab(all);
-  const state = (lab: Lab) => (isPassed(lab) ? green('✓') : lab === current ? cyan('›') : dim('·'));
   return chapters()
     .map(({ id, number }) => {
       const own = all.filter(({ chapter }) => chapter === id);
       const passed = own.filter(isPassed).length;
       const heading = `${bold(`${number} ${id}`)}  ${dim(own.length > 0 ? `${passed} of ${own.length}` : 'not written yet')}`;
-      return [
-        heading,
-        ...own.map((lab) => `  ${state(lab)} ${lab.number} ${lab.title.padEnd(28)} ${dim(lab.id)}`),
-      ].join('\n');
+      return [heading, ...own.map((lab) => overviewRow(lab, lab.id === current?.id))].join('\n');
     })
     .join('\n');
+}
+
+function overviewRow(lab: Lab, isCurrent: boolean): string {
+  const standing = standingOf(lab);
+  const note = standing === 'passed earlier' ? '  earlier version' : '';
+  const pointer = isCurrent ? cyan('›') : ' ';
+  return `${pointer} ${standingMark(standing)} ${lab.number.padEnd(4)} ${lab.title.padEnd(28)} ${dim(lab.id + note)}`;
 }
 
 /** Where the learner stands, in two lines. */
 export function standing(): string {
   const lab = currentLab(labs());
-  const now = lab ? `${dim('Now')}  ${bold(name(lab))}: ${shown(lab.files.lesson)}` : 'Every lab is passed.';
+  const now = lab
+    ? `${dim('Now')}  ${bold(labTitle(lab))}: ${shown(lab.files.lesson)}`
+    : 'Every lab is passed.';
   return `${progressBar()}\n${now}`;
 }
 
@@ -92,7 +102,7 @@ export function mistakes(names: readonly string[]): number {
   const lab = one(names, (labs) => labs.filter(isPassed).at(-1));
   if (!isPassed(lab)) {
     throw new Refusal(
-      `${name(lab)} is not passed yet: its mistakes would give the solution away.\nPass it first: npm test -- ${lab.id}`,
+      `${labTitle(lab)} is not passed yet: its mistakes would give the solution away.\nPass it first: npm test -- ${lab.id}`,
     );
   }
   const stories = mistakesOf(lab).map((mistake) => {

@@ -3,48 +3,56 @@ import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
 import { onEnd } from '../base/signals';
 import { find, type Lab, labs, overviews } from '../content/catalog';
-import { currentLab } from '../run/progress';
-import { openSession, type Session } from '../run/session';
-import type { Answer } from '../run/verdict';
-import { line, notRun, print } from '../screen/report';
+import { recordNamed } from '../run/progress';
+import { openSession, type RunOptions, type Session } from '../run/session';
+import { currentLab } from '../run/standing';
+import type { Answer, Verdict } from '../run/verdict';
+import { notRunLine, printAnswer, summaryLine } from '../screen/answer';
 
 /** `npm test`: the current lab once, or those that are named. @returns the exit code */
-export async function test(names: readonly string[], _options: { core: boolean }): Promise<number> {
+export async function test(names: readonly string[], how: RunOptions): Promise<number> {
   const chosen = choose(names);
   const session = openSession();
   onEnd(() => session.close());
   try {
-    return await runLabs(session, chosen);
+    return await runLabs(session, chosen, how);
   } finally {
     await session.close();
   }
 }
 
 /** Runs the labs and tells what came of them. @returns the exit code */
-export async function runLabs(session: Session, chosen: readonly Lab[]): Promise<number> {
+export async function runLabs(
+  session: Session,
+  chosen: readonly Lab[],
+  how: RunOptions = {},
+): Promise<number> {
   const answers: Answer[] = [];
   // Why a lab could not be run. The other labs may need nothing of what it needs.
   const reasons = new Set<string>();
   for (const lab of chosen) {
     try {
-      const [answer] = await session.run([lab]);
-      if (!answer) continue;
+      const answer = await session.run(lab, how);
       answers.push(answer);
-      if (chosen.length > 1) console.log(line(answer));
+      if (chosen.length > 1) console.log(summaryLine(answer));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       reasons.add(error.message);
-      if (chosen.length > 1) console.log(notRun(lab));
+      if (chosen.length > 1) console.log(notRunLine(lab));
     }
   }
-  const red = answers.filter(({ verdict }) => verdict.kind !== 'passed');
+  const red = answers.filter(({ verdict }) => !isGreen(verdict, how));
   const shown = red[0] ?? answers.at(-1);
   if (chosen.length > 1) console.log();
-  if (shown) await print(shown);
+  if (shown) await printAnswer(shown);
   if (reasons.size === 0) return red.length > 0 ? 1 : 0;
   if (shown) console.log();
   throw new Refusal([...reasons].join('\n\n'));
 }
+
+/** All that ran passed. */
+const isGreen = ({ kind }: Verdict, { core }: RunOptions): boolean =>
+  kind === 'passed' || (kind === 'core' && core === true);
 
 /** The labs that `names` mean; with no name the current one, or all when everything is passed. */
 export function choose(names: readonly string[]): Lab[] {
@@ -55,6 +63,8 @@ export function choose(names: readonly string[]): Lab[] {
   }
   const { found, unknown } = find(names, all);
   if (unknown.length > 0) throw new Refusal(unknownName(unknown[0] ?? '', all));
+  const [only, ...others] = found;
+  if (only && others.length === 0) recordNamed(only);
   return found;
 }
 

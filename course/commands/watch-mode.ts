@@ -2,11 +2,12 @@ import { dirname } from 'node:path';
 import { emitKeypressEvents } from 'node:readline';
 import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
-import { type Lab, labs } from '../content/catalog';
-import { currentLab } from '../run/progress';
+import type { Lab } from '../content/catalog';
 import type { Session } from '../run/session';
+import { standingOf } from '../run/standing';
 import type { Answer } from '../run/verdict';
-import { name, screen, typeNote } from '../screen/report';
+import { screen, typeNote } from '../screen/answer';
+import { labAfter, labTitle } from '../screen/standing';
 import { bold, cyan, dim } from '../screen/terminal';
 import { resetLab } from './reset';
 import { hintFor, overview, solutionFor } from './study';
@@ -17,7 +18,7 @@ interface Key {
   readonly ctrl?: boolean;
 }
 
-/** One lab on the table: its file is watched, keys are heard, one run at a time. */
+/** One lab: its folder is watched, keys are heard, one run at a time. */
 export class WatchMode {
   /** The exit code, once the learner has left. */
   readonly left: Promise<number>;
@@ -34,6 +35,9 @@ export class WatchMode {
   #text = '';
   /** A key pressed while a run went on. */
   #later = '';
+  /** The learner has gone on to production. */
+  #production = false;
+  #answer: Answer | string = '';
 
   constructor(session: Session) {
     this.#session = session;
@@ -51,6 +55,7 @@ export class WatchMode {
     this.#unwatch();
     this.#lab = lab;
     this.#note = note;
+    this.#production = standingOf(lab) === 'core';
     this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
     this.#run();
   }
@@ -62,18 +67,19 @@ export class WatchMode {
     this.#running = true;
     this.#text = '';
     console.clear();
-    process.stdout.write(dim(`${name(lab)} …`));
-    const answer = await this.#answer(lab);
+    process.stdout.write(dim(`${labTitle(lab)} …`));
+    const answer = await this.#runLab(lab);
     this.#running = false;
     if (this.#stale) return await this.#run();
-    process.stdout.write(`\r${' '.repeat(name(lab).length + 2)}\r`);
+    process.stdout.write(`\r${' '.repeat(labTitle(lab).length + 2)}\r`);
     await this.#tell(answer);
   }
 
   async #tell(answer: Answer | string): Promise<void> {
     const note = this.#note && `${this.#note}\n\n`;
     this.#note = '';
-    const text = note + (typeof answer === 'string' ? answer : screen(answer));
+    this.#answer = answer;
+    const text = note + this.#screen();
     this.#print(text);
     const later = this.#later;
     this.#later = '';
@@ -83,13 +89,17 @@ export class WatchMode {
     if (types && this.#text === text) this.#show(`${text}\n${types}`);
   }
 
+  #screen(): string {
+    const answer = this.#answer;
+    return typeof answer === 'string' ? answer : screen(answer, { production: this.#production });
+  }
+
   /** What came of a run, or why there was none. */
-  async #answer(lab: Lab): Promise<Answer | string> {
+  async #runLab(lab: Lab): Promise<Answer | string> {
     try {
-      const [answer] = await this.#session.run([lab]);
-      return answer ?? '';
+      return await this.#session.run(lab);
     } catch (error) {
-      return said(error);
+      return messageOrThrow(error);
     }
   }
 
@@ -105,24 +115,29 @@ export class WatchMode {
     // The answer of a run that goes on now would wipe these off again.
     else if (this.#running) this.#later = key;
     else if (key === 'h') this.#show(hintFor(lab));
+    else if (key === 'p') this.#goOn();
     else if (key === 'l') this.#show(overview());
     else if (key === 's') this.#show(solutionFor(lab));
     else if (key === 'r') this.#reset(lab);
+  }
+
+  /** To production, and back to what Core says. */
+  #goOn(): void {
+    this.#production = !this.#production;
+    this.#show(this.#screen());
   }
 
   #reset(lab: Lab): void {
     try {
       this.#note = resetLab(lab);
     } catch (error) {
-      this.#note = said(error);
+      this.#note = messageOrThrow(error);
     }
     this.#run();
   }
 
   #next(lab: Lab): void {
-    const all = labs();
-    const place = all.findIndex(({ id }) => id === lab.id);
-    const following = currentLab([...all.slice(place + 1), ...all.slice(0, place)]);
+    const following = labAfter(lab);
     if (following) this.open(following);
     else this.#show(`No other lab is left to pass: ${cyan('npm run list')} shows all.`);
   }
@@ -134,7 +149,7 @@ export class WatchMode {
 
   #print(text: string): void {
     this.#text = text;
-    const keys = ['hint', 'next', 'list', 'reset', 'solution', 'quit'].map(
+    const keys = ['hint', 'next', 'production', 'list', 'reset', 'solution', 'quit'].map(
       (word) => `${bold(word[0] ?? '')}${dim(word.slice(1))}`,
     );
     const watched = this.#lab ? `watching ${shown(this.#lab.files.starter)}` : '';
@@ -150,7 +165,7 @@ export class WatchMode {
   }
 }
 
-function said(error: unknown): string {
+function messageOrThrow(error: unknown): string {
   if (error instanceof Refusal) return error.message;
   throw error;
 }

@@ -3,7 +3,7 @@ import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { rejectedBy } from '../content/mistake';
 import type { LabRun, Task } from '../run/messages';
-import { type RunResult, openRunner, type Runner } from '../run/runner';
+import { openRunner, type Runner, type RunResult } from '../run/runner';
 import type { Servers } from '../servers/types';
 
 /** A task, and the lab that it is a proof of. */

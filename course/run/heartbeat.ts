@@ -1,8 +1,7 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeSync } from 'node:fs';
-import type { Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { clearRequests, lastRequests } from '../kit/requests';
+import { watchOpen } from './left-open';
 import { type Heartbeat, partCalled } from './messages';
 
 /**
@@ -16,10 +15,16 @@ tell({ begins: 'load' });
 // A thread that turns and gets nowhere waits for something; one that does not turn is in a loop.
 const heartbeat = setInterval(() => tell({ begins: 'nothing' }), 250).unref();
 
-let test: string | undefined;
+// What goes to the worker's own output is lost; the console of a test is shown to the learner.
+process.stdout.write = (chunk: string | Uint8Array): boolean => {
+  console.log(String(chunk).replace(/\n$/, ''));
+  return true;
+};
+
+const open = watchOpen();
 beforeAll(() => void tell({ begins: 'hooks' }));
 beforeEach(({ task }) => {
-  test = task.name;
+  open.testBegins(task.name);
   clearRequests();
   tell({ begins: 'test', name: task.name, part: partCalled(task.suite?.name), limitMs: task.timeout });
 });
@@ -27,45 +32,10 @@ afterEach(({ task }) => {
   if (task.result?.state === 'fail') Object.assign(task.meta, { requests: lastRequests() });
 });
 
-const connections: { socket: Socket; test: string | undefined }[] = [];
-const connects = (message: unknown) => {
-  connections.push({ socket: (message as { socket: Socket }).socket, test });
-};
-subscribe('net.client.socket', connects);
-
-const intervals: { timer: NodeJS.Timeout; test: string | undefined }[] = [];
-const realSetInterval = globalThis.setInterval;
-globalThis.setInterval = ((...args: Parameters<typeof setInterval>) => {
-  const timer = realSetInterval(...args);
-  intervals.push({ timer, test });
-  return timer;
-}) as typeof setInterval;
-
-/** What nobody closed, in words; the first of each kind names the test that opened it. */
-function leftOpen(): string[] {
-  const open = connections.filter(({ socket }) => !socket.destroyed);
-  const ticking = intervals.filter(({ timer }) => timer.hasRef());
-  return [
-    ...(open[0]
-      ? [`${open.length} connection${open.length === 1 ? '' : 's'} to a server${by(open[0])}`]
-      : []),
-    ...(ticking[0]
-      ? [`${ticking.length} setInterval timer${ticking.length === 1 ? '' : 's'}${by(ticking[0])}`]
-      : []),
-  ];
-}
-
-const by = (first: { test: string | undefined }): string =>
-  first.test === undefined ? ', opened while the file was loaded' : `, first in the test "${first.test}"`;
-
 // Registered before the test file's own hooks, so it runs after them: what is open now, nobody will close.
 afterAll(async () => {
-  for (let turn = 0; leftOpen().length > 0 && turn < 20; turn++) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await open.closing();
   clearInterval(heartbeat);
-  unsubscribe('net.client.socket', connects);
-  globalThis.setInterval = realSetInterval;
-  const left = leftOpen();
+  const left = open.end();
   if (left.length > 0) throw new Error(`LEFT OPEN: ${left.join('\n')}`);
 });

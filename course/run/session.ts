@@ -94,7 +94,10 @@ function remember(lab: Lab, verdict: Verdict): void {
   if (verdict.kind === 'not counted') return;
   const core = verdict.kind === 'stopped' ? verdict.core : isCoreGreen(verdict.run.tests);
   if (core && testFile(lab) === 'as handed out') recordCore(lab, testsOf(lab));
-  if (verdict.kind === 'passed') return recordPassed(lab, testsOf(lab));
+  if (verdict.kind === 'passed') {
+    recordPassed(lab, testsOf(lab));
+    return;
+  }
   const test = verdict.kind === 'stopped' ? verdict.test : firstFailing(verdict.run.tests)?.name;
   if (test !== undefined) recordFailing(lab, test);
 }

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
 import { testFile } from '../content/seal';
-import { valueExports } from './exports';
 import type { LabRun, TestError, TestResult } from './messages';
+import { decoratorIn, valueExports } from './parse';
 import type { RunResult } from './runner';
 import type { Standing } from './standing';
 import { CALLED_EXIT, TIMED_OUT } from './vitest-words';
@@ -96,14 +96,14 @@ function judgeRun(lab: Lab, run: LabRun, unhandled: readonly TestError[]): Verdi
   if (tests.length === 0) {
     // Without a test there is nothing to show of the edited file but that it was edited.
     const whole = testFile(lab) === 'as handed out';
-    return whole ? loadError(run, fileError) : { kind: 'not counted', why: 'test broken' };
+    return whole ? loadError(lab, run, fileError) : { kind: 'not counted', why: 'test broken' };
   }
   // An error that no test has seen spoils a green run, and whatever part of it was green.
   const [stray] = unhandled;
   const core = isCoreGreen(tests) && !stray;
   const failed = tests.find(({ state }) => state === 'failed');
   if (failed) return ended(failed, core) ?? { kind: core ? 'core' : 'red', run };
-  if (fileError) return leftOpen(fileError) ?? loadError(run, fileError);
+  if (fileError) return leftOpen(fileError) ?? loadError(lab, run, fileError);
   if (stray) return stopped(stray.thrown ? 'thrown error' : 'unhandled rejection', stray, stray.test);
   if (tests.some(({ state }) => state === 'not run')) return { kind: core ? 'core' : 'red', run };
   return testFile(lab) === 'as handed out'
@@ -116,15 +116,18 @@ function ended({ name, error, printed }: TestResult, core: boolean): Stopped | u
   if (!error) return undefined;
   if (CALLED_EXIT.test(error.message))
     return { ...stopped('process.exit', error, name), core, detail: '', printed };
-  if (TIMED_OUT.test(error.message)) return { kind: 'stopped', why: 'never settles', test: name, core, printed };
+  if (TIMED_OUT.test(error.message))
+    return { kind: 'stopped', why: 'never settles', test: name, core, printed };
   return undefined;
 }
 
-function loadError({ printed }: LabRun, error: TestError | undefined): Stopped {
+function loadError({ files }: Lab, { printed }: LabRun, error: TestError | undefined): Stopped {
   if (!error) return { kind: 'stopped', why: 'load error', detail: 'The test file ran no test.', printed };
   if (CALLED_EXIT.test(error.message)) return { ...stopped('process.exit', error), detail: '', printed };
-  const why = error.name === 'SyntaxError' ? 'syntax error' : 'load error';
-  return { ...stopped(why, error), printed };
+  if (error.name !== 'SyntaxError') return { ...stopped('load error', error), printed };
+  const at = error.at ?? decoratorIn(files.starter);
+  const detail = error.at || !at ? error.message : 'A decorator: this course runs TypeScript without them.';
+  return { ...stopped('syntax error', error), at, detail, printed };
 }
 
 function leftOpen({ message }: TestError): Stopped | undefined {

@@ -1,5 +1,5 @@
 import { shown } from '../base/root';
-import { type Lab, labs } from '../content/catalog';
+import type { Lab } from '../content/catalog';
 import { helpFor, insight } from '../content/lesson';
 import { testFile } from '../content/seal';
 import { type LabRun, PARTS } from '../run/messages';
@@ -46,7 +46,7 @@ export function summaryLine({ lab, verdict }: Answer): string {
 }
 
 /** The same for a lab whose run could not begin. */
-export const notRunLine = (lab: Lab): string => `${yellow('·')} ${labTitle(lab)}  ${dim('not run')}`;
+export const notRunLine = (lab: Lab): string => `${yellow('·')} ${labTitle(lab)}  ${dim('could not be run')}`;
 
 function body(lab: Lab, verdict: Verdict, { production }: View): string[] {
   switch (verdict.kind) {

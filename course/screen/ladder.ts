@@ -9,7 +9,8 @@ export function ladder(tests: readonly TestResult[]): string[] {
   const core = tests.filter(({ part }) => part !== 'production');
   const production = tests.filter(({ part }) => part === 'production');
   if (first?.part !== 'production') {
-    const rest = production.length > 0 ? ['', dim(`  ${PARTS.production}: ${count(production)}, after Core`)] : [];
+    const rest =
+      production.length > 0 ? ['', dim(`  ${PARTS.production}: ${count(production)}, after Core`)] : [];
     return [`  ${bold(PARTS.core)}`, ...core.map((test) => row(test, first)), ...rest];
   }
   return [
@@ -25,7 +26,7 @@ export const incidents = (tests: readonly TestResult[]): string[] =>
   tests.filter(({ part }) => part === 'production').map((test) => row(test, undefined));
 
 export const passCount = (tests: readonly TestResult[]): string =>
-  `${tests.filter(({ state }) => state === 'passed').length} of ${count(tests)} pass`;
+  `${tests.filter(({ state }) => state === 'passed').length} of ${tests.length} tests pass`;
 
 export const count = ({ length }: readonly unknown[]): string => `${length} test${length === 1 ? '' : 's'}`;
 

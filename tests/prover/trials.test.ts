@@ -8,7 +8,13 @@ const trials = labs().slice(0, 3).flatMap(trialsOf);
 const [solution, starter, mistake, ...others] = trials;
 if (!solution || !starter || !mistake) throw new Error('These tests need a lab: is chapters/ complete?');
 
-const crash: RunResult = { kind: 'crashed', test: 'a test', tests: [], how: 'It was ended by SIGKILL.', output: '' };
+const crash: RunResult = {
+  kind: 'crashed',
+  test: 'a test',
+  tests: [],
+  how: 'It was ended by SIGKILL.',
+  output: '',
+};
 
 test.each<[RunResult, string]>([
   [crash, 'ends the test process in the test "a test" (It was ended by SIGKILL.)'],

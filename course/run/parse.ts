@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { type ModuleItem, parseSync } from '@swc/core';
+import { shown } from '../base/root';
 
 /** Names that a TypeScript file exports as values; undefined where only running it would tell. */
 export function valueExports(file: string): Set<string> | undefined {
@@ -16,6 +17,17 @@ export function valueExports(file: string): Set<string> | undefined {
   } catch {
     // Syntax errors, and files that cannot be read, are told with their place by the run.
     return undefined;
+  }
+}
+
+/** Where a file uses a decorator, which the engine that runs it would answer without a place. */
+export function decoratorIn(file: string): string | undefined {
+  try {
+    parseSync(readFileSync(file, 'utf8'), { syntax: 'typescript' });
+    return undefined;
+  } catch (error) {
+    const [, line] = /Unexpected token `@`[\s\S]*?\[(\d+):\d+\]/.exec(String(error)) ?? [];
+    return line && `${shown(file)}:${line}`;
   }
 }
 
@@ -48,7 +60,9 @@ function declared(declaration: Declaration): string[] | undefined {
     case 'FunctionDeclaration':
       return [declaration.identifier.value];
     case 'VariableDeclaration': {
-      const names = declaration.declarations.map(({ id }) => (id.type === 'Identifier' ? id.value : undefined));
+      const names = declaration.declarations.map(({ id }) =>
+        id.type === 'Identifier' ? id.value : undefined,
+      );
       // Taken out of an object or a list: rare, and not worth a walk.
       return names.every((name) => name !== undefined) ? names : undefined;
     }
