@@ -8,7 +8,8 @@ import { overviewTargets, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
-import { lessonProblems, overviewProblems, textProblems } from '../proof/text';
+import { lessonProblems, overviewProblems } from '../proof/lessons';
+import { textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
 import { bold, dim, green, red } from '../screen/terminal';
 import { openServers, type Servers } from '../servers/open';
@@ -49,7 +50,7 @@ export async function verify(names: readonly string[]): Promise<number> {
   try {
     // The labs wait for deadlines and the course's own tests for processes: side by side they fill two cores.
     await Promise.all([
-      inTurn([labProof(found, servers), ...(whole ? [] : [textProof(found, found.flatMap(readIn))])]),
+      inTurn([labProof(found, servers), ...(whole ? [] : [textProof(found.flatMap(readIn), found, [])])]),
       inTurn(whole ? [...fileProofs(found), courseTests()] : []),
     ]);
     // Claims are ratios of times: nothing else may run beside them.
@@ -84,19 +85,17 @@ const labProof = (chosen: readonly Lab[], servers: ServerPool): Proof => ({
   prove: async () => proveLabs(chosen, await servers.open()),
 });
 
-const textProof = (chosen: readonly Lab[], texts: readonly string[]): Proof => ({
+const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: readonly Target[]): Proof => ({
   name: 'lessons and hints: headings, code from files, links, figures as measured',
   prove: async () => [
     ...texts.flatMap(textProblems),
     ...chosen.flatMap(lessonProblems),
-    ...overviewTargets()
-      .filter(({ lesson = '' }) => texts.includes(lesson))
-      .flatMap(overviewProblems),
+    ...pages.flatMap(overviewProblems),
   ],
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
-  textProof(chosen, markdown()),
+  textProof(markdown(), chosen, overviewTargets()),
   { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },
@@ -122,5 +121,8 @@ function markdown(): string[] {
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
       .filter((file) => file.endsWith('.md'))
       .map((file) => join(ROOT, folder, file));
-  return [join(ROOT, 'README.md'), ...below('chapters'), ...below('labs')];
+  const top = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'course/README.md'].map((file) =>
+    join(ROOT, file),
+  );
+  return [...top.filter(existsSync), ...below('chapters'), ...below('labs')];
 }

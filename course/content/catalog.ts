@@ -148,6 +148,7 @@ function numbered(folder: string, ending = ''): { name: string; number: number; 
     });
 }
 
+/** By hand: each command shows a title, and a parser of YAML takes 15 ms to load. `verify` holds it against one. */
 function titleOf(lesson: string): string | undefined {
   if (!existsSync(lesson)) return undefined;
   return /^title:\s*"?(.+?)"?\s*$/m.exec(readFileSync(lesson, 'utf8'))?.[1];

@@ -2,17 +2,20 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { shown } from '../base/root';
 import type { Lab } from './catalog';
+import { parse, plain, type Section, sections, source, within } from './markdown';
 
-/** The first sentence of the insight: what was learned, in one line. */
+/** The heading of what a reader in a hurry reads. */
+export const SHORT = 'In 60 seconds';
+
+/** What was learned, in one line: the first point of "In 60 seconds", or the first sentence of an older lesson. */
 export function insight(lab: Lab): string {
   if (!existsSync(lab.files.lesson)) return '';
-  const body = readFileSync(lab.files.lesson, 'utf8').replace(/^---[\s\S]*?\n---\n/, '');
-  const paragraph = body.split(/\n{2,}/).find((block) => block.trim() && !block.startsWith('#')) ?? '';
-  const text = paragraph
-    .replaceAll('\n', ' ')
-    .replace(/<!--.*?-->/g, '')
-    .replace(/[*_`]/g, '')
-    .trim();
+  const { children } = parse(readFileSync(lab.files.lesson, 'utf8'));
+  const short = sections(children, 2).find(({ title }) => title === SHORT);
+  const point = [...within(short?.content ?? [])].find(({ type }) => type === 'listItem');
+  if (point) return plain(point);
+  const paragraph = children.find(({ type }) => type === 'paragraph');
+  const text = paragraph ? plain(paragraph) : '';
   return /^.*?[.!?](?=\s|$)/.exec(text)?.[0] ?? text;
 }
 
@@ -25,23 +28,24 @@ export interface Help {
 }
 
 export function helpFor(lab: Lab, test: string): Help {
-  const section = hintSections(lab).get(test) ?? '';
-  const link = /^\[Read:[^\]]*\]\(([^)]+)\)/m.exec(section)?.[1];
-  const hints = section
-    .split(/^\d+\. /m)
-    .slice(1)
-    .map((hint) => hint.replace(/\s*\n\s*/g, ' ').trim());
-  return { read: link && shown(join(dirname(lab.files.hints), link)), hints };
+  const all = hintSections(lab);
+  // The cases of a test.each share one section: their names begin with its title.
+  const title = all.has(test) ? test : [...all.keys()].find((name) => test.startsWith(name));
+  const { content } = all.get(title ?? '') ?? { content: [] };
+  const links = [...within(content)].filter((node) => node.type === 'link');
+  const read = links.find((link) => plain(link).startsWith('Read:'))?.url;
+  const text = content.length > 0 ? readFileSync(lab.files.hints, 'utf8') : '';
+  return {
+    read: read && shown(join(dirname(lab.files.hints), read)),
+    hints: content
+      .flatMap((node) => (node.type === 'list' && node.ordered ? node.children : []))
+      .map((item) => source(text, item.children).replace(/\s*\n\s*/g, ' ')),
+  };
 }
 
 /** Sections of hints.md by test name. */
-export function hintSections(lab: Lab): Map<string, string> {
+export function hintSections(lab: Lab): Map<string, Section> {
   if (!existsSync(lab.files.hints)) return new Map();
-  const parts = readFileSync(lab.files.hints, 'utf8').split(/^## /m).slice(1);
-  return new Map(
-    parts.map((part) => {
-      const end = part.indexOf('\n');
-      return [part.slice(0, end).trim().replaceAll('`', ''), part.slice(end + 1)] as const;
-    }),
-  );
+  const { children } = parse(readFileSync(lab.files.hints, 'utf8'));
+  return new Map(sections(children, 2).map((section) => [section.title, section]));
 }

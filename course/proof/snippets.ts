@@ -1,48 +1,50 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Code } from 'mdast';
 import { ROOT } from '../base/root';
+import { parse, within } from '../content/markdown';
+import type { Page } from './page';
 
-const FENCE = /^```(\w*) ?([^\n]*)\n([\s\S]*?)^```$/gm;
-/** In a list, in a quotation, of tildes or of more backticks. */
-const OTHER_FENCE = /^[ \t>*+\-\d.)]*(`{3,}|~{3,})(.*)$[\s\S]*?\1/gm;
 /** Languages whose blocks are code that could drift; terminal output, diagrams and plain text are not. */
 const CODE = new Set(['ts', 'js', 'typescript', 'javascript', 'sql', 'lua', 'python', 'py', '']);
 
-/** What is wrong with the code blocks of a Markdown text: one sentence each. */
-export function snippetProblems(markdown: string): string[] {
-  const blocks = [...markdown.matchAll(FENCE)].flatMap(([, language = '', info = '', body = '']) => {
-    const source = sourceOf(info);
-    if (source) {
-      const text = region(source);
-      if (text === undefined) return [`${source} does not exist: name a file, and a region that is in it`];
-      return text === body ? [] : [`the block from ${source} differs from the file: npm run sync`];
-    }
-    if (!CODE.has(language) || /^(fragment|wrong)\b/.test(info)) return [];
-    const [first] = body.trim().split('\n');
-    return [`the block "${first}" has no source: mark it file=PATH#REGION, fragment or wrong`];
-  });
-  const overlooked = [...markdown.replace(FENCE, '').matchAll(OTHER_FENCE)];
-  return [
-    ...blocks,
-    ...overlooked.map(
-      ([, fence, info]) => `the block "${fence}${info}" is overlooked: begin its line with three backticks`,
-    ),
-  ];
+/** What is wrong with the code blocks of a page: one sentence each. */
+export function snippetProblems({ blocks }: Page): string[] {
+  return [...within(blocks)].flatMap((node) => (node.type === 'code' ? codeProblems(node) : []));
+}
+
+function codeProblems(block: Code): string[] {
+  const file = sourceOf(block);
+  if (file) {
+    const text = region(file);
+    if (text === undefined) return [`${file} does not exist: name a file, and a region that is in it`];
+    if (!isPlain(block)) return [`the block from ${file} is indented: begin its line with three backticks`];
+    return text === `${block.value}\n` ? [] : [`the block from ${file} differs from the file: npm run sync`];
+  }
+  if (!CODE.has(block.lang ?? '') || /^(fragment|wrong)\b/.test(block.meta ?? '')) return [];
+  const [first] = block.value.trim().split('\n');
+  return [`the block "${first}" has no source: mark it file=PATH#REGION, fragment or wrong`];
 }
 
 /** Puts the files' present text into a lesson's blocks. */
-export function syncSnippets(lesson: string): void {
-  if (!existsSync(lesson)) return;
-  const before = readFileSync(lesson, 'utf8');
-  const after = before.replace(FENCE, (block, language, info) => {
-    const source = sourceOf(info);
-    const text = source && region(source);
-    return text ? `\`\`\`${language} ${info}\n${text}\`\`\`` : block;
-  });
-  if (after !== before) writeFileSync(lesson, after);
+export function syncSnippets(text: string): string {
+  const blocks = [...within([parse(text)])].filter((node) => node.type === 'code' && isPlain(node));
+  // From the last to the first: the places of those before it stay.
+  return blocks.reverse().reduce((lesson, block) => {
+    if (block.type !== 'code') return lesson;
+    const file = sourceOf(block);
+    const code = file && region(file);
+    const { start, end } = block.position ?? {};
+    if (!code || !start || !end) return lesson;
+    const fenced = `\`\`\`${block.lang} ${block.meta}\n${code}\`\`\``;
+    return lesson.slice(0, start.offset) + fenced + lesson.slice(end.offset);
+  }, text);
 }
 
-const sourceOf = (info: string): string | undefined => /^file=(\S+)/.exec(info)?.[1];
+const sourceOf = ({ meta }: Code): string | undefined => /^file=(\S+)/.exec(meta ?? '')?.[1];
+
+/** At the beginning of its line, where `sync` can write it. */
+const isPlain = ({ position }: Code): boolean => position?.start.column === 1;
 
 /** `solutions/…/lru.ts#get`: the region's lines without its common indent; undefined when it is not there. */
 function region(source: string): string | undefined {

@@ -159,8 +159,16 @@ export const TEXT: Breakages = {
     'chapters/PLACE.md: the block "cache.clear();" has no source: mark it file=PATH#REGION, fragment or wrong',
   ],
   'a code block in a list': [
-    add('lesson.md', '\n- Clear it:\n\n  ```ts\n  cache.clear();\n  ```\n'),
-    'chapters/PLACE.md: the block "```ts" is overlooked: begin its line with three backticks',
+    add('lesson.md', '\n- Clear it:\n\n  ```ts\n  cache.purge();\n  ```\n'),
+    'chapters/PLACE.md: the block "cache.purge();" has no source: mark it file=PATH#REGION, fragment or wrong',
+  ],
+  'a snippet in a list': [
+    add('lesson.md', '\n- Read:\n\n  ```ts file=solutions/99-proof/01-memo/starter.ts\n  ```\n'),
+    'chapters/PLACE.md: the block from solutions/PLACE/starter.ts is indented: begin its line with three backticks',
+  ],
+  'a title that only a parser of YAML reads': [
+    edit('lesson.md', 'title: Memo', 'title: >\n  Memo'),
+    'chapters/PLACE.md: the title is "Memo" to a parser of YAML and ">" to the course: write title: Memo on one line',
   ],
   'wrong headings': [
     edit('lesson.md', '## Read more', '## Sources'),
@@ -171,10 +179,8 @@ export const TEXT: Breakages = {
     /^chapters\/PLACE.md: 4\d\d words: make them 900 to 1800$/,
   ],
   'no front matter': [
-    edit('lesson.md', /^---[\s\S]+?---\n/, ''),
-    ...['title', 'minutes', 'guide'].map(
-      (field) => `chapters/PLACE.md: the front matter lacks "${field}": add it`,
-    ),
+    edit('lesson.md', /^minutes[\s\S]+?(?=---\n)/m, ''),
+    ...['minutes', 'guide'].map((field) => `chapters/PLACE.md: the front matter lacks "${field}": add it`),
   ],
   'a figure that nothing measured': [
     edit('lesson.md', 'Nothing.', 'It is <!-- measured:ratio --><!-- /measured --> as fast.'),

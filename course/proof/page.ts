@@ -1,0 +1,74 @@
+import { readFileSync } from 'node:fs';
+import GithubSlugger from 'github-slugger';
+import type { Nodes, RootContent } from 'mdast';
+import { gfmTableFromMarkdown } from 'mdast-util-gfm-table';
+import { gfmTable } from 'micromark-extension-gfm-table';
+import { parse as parseYaml } from 'yaml';
+import { frontMatter, parse, plain, within } from '../content/markdown';
+
+/** A Markdown file, read and parsed once. */
+export interface Page {
+  readonly path: string;
+  readonly text: string;
+  /** What is on it, from top to bottom: headings, paragraphs, lists, … */
+  readonly blocks: readonly RootContent[];
+}
+
+const pages = new Map<string, Page>();
+
+export function openPage(path: string): Page {
+  const known = pages.get(path);
+  if (known) return known;
+  const text = readFileSync(path, 'utf8');
+  const tables = { extensions: [gfmTable()], mdastExtensions: [gfmTableFromMarkdown()] };
+  const page = { path, text, blocks: parse(text, tables).children };
+  pages.set(path, page);
+  return page;
+}
+
+/** The front matter; empty where there is none, or none that could be read. */
+export function fieldsOf({ text }: Page): Readonly<Record<string, unknown>> {
+  try {
+    const fields: unknown = parseYaml(frontMatter(text));
+    return typeof fields === 'object' && fields !== null ? { ...fields } : {};
+  } catch {
+    return {};
+  }
+}
+
+/** What `#…` of a link may name. */
+export function anchorsOf({ blocks }: Page): ReadonlySet<string> {
+  const slugger = new GithubSlugger();
+  const headings = [...within(blocks)].filter(({ type }) => type === 'heading');
+  return new Set(headings.map((heading) => slugger.slug(plain(heading))));
+}
+
+export const headingsOf = (blocks: readonly RootContent[], depth: number): string[] =>
+  blocks.flatMap((block) => (block.type === 'heading' && block.depth === depth ? [plain(block)] : []));
+
+/** Words that an author wrote: without headings, code, tables and generated blocks, with what is folded. */
+export const countProse = (blocks: readonly RootContent[]): number => countWords(prose(blocks));
+
+export const countWords = (text: string): number =>
+  text.match(/[\p{L}\p{N}][\p{L}\p{N}'’.-]*/gu)?.length ?? 0;
+
+/** The paragraphs, also of lists and quotations, a line each. */
+export function prose(blocks: readonly RootContent[]): string {
+  return [...within(written(blocks))]
+    .flatMap((node) => (node.type === 'paragraph' ? [plain(node)] : []))
+    .join('\n');
+}
+
+const GENERATED = /^<!-- (?:measured:.+?|ladder) -->/;
+const END = /<!-- \/(?:measured|ladder) -->/;
+
+/** Without the blocks between markers, which a program writes. */
+function written(blocks: readonly RootContent[]): Nodes[] {
+  let generated = false;
+  return blocks.filter((block) => {
+    if (block.type !== 'html') return !generated;
+    if (GENERATED.test(block.value)) generated = true;
+    if (END.test(block.value)) generated = false;
+    return false;
+  });
+}
