@@ -56,7 +56,7 @@ export function subjectResolver(usual: Subject): Plugin {
 function subjectFile(place: string, name: string, subject: Subject): string {
   const solution = join(ROOT, 'solutions', place, name);
   // What a lab provides is the same for every subject.
-  if (subject === 'attempt' || name === 'given') return join(LABS, place, name);
+  if (subject === 'attempt' || name === 'given.ts') return join(LABS, place, name);
   if (subject === 'core') return join(dirname(solution), 'core.ts');
   if (subject.startsWith('variants/')) return join(dirname(solution), `${subject}.ts`);
   if (subject === 'starter') return join(dirname(solution), 'starter.ts');

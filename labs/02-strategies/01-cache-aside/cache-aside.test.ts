@@ -1,43 +1,489 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import type { Redis } from 'ioredis';
+import type { Redis, RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/explore';
 import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
-import { outcome } from '#kit/waiting';
+import { outcome, until } from '#kit/waiting';
+import { cacheClientOptions, createProducts } from './cache-aside';
 import {
   ABSENT_TTL_MS,
-  cacheClientOptions,
-  createProducts,
+  DEADLINE_MS,
   decode,
   encode,
   InvalidIdError,
   PRODUCT_TTL_MS,
   productKey,
-} from './cache-aside';
+  RETRY_MS,
+} from './given';
 
 const servers = useServers('products');
 
 const MUG = 'Enamel mug, 350 ml';
 const NOBODY = 999;
 const KEY = productKey(1);
+const PRODUCT_1 = /product:1\b/;
+const SETS = /^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i;
+const DELETES = /^(DEL|UNLINK|GETDEL|EVAL|EVALSHA|MULTI)\b/i;
+const REJECTION = expect.stringMatching(/^rejected/);
 const changes = (name: string) => ({ name, price: '9.50', stock: 3 });
 
+describe('Core', () => {
+  test('a product is read from MySQL once, and from Redis after that', async () => {
+    const products = openProducts();
+    const miss = await products.find(1);
+    expect(miss, 'a miss must return the row of MySQL').toMatchObject({
+      id: 1,
+      name: MUG,
+      price: '12.90',
+      updatedAt: expect.any(Date),
+    });
+    await stored(1);
+    const work = await servers.work(async () => {
+      expect(await products.find(1), 'a hit must return what the miss returned').toEqual(miss);
+    });
+    expect(work.sql('select'), 'SELECTs of the second find: a hit must not ask MySQL').toBe(0);
+  });
+
+  test('the command that stores an entry also sets its TTL', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    let sentBare: string | undefined;
+    proxy.schedule(async (request) => {
+      if ((await servers.redis.pttl(KEY)) === -1) sentBare ??= request;
+    });
+    await openProducts(servers.connectRedis({}, proxy.url)).find(1);
+    await stored(1);
+    expect(
+      sentBare,
+      'the entry had no TTL when this command was sent: if the process dies before it, the entry stays forever',
+    ).toBeUndefined();
+    await expectTtl(1, PRODUCT_TTL_MS, 'ms to live: the entry of a product must live for PRODUCT_TTL_MS');
+  });
+
+  test('an absence is cached for a shorter time, and a failed query is not cached', async () => {
+    const products = openProducts();
+    expect(await products.find(NOBODY), 'there is no such product: find must return null').toBeNull();
+    await stored(NOBODY);
+    const work = await servers.work(async () => {
+      expect(await products.find(NOBODY), 'a cached absence must be null too').toBeNull();
+    });
+    expect(work.sql('select'), 'SELECTs of the second find: a cached absence must not ask MySQL').toBe(0);
+    await expectTtl(NOBODY, ABSENT_TTL_MS, 'ms to live: the entry of an absence must live for ABSENT_TTL_MS');
+
+    const reading = openProducts(servers.redis, await deadMySql()).find(2);
+    expect(await outcome(reading), 'MySQL cannot be asked: find must reject').toEqual(REJECTION);
+    expect(
+      await servers.redis.get(productKey(2)),
+      'the query failed, so nothing is known about this product: nothing may be cached',
+    ).toBeNull();
+  });
+
+  test('an update returns what MySQL did, after the entry is deleted', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    const products = openProducts(servers.connectRedis({}, proxy.url));
+    await cache(1, MUG);
+    const del = proxy.hold(DELETES);
+    let resolved = false;
+    const updating = products.update(1, changes('new')).then((found) => {
+      resolved = true;
+      return found;
+    });
+    await Promise.race([del.arrived, updating]);
+    expect(resolved, 'Redis has not deleted the entry yet: has the update resolved?').toBe(false);
+    del.release();
+    expect(await updating, 'the product exists: update must return true').toBe(true);
+    expect(await nameInMySql(), 'name in MySQL after the update').toBe('new');
+    expect(await cachedName(), 'name in Redis after the update: the old entry must be gone').not.toBe(MUG);
+
+    const missing = products.update(NOBODY, changes('new'));
+    expect(await missing, 'there is no such product: update must return false').toBe(false);
+    const failing = openProducts(servers.redis, await deadMySql()).update(1, changes('newer'));
+    expect(await outcome(failing), 'MySQL cannot be asked: update must reject').toEqual(REJECTION);
+  });
+
+  test('a read that ends before an update does leaves no old entry behind', async () => {
+    const proxy = await openProxy(servers.mysqlUrl);
+    const products = openProducts(servers.redis, servers.connectDb({}, proxy.url));
+    const statements = [proxy.hold(/UPDATE products/i), proxy.hold(/^COMMIT/i)];
+    const updating = products.update(1, changes('new'));
+    for (const statement of statements) {
+      const held = await Promise.race([statement.arrived.then(() => true), updating.then(() => false)]);
+      if (!held) break;
+      // MySQL still has the old row.
+      await openProducts().find(1);
+      await stored(1);
+      statement.release();
+    }
+    await updating;
+    expect(
+      await cachedName(),
+      'name in Redis: a reader had read the old row before MySQL committed, and the update has resolved',
+    ).not.toBe(MUG);
+  });
+
+  test('two updates at once leave no old entry behind', async () => {
+    await explore(servers, {
+      runs: 30,
+      prepare: async () => {
+        await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+        await cache(1, MUG);
+      },
+      actors: {
+        one: ({ redis, db }) => openProducts(redis, db).update(1, changes('one')),
+        other: ({ redis, db }) => openProducts(redis, db).update(1, changes('other')),
+      },
+      verdict: async () => {
+        const [cached, row] = [await cachedName(), await nameInMySql()];
+        return cached === undefined || cached === row
+          ? undefined
+          : `MySQL holds "${row}" and Redis "${cached}", after both updates have resolved`;
+      },
+    });
+  });
+});
+
+describe('In production', () => {
+  test('an unreachable Redis costs a call one deadline, and fails none', async () => {
+    const faults: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
+      'refuses connections': (proxy) => proxy.refuse(),
+      'answers after 5 s': (proxy) => proxy.delay(5000),
+      stalls: (proxy) => proxy.stall(),
+      'is a black hole': (proxy) => proxy.blackHole(),
+    };
+    await Promise.all(
+      Object.entries(faults).map(async ([fault, strike]) => {
+        const unreachable = async () => {
+          const { proxy, products } = await behindProxy();
+          await strike(proxy);
+          return products;
+        };
+        const read = await fastest(unreachable, (products) => products.find(1));
+        expect(read.result, `Redis ${fault}: find must return the row of MySQL`).toMatchObject({ id: 1 });
+        expect(read.ms, `ms of a find while Redis ${fault}: DEADLINE_MS once`).toBeLessThan(ONE_DEADLINE);
+        const write = await fastest(unreachable, (products) => products.update(2, changes('new')));
+        expect(write.result, `Redis ${fault} and MySQL has committed: update must return true`).toBe(true);
+        expect(write.ms, `ms of an update while Redis ${fault}: DEADLINE_MS once`).toBeLessThan(ONE_DEADLINE);
+      }),
+    );
+  });
+
+  test('a silent connection is replaced, and reconnecting never ends', async () => {
+    const { proxy, products } = await behindProxy();
+    // Never released: this connection gives no more answers, and new ones work.
+    proxy.hold(PRODUCT_1);
+    expect(
+      await outcome(products.find(1)),
+      'the connection is open and silent: find must return the row of MySQL',
+    ).toMatchObject({ id: 1 });
+    await cache(2, 'from Redis');
+    await expect
+      .poll(() => nameOf(products.find(2)), {
+        timeout: 3000,
+        interval: 20,
+        message: 'name that find returns: the silent connection must be replaced, so that hits are possible',
+      })
+      .toBe('from Redis');
+    const { retryStrategy = () => 2000 } = cacheClientOptions();
+    for (const attempt of [10, 1000, 1_000_000]) {
+      // Without a number the client gives up.
+      const pause = retryStrategy?.(attempt) ?? Number.POSITIVE_INFINITY;
+      const message = `ms that retryStrategy returns for attempt ${attempt}: it must be 10 to 5,000`;
+      expect(pause, message).toBeGreaterThanOrEqual(10);
+      expect(pause, message).toBeLessThanOrEqual(5000);
+    }
+  });
+
+  test('a command that Redis refuses fails no call, and is reported', async () => {
+    const { products, permit, refuseReads, errors } = await refusingRedis();
+    await permit(productKey(2));
+    await products.find(2);
+    await products.update(2, changes('new'));
+    expect(errors, 'errors reported: Redis has refused nothing so far').toEqual([]);
+
+    expect(
+      await outcome(products.find(1)),
+      'only the SET is refused: find must return the row',
+    ).toMatchObject({ id: 1 });
+    await expectRefusal(errors, 'the SET');
+    await refuseReads();
+    expect(
+      await outcome(products.find(1)),
+      'the GET is refused: find must return the row of MySQL',
+    ).toMatchObject({ id: 1 });
+    await expectRefusal(errors, 'the GET');
+    expect(
+      await outcome(products.update(1, changes('new'))),
+      'the DEL is refused and MySQL has committed: update must return true',
+    ).toBe(true);
+    await expectRefusal(errors, 'the DEL');
+  });
+
+  test('an entry that cannot be decoded is reported, and replaced from MySQL', async () => {
+    const errors: unknown[] = [];
+    const products = openProducts(servers.redis, servers.db, (error) => errors.push(error));
+    const entries = {
+      'an HTML page': '<html>502 Bad Gateway</html>',
+      'another shape': '{"sku":"M-350"}',
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'a name that is not UTF-8': Buffer.from(encode({ ...row(1), name: '\xff' }), 'latin1'),
+    };
+    for (const [kind, bytes] of Object.entries(entries)) {
+      await servers.redis.set(KEY, bytes);
+      errors.length = 0;
+      expect(
+        await outcome(products.find(1)),
+        `the entry is damaged (${kind}): find must return the row of MySQL`,
+      ).toMatchObject({ id: 1, name: MUG });
+      expect(errors.length, `calls of onCacheError for a damaged entry (${kind})`).toBe(1);
+      await until(async () => (await cachedName()) === MUG);
+      expect(
+        await cachedName(),
+        `name in Redis: the damaged entry (${kind}) must be replaced, or each read of it asks MySQL`,
+      ).toBe(MUG);
+    }
+  });
+
+  test('an id that is not a positive safe integer is refused before any request', async () => {
+    const [redisProxy, mysqlProxy] = [await openProxy(servers.redisUrl), await openProxy(servers.mysqlUrl)];
+    const redis = servers.connectRedis({}, redisProxy.url);
+    const db = servers.connectDb({}, mysqlProxy.url);
+    await Promise.all([connected(redis), db.query('SELECT 1')]);
+    const requests: string[] = [];
+    for (const proxy of [redisProxy, mysqlProxy]) {
+      proxy.schedule(async (request) => {
+        requests.push(request);
+      });
+    }
+    const products = openProducts(redis, db);
+    const fromOutside: unknown[] = ['1', '01', [1], true, null, undefined, 0, -1, 1.5, 2 ** 53, 1n];
+    for (const id of [...fromOutside, Number.NaN, Number.POSITIVE_INFINITY] as number[]) {
+      for (const call of [() => products.find(id), () => products.update(id, changes('x'))]) {
+        expect(
+          await rejectionOf(call),
+          `the id ${inspect(id)} must be refused: its text makes another key, which no update deletes`,
+        ).toBeInstanceOf(InvalidIdError);
+      }
+    }
+    expect(requests, 'requests that were sent for these ids').toEqual([]);
+  });
+
+  test('a SET that an outage has stopped is not sent after it', async () => {
+    const elsewhere = openProducts();
+    const patient = { ...cacheClientOptions(), commandTimeout: 1000, retryStrategy: () => 300 };
+
+    const unanswered = await behindProxy(patient);
+    const set = unanswered.proxy.hold(SETS);
+    const first = outcome(unanswered.products.find(1));
+    await Promise.race([set.arrived, first]);
+    await elsewhere.update(1, changes('new'));
+    unanswered.proxy.cut();
+
+    const mysqlProxy = await openProxy(servers.mysqlUrl);
+    const unsent = await behindProxy(patient, servers.connectDb({}, mysqlProxy.url));
+    const select = mysqlProxy.hold(/FROM products/i);
+    const second = outcome(unsent.products.find(2));
+    await Promise.race([select.arrived, second]);
+    unsent.proxy.cut();
+    await until(() => unsent.redis.status !== 'ready');
+    select.release();
+    await Promise.race([second, sleep(150)]);
+    await elsewhere.update(2, changes('new'));
+
+    await Promise.all([connected(unanswered.redis), connected(unsent.redis)]);
+    expect(
+      await cachedName(1),
+      'name in Redis: the SET had no answer when its connection broke, and the row was updated meanwhile',
+    ).not.toBe(MUG);
+    expect(
+      await cachedName(2),
+      'name in Redis: the SET was issued while there was no connection, and the row was updated meanwhile',
+    ).not.toBe('Beech cutting board');
+  });
+
+  test('an update whose answer was lost deletes the entry too', async () => {
+    const proxy = await openProxy(servers.mysqlUrl);
+    const products = openProducts(servers.redis, servers.connectDb({}, proxy.url));
+    // The connection is open, and the statement prepared if it is a prepared one.
+    await products.update(1, changes('old'));
+    await cache(1, 'old');
+    const statement = proxy.hold(/UPDATE products/i);
+    const updating = outcome(products.update(1, changes('new')));
+    await statement.arrived;
+    proxy.delay(5000);
+    statement.release();
+    await until(async () => (await nameInMySql()) === 'new');
+    proxy.cut();
+    expect(
+      await updating,
+      'the connection broke, so nobody knows whether MySQL has committed: update must reject',
+    ).toEqual(REJECTION);
+    expect(
+      await cachedName(),
+      'name in Redis: MySQL had committed "new", and only its answer was lost',
+    ).not.toBe('old');
+  });
+
+  test('a failed DEL is tried again, after a pause, until Redis confirms it', async () => {
+    const throughOutage = async (id: number, fault: string, strike: (proxy: FaultyProxy) => unknown) => {
+      const { proxy, products } = await behindProxy();
+      await cache(id, 'old');
+      await strike(proxy);
+      // Product 3 has no entry: a 0 confirms its DEL.
+      for (const each of [id, 3]) {
+        expect(await outcome(products.update(each, changes('new'))), 'MySQL has committed: true').toBe(true);
+      }
+      await proxy.heal();
+      await expectGone(id, 'old', servers.redis, `the DEL failed while Redis ${fault}, and Redis is back`);
+      for (const each of [id, 3]) await expectCachedAgain(products, each);
+    };
+    const refused = async () => {
+      const { products, permit, errors, admin } = await refusingRedis();
+      await cache(1, 'old', admin);
+      expect(await outcome(products.update(1, changes('new'))), 'MySQL has committed: true').toBe(true);
+      const start = performance.now();
+      const message = 'calls of onCacheError while Redis refuses the DEL: one for each try, without end';
+      await expect
+        .poll(() => errors.length, { timeout: 3000, interval: 5, message })
+        .toBeGreaterThanOrEqual(13);
+      const ms = performance.now() - start;
+      expect(ms, 'ms of these tries: a pause of RETRY_MS comes before each').toBeGreaterThan(9 * RETRY_MS);
+      await permit(KEY);
+      await expectGone(1, 'old', admin, 'Redis accepts the DEL now');
+    };
+    await Promise.all([
+      throughOutage(1, 'refused connections', (proxy) => proxy.refuse()),
+      throughOutage(2, 'was a black hole', (proxy) => proxy.blackHole()),
+      refused(),
+    ]);
+  });
+
+  test('until its DEL is confirmed, a product is read from MySQL, and only that product', async () => {
+    const { products, permit, admin } = await refusingRedis();
+    await Promise.all([cache(1, 'old', admin), cache(2, 'old', admin), cache(3, 'from Redis', admin)]);
+    await permit(productKey(3));
+    for (const id of [1, 2]) {
+      expect(await outcome(products.update(id, changes('new'))), 'MySQL has committed: true').toBe(true);
+    }
+    await permit(productKey(2), productKey(3));
+    await expectGone(2, 'old', admin, 'Redis refuses the DEL of product 1, and not that of product 2');
+    expect(
+      await nameOf(products.find(1)),
+      'name that find returns: this process has updated the product, and Redis refuses the DEL',
+    ).toBe('new');
+    expect(
+      await nameOf(products.find(3)),
+      'name that find returns: nobody has updated product 3, so its entry is good',
+    ).toBe('from Redis');
+  });
+
+  test('a confirmed DEL confirms no later update', async () => {
+    const { proxy, redis, products } = await behindProxy({ ...cacheClientOptions(), commandTimeout: 1000 });
+    // The DEL of the first update is lost with its connection. Its retry comes on the next one, and is held.
+    const lost = proxy.hold(PRODUCT_1);
+    const first = outcome(products.update(1, changes('one')));
+    await Promise.race([lost.arrived, first]);
+    const retry = proxy.hold(PRODUCT_1);
+    proxy.cut();
+    expect(await first, 'MySQL has committed: true').toBe(true);
+    await Promise.race([retry.arrived, sleep(1000)]);
+    const later = proxy.hold(/product:[12]\b/);
+    const updates = [1, 2].map((id) => outcome(products.update(id, changes('two')), 2500));
+    // Their DELs may be sent only after the answer to the first one.
+    await Promise.race([later.arrived, Promise.all(updates), sleep(100)]);
+    await cache(1, 'before');
+    retry.release();
+    await until(async () => (await cachedName()) !== 'before');
+    // Another process had read product 1 between the two updates, and stores it now.
+    await Promise.all([later.arrived, cache(1, 'one'), cache(2, 'old'), sleep(20)]);
+    proxy.cut();
+    expect(await Promise.all(updates), 'MySQL has committed both: true').toEqual([true, true]);
+    await connected(redis);
+    await expectGone(1, 'one', servers.redis, 'only the DEL of an earlier update has been confirmed');
+    await expectGone(2, 'old', servers.redis, 'only a DEL of product 1 has been confirmed');
+  });
+});
+
+type Products = ReturnType<typeof createProducts>;
+
 function openProducts(redis: Redis = servers.redis, db = servers.db, onCacheError = (_: unknown) => {}) {
-  const products = createProducts({ redis, db, onCacheError });
-  onTestFinished(() => products.close());
-  return products;
+  return createProducts({ redis, db, onCacheError });
 }
 
-/** A repository whose Redis can be taken away. Its connection is up. */
-async function behindProxy(deadlineMs = 50) {
+/** Products whose Redis can be taken away. The connection is up. */
+async function behindProxy(options: RedisOptions = cacheClientOptions(), db = servers.db) {
   const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(cacheClientOptions(deadlineMs), proxy.url);
+  const redis = servers.connectRedis(options, proxy.url);
   onTestFinished(() => redis.disconnect());
   await connected(redis);
-  return { proxy, redis, products: openProducts(redis) };
+  return { proxy, redis, products: openProducts(redis, db) };
+}
+
+/** Products whose Redis refuses every write with an error, until keys are permitted. */
+async function refusingRedis() {
+  const { url } = await ownRedis();
+  const admin = servers.connectRedis({}, url);
+  const rules = (...keys: string[]) =>
+    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', ...keys);
+  await rules('%R~*');
+  const asShop = Object.assign(new URL(url), { username: 'shop', password: 'any' }).href;
+  const redis = servers.connectRedis({ ...cacheClientOptions(), commandTimeout: 1000 }, asShop);
+  onTestFinished(() => {
+    for (const client of [redis, admin]) client.disconnect();
+  });
+  await connected(redis);
+  const errors: unknown[] = [];
+  return {
+    admin,
+    products: openProducts(redis, servers.db, (error) => errors.push(error)),
+    errors,
+    /** From now on only these keys may be written. */
+    permit: (...keys: string[]) => rules('%R~*', ...keys.map((key) => `~${key}`)),
+    refuseReads: () => rules(),
+  };
+}
+
+/** The error that is reported for a command that Redis has refused. Forgets it. */
+async function expectRefusal(errors: unknown[], command: string) {
+  await until(() => errors.length > 0);
+  expect(errors.map(String), `what onCacheError got: Redis has refused ${command}`).toContainEqual(
+    expect.stringMatching(/NOPERM|EXECABORT/),
+  );
+  errors.length = 0;
+}
+
+async function deadMySql() {
+  const proxy = await openProxy(servers.mysqlUrl);
+  await proxy.refuse();
+  return servers.connectDb({}, proxy.url);
+}
+
+/** Less than two deadlines. */
+const ONE_DEADLINE = 1.8 * DEADLINE_MS;
+
+/** The fastest of five tries, each on products of its own: a busy machine makes one try slow, wrong code all. */
+async function fastest(open: () => Promise<Products>, call: (products: Products) => Promise<unknown>) {
+  let best = { result: undefined as unknown, ms: Number.POSITIVE_INFINITY };
+  for (let tries = 0; tries < 5 && best.ms >= ONE_DEADLINE; tries++) {
+    const products = await open();
+    const start = performance.now();
+    const result = await outcome(call(products));
+    const ms = performance.now() - start;
+    if (ms < best.ms) best = { result, ms };
+    if (result === 'still waiting') break;
+  }
+  return best;
+}
+
+/** What a call rejects or throws with. */
+async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error;
+  }
 }
 
 const connected = (redis: Redis) =>
@@ -49,377 +495,56 @@ const connected = (redis: Redis) =>
     })
     .toBe('PONG');
 
-/** Resolves when Redis has answered all that this client was told before, also a SET that nobody waits for. */
-async function answered(redis: Redis) {
-  await new Promise((resolve) => setImmediate(resolve));
-  await redis.ping();
+/** Waits for the entry that a `find` stores, which its caller need not wait for. */
+const stored = (id: number) => until(async () => (await servers.redis.exists(productKey(id))) === 1);
+
+async function expectTtl(id: number, ttlMs: number, message: string) {
+  const ms = await servers.redis.pttl(productKey(id));
+  expect(ms, message).toBeLessThanOrEqual(ttlMs);
+  expect(ms, message).toBeGreaterThan(ttlMs - 5000);
 }
 
-/** Product 1 as the small data set has it. */
-const restoreMug = () =>
-  servers.db.query(
-    "UPDATE products SET name = ?, price = '12.90', stock = 140, updated_at = '2025-05-01 08:00:00' WHERE id = 1",
-    [MUG],
-  );
+const row = (id: number) => ({ ...changes(MUG), id, updatedAt: new Date(0) });
 
-test('a product and an absence are both cached, each for its own time', async () => {
-  const products = openProducts();
-  const answers: unknown[] = [];
-  const work = await servers.work(async () => {
-    for (const id of [1, 1, NOBODY, NOBODY]) {
-      answers.push(await products.find(id));
-      await answered(servers.redis);
-    }
-  });
-  expect(
-    answers[0],
-    'a miss must give the row: its date as a Date, its price as the text that MySQL gives (12.90, not 12.9)',
-  ).toMatchObject({ id: 1, name: MUG, price: '12.90', stock: 140, updatedAt: expect.any(Date) });
-  expect(answers[1], 'a hit must give what the miss gave').toEqual(answers[0]);
-  expect(answers.slice(2), 'there is no such product: null, the first time and the second').toEqual([
-    null,
-    null,
-  ]);
-  expect(work.sql('select'), 'one query a product and one an absence: the rest had to come from Redis').toBe(
-    2,
-  );
-  const ttl = await servers.redis.pttl(KEY);
-  expect(ttl, 'a product must expire after PRODUCT_TTL_MS, not before and not never').toSatisfy(
-    (ms: number) => ms > PRODUCT_TTL_MS - 60_000 && ms <= PRODUCT_TTL_MS,
-  );
-  const absentTtl = await servers.redis.pttl(productKey(NOBODY));
-  expect(
-    absentTtl,
-    'an absence must expire after ABSENT_TTL_MS: the next one to be created may have this id',
-  ).toSatisfy((ms: number) => ms > ABSENT_TTL_MS - 20_000 && ms <= ABSENT_TTL_MS);
-});
+/** Stores an entry, as another process would. */
+const cache = (id: number, name: string, redis = servers.redis) =>
+  redis.set(productKey(id), encode({ ...row(id), name }), 'PX', 60_000);
 
-test('an update answers what MySQL did, and no older entry outlives it', async () => {
-  // MySQL's clock stands still here: the second update changes nothing, not even updated_at.
-  const still = servers.connectDb({ connectionLimit: 1 });
-  // An account that may not do so sees a weaker test.
-  await still.query('SET timestamp = 1700000000.5').catch(() => {});
-  const answers = openProducts(servers.redis, still);
-  const before = await servers.db.query('SELECT updated_at FROM products WHERE id = 1');
-  expect(await answers.update(1, changes('new')), 'the product was found and written: true').toBe(true);
-  const after = await servers.db.query('SELECT updated_at FROM products WHERE id = 1');
-  expect(after[0], 'an update is the time to write updated_at').not.toEqual(before[0]);
-  expect(
-    await answers.update(1, changes('new')),
-    'the row has these values already, but there is such a product: true',
-  ).toBe(true);
-  expect(await answers.update(NOBODY, changes('new')), 'there is no such product: false').toBe(false);
+/** The name in the entry, or its text where that is not an entry. */
+async function cachedName(id = 1, redis = servers.redis): Promise<string | undefined> {
+  const text = await redis.get(productKey(id));
+  if (text === null) return undefined;
+  try {
+    return decode(text)?.name;
+  } catch {
+    return text;
+  }
+}
 
-  const redisProxy = await openProxy(servers.redisUrl);
-  const held = redisProxy.hold(/product:1\b/);
-  let told = false;
-  const written = openProducts(servers.connectRedis({}, redisProxy.url))
-    .update(1, changes('new'))
-    .then(() => {
-      told = true;
-    });
-  await Promise.race([held.arrived, written]);
-  expect(
-    told,
-    'the update was answered before Redis confirmed the DEL: who hears "done" could still read the old entry, so wait for it',
-  ).toBe(false);
-  held.release();
-  await written;
-
-  let reading = false;
-  let overtaken = false;
-  await explore(servers, {
-    runs: 40,
-    seed: 9,
-    prepare: async () => {
-      await servers.redis.del(KEY);
-      await restoreMug();
-    },
-    actors: {
-      reader: async ({ redis, db }) => {
-        reading = true;
-        await openProducts(redis, db).find(1);
-        // The read ends with its SET, which `find` may leave to itself.
-        await answered(redis);
-        reading = false;
-      },
-      writer: async ({ redis, db }) => {
-        await openProducts(redis, db).update(1, changes('new'));
-        // A reader that still has its SET before it may win: that race is another test's.
-        overtaken = reading;
-      },
-    },
-    verdict: async () => {
-      const left = await cachedName();
-      return left === MUG && !overtaken
-        ? 'the reader had finished when the update did, and its old value is still cached: commit first, then delete'
-        : undefined;
-    },
-  });
-
-  // An update that is committed and whose answer is lost.
-  await servers.redis.del(KEY);
-  const proxy = await openProxy(servers.mysqlUrl);
-  const products = openProducts(servers.redis, servers.connectDb({}, proxy.url));
-  await products.update(1, changes('new'));
-  await products.find(1);
-  const gate = proxy.hold(/^UPDATE /i);
-  const updating = outcome(products.update(1, changes('lost')));
-  await gate.arrived;
-  proxy.delay(5000);
-  gate.release();
-  // Inside a transaction of its own it is not committed by this: then the old value is the right one.
-  for (let looks = 0; looks < 50 && (await nameInMySql()) !== 'lost'; looks++) await turn();
-  proxy.cut();
-  expect(
-    await updating,
-    'nobody knows what became of this update: false would say that there is no product',
-  ).not.toBe(false);
-  expect(
-    [undefined, await nameInMySql()],
-    'the connection broke after the commit: the update was rejected, the row is new, and its entry must go all the same',
-  ).toContain(await cachedName());
-});
-
-test('two updates at once leave no old value behind', async () => {
-  await explore(servers, {
-    runs: 40,
-    prepare: async () => {
-      await restoreMug();
-      await cache(changes(MUG));
-    },
-    actors: {
-      one: ({ redis, db }) => openProducts(redis, db).update(1, changes('one')),
-      other: ({ redis, db }) => openProducts(redis, db).update(1, changes('other')),
-    },
-    verdict: async () => {
-      const left = await cachedName();
-      const name = await nameInMySql();
-      return left === undefined || left === name
-        ? undefined
-        : `MySQL holds "${name}" and Redis "${left}": two SETs can arrive in the other order, two DELs cannot harm`;
-    },
-  });
-});
-
-test('the stale fill that cache-aside cannot prevent ends with its TTL', async () => {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({}, proxy.url);
-  const gate = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
-  // A TTL that follows as a command of its own never arrives.
-  const expiry = proxy.hold(/^P?EXPIRE/i);
-  const reading = openProducts(redis)
-    .find(1)
-    .then(() => answered(redis));
-  reading.catch(() => {});
-  await Promise.race([gate.arrived, reading]);
-  await openProducts().update(1, changes('new'));
-  gate.release();
-  await Promise.race([reading, expiry.arrived]);
-  for (let looks = 0; looks < 50 && (await servers.redis.exists(KEY)) === 0; looks++) await turn();
-  const ttl = await servers.redis.pttl(KEY);
-  expect(
-    ttl,
-    'a reader stored the old row after the DEL: nothing but a TTL, set by the same command as the value, will ever end that entry',
-  ).toSatisfy((ms: number) => ms === -2 || (ms > 0 && ms <= PRODUCT_TTL_MS));
-});
-
-type Fault = (proxy: FaultyProxy) => unknown;
-const FAULTS: Readonly<Record<string, Fault>> = {
-  refused: (proxy) => proxy.refuse(),
-  slow: (proxy) => proxy.delay(5000),
-  stalled: (proxy) => proxy.stall(),
-  'black-holed': (proxy) => proxy.blackHole(),
-};
-
-test('a Redis that is refused, slow, stalled or black-holed delays a read and a write by its deadline only', async () => {
-  await servers.db.query(
-    "INSERT INTO products (id, name, price, stock, category_id, updated_at) VALUES (4, 'Stool', '45.00', 2, 1, NOW(3))",
-  );
-  await Promise.all(
-    Object.entries(FAULTS).map(async ([fault, strike], index) => {
-      const { proxy, products } = await behindProxy();
-      await strike(proxy);
-      const id = index + 1;
-      const other = (id % 4) + 1;
-      expect(
-        await outcome(products.update(id, changes(fault))),
-        `Redis is ${fault} and MySQL has committed: the update must say so, soon`,
-      ).toBe(true);
-      expect(
-        await outcome(products.find(id)),
-        `Redis is ${fault}: the read must come from MySQL, soon, whatever the kind of failure`,
-      ).toMatchObject({ id, name: fault });
-      expect(
-        await outcome(products.find(other)),
-        `Redis is ${fault}: that holds for what nobody has updated too`,
-      ).toMatchObject({ id: other });
-      expect(
-        await servers.redis.exists(productKey(other)),
-        `Redis is ${fault} and the GET was not answered: a SET after it costs a second deadline, and comes late if it comes`,
-      ).toBe(0);
-    }),
-  );
-});
-
-test('a read fails when MySQL does, and not for a wrong entry or a lost SET', async () => {
-  const products = openProducts();
-  await servers.redis.lpush(KEY, 'a list, which GET refuses');
-  await servers.redis.set(productKey(2), '<html>502 Bad Gateway</html>');
-  expect(await outcome(products.find(1)), 'Redis answered WRONGTYPE: MySQL has the product').toMatchObject({
-    id: 1,
-  });
-  expect(await outcome(products.find(2)), 'the bytes are no entry: MySQL has the product').toMatchObject({
-    id: 2,
-  });
-
-  const { proxy, products: cut } = await behindProxy(300);
-  const gate = proxy.hold(/product:3/i);
-  const fill = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i);
-  const reading = outcome(cut.find(3));
-  await gate.arrived;
-  gate.release();
-  await Promise.race([fill.arrived, reading]);
-  proxy.cut();
-  expect(await reading, 'the row was read, and only its SET failed: the reader has to get it').toMatchObject({
-    id: 3,
-  });
-
-  await servers.redis.del(productKey(2));
-  const mysqlProxy = await openProxy(servers.mysqlUrl);
-  await mysqlProxy.refuse();
-  const blind = openProducts(servers.redis, servers.connectDb({}, mysqlProxy.url));
-  expect(
-    await outcome(blind.find(2)),
-    'MySQL could not be asked: the read must reject, because null says that there is no such product',
-  ).toEqual(expect.stringMatching(/^rejected/));
-  expect(
-    await servers.redis.exists(productKey(2)),
-    'MySQL could not be asked: that is no absence, and nothing to store',
-  ).toBe(0);
-});
-
-test('an invalidation that an outage swallowed is made up for', async () => {
-  // A Redis that answers, and refuses each write with an error: after a failover, a replica.
-  const { url } = await ownRedis();
-  const admin = servers.connectRedis({}, url);
-  const replica = servers.connectRedis(cacheClientOptions(), url);
-  onTestFinished(() => {
-    for (const client of [admin, replica]) client.disconnect();
-  });
-  await connected(replica);
-  await cache(changes(MUG), admin);
-  await admin.replicaof('127.0.0.1', 1);
-  let failures = 0;
-  const refused = openProducts(replica, servers.db, () => {
-    failures++;
-  });
-  expect(await outcome(refused.update(1, changes('new'))), 'MySQL has committed: no failure after that').toBe(
-    true,
-  );
-  expect(
-    await outcome(refused.find(1)),
-    'Redis answered the DEL with an error, so the old entry is still there: until a DEL is confirmed, this process knows better than to read it',
-  ).toMatchObject({ name: 'new' });
-  await expect
-    .poll(() => failures, {
-      timeout: 1500,
-      interval: 10,
-      message: 'a DEL must be tried again, and again, every RETRY_MS; onCacheError hears of each failure',
-    })
-    .toBeGreaterThanOrEqual(3);
-  await admin.replicaof('NO', 'ONE');
-  await gone(MUG, admin);
-
-  // Of two DELs the first is confirmed, late, and the second is lost.
-  const { proxy, redis, products } = await behindProxy(400);
-  const [first, second] = [proxy.hold(/product:1\b/), proxy.hold(/product:1\b/)];
-  const one = outcome(products.update(1, changes('one')));
-  await Promise.race([first.arrived, one]);
-  const two = outcome(products.update(1, changes('two')));
-  // It may be sent after the first one's answer only.
-  await Promise.race([second.arrived, two, turn(100)]);
-  first.release();
-  expect(await one, 'MySQL has committed: no failure after that').toBe(true);
-  await Promise.race([second.arrived, two]);
-  // Another process had read its row between the two updates.
-  await cache(changes('one'));
-  proxy.cut();
-  second.release();
-  expect(await two, 'MySQL has committed: no failure after that').toBe(true);
-  await connected(redis);
-  expect(
-    await outcome(products.find(1)),
-    'the DEL of the first update was confirmed, late, and the DEL of the second was lost: one must not count for the other',
-  ).toMatchObject({ name: 'two' });
-  await gone('one');
-});
-
-test('a fill that an outage swallowed does not come back after it', async () => {
-  const { proxy, redis, products } = await behindProxy(150);
-  const gate = proxy.hold(/^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI) /i);
-  const reading = products.find(1);
-  await Promise.race([gate.arrived, reading]);
-  proxy.blackHole();
-  gate.release();
-  expect(await outcome(reading), 'the read must not wait for a SET that is never answered').toMatchObject({
-    name: MUG,
-  });
-  await openProducts().update(1, changes('new'));
-  await proxy.heal();
-  await connected(redis);
-  expect(
-    await cachedName(),
-    'the client sent the unanswered SET again when Redis was back, with a row that is old by now: an option forbids it',
-  ).not.toBe(MUG);
-});
-
-test('an id that is not a positive integer reaches neither server', async () => {
-  const products = openProducts();
-  const fromOutside: unknown[] = ['1 OR 1=1', '1', [1], true, null, 0, -1, 1.5, Number.NaN, 2 ** 53, 1n];
-  const work = await servers.work(async () => {
-    for (const id of fromOutside) {
-      const asks: (() => Promise<unknown>)[] = [
-        () => products.find(id as number),
-        () => products.update(id as number, changes('x')),
-      ];
-      for (const ask of asks) {
-        const answer = await Promise.resolve()
-          .then(ask)
-          .catch((error: unknown) => error);
-        expect(answer, `an id of ${inspect(id)} must be refused with InvalidIdError`).toBeInstanceOf(
-          InvalidIdError,
-        );
-      }
-    }
-  });
-  expect(work.sql(), 'an invalid id must be refused before any SQL is sent').toBe(0);
-  expect(work.redis(), 'an invalid id must be refused before it becomes a key').toBe(0);
-});
-
-const turn = (ms = 5) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Stores an entry for product 1, as another process would. */
-const cache = (product: ReturnType<typeof changes>, redis = servers.redis) =>
-  redis.set(KEY, encode({ ...product, id: 1, updatedAt: new Date(0) }), 'PX', 60_000);
-
-/** Resolves when the entry of this name has gone. */
-const gone = (name: string, redis = servers.redis) =>
+const expectGone = (id: number, name: string, redis: Redis, reason: string) =>
   expect
-    .poll(() => cachedName(redis), {
-      timeout: 1500,
+    .poll(() => cachedName(id, redis), {
+      timeout: 2000,
       interval: 10,
-      message:
-        'the DEL was lost in the outage: try it again until Redis confirms it, or others read the old entry',
+      message: `name in Redis: ${reason}, so the old entry must go`,
     })
     .not.toBe(name);
 
-async function nameInMySql(): Promise<string> {
-  const [[row]] = await servers.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
-  return String(row?.name);
+const expectCachedAgain = (products: Products, id: number) =>
+  expect
+    .poll(() => products.find(id).then(() => cachedName(id)), {
+      timeout: 2000,
+      interval: 10,
+      message: `name in Redis after a find: the DEL of product ${id} is confirmed, so it must be cached again`,
+    })
+    .toBe('new');
+
+async function nameOf(reading: Promise<unknown>): Promise<unknown> {
+  const product = await outcome(reading);
+  return typeof product === 'object' && product && 'name' in product ? product.name : product;
 }
 
-async function cachedName(redis = servers.redis): Promise<string | undefined> {
-  const text = await redis.get(KEY);
-  return text === null ? undefined : decode(text)?.name;
+async function nameInMySql(): Promise<string> {
+  const [[found]] = await servers.db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+  return String(found?.name);
 }

@@ -1,143 +1,77 @@
-import type { Redis, RedisOptions } from 'ioredis';
-import type { Pool, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
-
-/** The longest that any entry of a product lives (ms): what bounds every staleness that nothing else has ended. */
-export const PRODUCT_TTL_MS = 10 * 60_000;
-
-/** How long "there is no such product" is believed (ms). */
-export const ABSENT_TTL_MS = 30_000;
-
-/** Invalidations that Redis has not confirmed are remembered for this many products; the TTL ends what is older. */
-export const OWED_AT_MOST = 10_000;
-
-/** How long to wait before an owed invalidation is tried again (ms). */
-export const RETRY_MS = 100;
-
-export interface Product {
-  readonly id: number;
-  readonly name: string;
-  /** DECIMAL as text, with all of its digits. */
-  readonly price: string;
-  readonly stock: number;
-  readonly updatedAt: Date;
-}
-
-export type Changes = Pick<Product, 'name' | 'price' | 'stock'>;
-
-export class InvalidIdError extends TypeError {
-  override readonly name = 'InvalidIdError';
-
-  constructor(id: unknown) {
-    super(`a product id is a positive safe integer, not ${String(id)}`);
-  }
-}
-
-export const productKey = (id: number): string => `product:${id}`;
-
-/** The bytes of an entry; null is the knowledge that there is no such product. Provided. */
-export const encode = (product: Product | null): string => JSON.stringify(product);
-
-/** @throws when the text is no entry. Provided. */
-export function decode(text: string): Product | null {
-  const entry: unknown = JSON.parse(text);
-  if (entry === null) return null;
-  if (typeof entry !== 'object' || !('id' in entry) || !('updatedAt' in entry))
-    throw new TypeError('no entry');
-  return { ...(entry as Product), updatedAt: new Date(String(entry.updatedAt)) };
-}
+import { type Redis, type RedisOptions, ReplyError } from 'ioredis';
+import type { Pool } from 'mysql2/promise';
+import {
+  ABSENT_TTL_MS,
+  type Changes,
+  DEADLINE_MS,
+  decode,
+  encode,
+  InvalidIdError,
+  PRODUCT_TTL_MS,
+  type Product,
+  productKey,
+  RETRY_MS,
+  selectProduct,
+  updateProduct,
+} from './given';
 
 export interface Products {
   /**
-   * The product, or null when there is none. One query on a miss, none on a hit. Whatever Redis does or fails to do,
-   * the answer is MySQL's or at most PRODUCT_TTL_MS old; Redis can delay it by its deadline, once for the GET and
-   * once for the SET. After a GET that failed, nothing is stored. The SET may be awaited or left to itself; it sets
-   * value and TTL in one command.
-   * @param id rejects with {@link InvalidIdError} unless a positive safe integer; nothing is sent then
-   * @throws what MySQL answers when the query fails: a failure is no absence
+   * The product, or null when there is none: from Redis, or on a miss from MySQL.
+   * @throws what the query of MySQL throws
    */
   find(id: number): Promise<Product | null>;
   /**
-   * Writes the changes and updated_at (now) to MySQL, then deletes the entry. Resolves when MySQL has committed and the
-   * DEL is confirmed or has failed: with true, whatever became of the DEL; with false when there is no such product. An
-   * update to the values that the row has already is true.
-   * A DEL that Redis did not confirm, for whatever reason, is owed: it is tried again every RETRY_MS, and until it is
-   * confirmed this repository neither reads nor fills that entry. The DEL of one update does not settle the debt of a
-   * later one.
-   * @throws {@link InvalidIdError}, or what MySQL answers when the update fails; the entry is deleted then too, because
-   *   an update whose answer was lost (the connection broke) may have been committed
+   * Changes the row and deletes its entry. False when there is no such product.
+   * @throws what the update of MySQL throws
    */
   update(id: number, changes: Changes): Promise<boolean>;
-  /** Ends the retries. What is still owed is left to the TTL. */
-  close(): void;
 }
 
-// #region options
-/**
- * Options under which a Redis that is away costs a caller no more than `deadlineMs` a command, and under which the
- * client keeps nothing to send later: ioredis would else queue commands while it is offline, and send unanswered ones
- * again. What has reached the network may still be executed after its deadline. Before the first connection is up,
- * each command fails at once.
- * @param deadlineMs how long one command may take, in ms
- */
-export function cacheClientOptions(deadlineMs = 50): RedisOptions {
-  return {
-    commandTimeout: deadlineMs,
-    connectTimeout: 1000,
-    // A black hole keeps a connection "up" for many minutes, and every unanswered command in memory.
-    socketTimeout: 10 * deadlineMs,
-    enableOfflineQueue: false,
-    // What is unanswered when its connection ends has failed then: nothing is left to be sent again.
-    maxRetriesPerRequest: 0,
-    retryStrategy: (attempt) => Math.min(attempt * 50, 1000),
-  };
-}
-// #endregion
-
-/**
- * Products by cache-aside, from the table `products` (id, name, price, stock, updated_at; it has other columns, too).
- * @param redis made with {@link cacheClientOptions}: every command settles within its deadline
- * @param onCacheError hears of each failure of Redis; it must not throw
- */
-export function createProducts({
-  redis,
-  db,
-  onCacheError = () => {},
-}: {
+export interface Options {
   readonly redis: Redis;
   readonly db: Pool;
+  /** In production: called with each error of Redis and of `decode`. It never throws. */
   readonly onCacheError?: (error: unknown) => void;
-}): Products {
-  /** Keys whose DEL no server has confirmed yet, each with the update that owes it; oldest first. */
-  const owed = new Map<string, symbol>();
-  let retry: NodeJS.Timeout | undefined;
-  let closed = false;
+}
+
+/** Products by cache-aside. TTLs, keys, the codec and both SQL statements are in `given.ts`. */
+export function createProducts({ redis, db, onCacheError = () => {} }: Options): Products {
+  /** Products whose DEL is unconfirmed, each with the update that needs it. */
+  const unconfirmed = new Map<number, symbol>();
+  let flushIsDue = false;
 
   // #region find
-  async function read(key: string): Promise<{ product: Product | null } | 'miss' | 'failed'> {
+  async function find(id: number): Promise<Product | null> {
+    requireId(id);
+    const cached = unconfirmed.has(id) ? 'unusable' : await lookup(id);
+    if (typeof cached === 'object') return cached.product;
+    const product = await selectProduct(db, id);
+    if (cached === 'miss') await fill(id, product);
+    return product;
+  }
+
+  async function lookup(id: number): Promise<{ product: Product | null } | 'miss' | 'unusable'> {
+    let text: string | null;
     try {
-      const text = await redis.get(key);
-      return text === null ? 'miss' : { product: decode(text) };
+      text = await redis.get(productKey(id));
     } catch (error) {
-      // Of whatever kind: a timeout, a reply that is an error, bytes that nobody can read.
       onCacheError(error);
-      return 'failed';
+      // Without an answer to the GET, a SET would only cost a second deadline.
+      return 'unusable';
+    }
+    if (text === null) return 'miss';
+    try {
+      return { product: decode(text) };
+    } catch (error) {
+      onCacheError(error);
+      return 'miss';
     }
   }
 
-  async function fill(key: string, product: Product | null): Promise<void> {
+  async function fill(id: number, product: Product | null): Promise<void> {
     const ttlMs = product === null ? ABSENT_TTL_MS : PRODUCT_TTL_MS;
-    await redis.set(key, encode(product), 'PX', ttlMs).catch(onCacheError);
-  }
-
-  async function find(id: number): Promise<Product | null> {
-    requireId(id);
-    const key = productKey(id);
-    const cached = owed.has(key) ? 'failed' : await read(key);
-    if (typeof cached === 'object') return cached.product;
-    const product = await select(db, id);
-    // An update of this process that has begun since may have its DEL behind it: the row may be the old one.
-    if (cached === 'miss' && !owed.has(key)) await fill(key, product);
-    return product;
+    await redis.set(productKey(id), encode(product), 'PX', ttlMs).catch(onCacheError);
   }
   // #endregion
 
@@ -145,65 +79,68 @@ export function createProducts({
   async function update(id: number, changes: Changes): Promise<boolean> {
     requireId(id);
     try {
-      const [{ affectedRows }] = await db.execute<ResultSetHeader>(
-        'UPDATE products SET name = ?, price = ?, stock = ?, updated_at = NOW(3) WHERE id = ?',
-        [changes.name, changes.price, changes.stock, id],
-      );
-      return affectedRows > 0;
+      return await updateProduct(db, id, changes);
     } finally {
-      // Committed, or rejected with an answer that was lost on its way: either way the entry may be old.
-      owe(productKey(id));
-      await settle();
+      // After a rejection too: MySQL may have committed, and only its answer was lost.
+      unconfirmed.set(id, Symbol());
+      await invalidate(id);
     }
   }
 
-  function owe(key: string): void {
-    owed.set(key, Symbol());
-    for (const oldest of owed.keys()) {
-      if (owed.size <= OWED_AT_MOST) break;
-      owed.delete(oldest);
-    }
-  }
-
-  /** Never rejects: what has been committed has been. */
-  async function settle(): Promise<void> {
-    const debts = [...owed];
+  /** Never rejects: the update is committed, whatever Redis says. */
+  async function invalidate(id: number): Promise<'confirmed' | 'refused' | 'unanswered'> {
+    const needsIt = unconfirmed.get(id);
     try {
-      await redis.del(debts.map(([key]) => key));
-      for (const [key, update] of debts) {
-        // A later update of the same product owes a DEL of its own.
-        if (owed.get(key) === update) owed.delete(key);
-      }
+      await redis.del(productKey(id));
+      // An update that came after this DEL was sent needs a DEL of its own.
+      if (unconfirmed.get(id) === needsIt) unconfirmed.delete(id);
+      return 'confirmed';
     } catch (error) {
       onCacheError(error);
-      if (!closed) retry ??= setTimeout(again, RETRY_MS).unref();
+      flushLater();
+      return error instanceof ReplyError ? 'refused' : 'unanswered';
     }
   }
 
-  function again(): void {
-    retry = undefined;
-    if (owed.size > 0) void settle();
+  function flushLater(): void {
+    if (flushIsDue) return;
+    flushIsDue = true;
+    setTimeout(flushPending, RETRY_MS).unref();
+  }
+
+  /** One DEL for each product, so that a key which Redis refuses does not hold up the others. */
+  async function flushPending(): Promise<void> {
+    for (const id of unconfirmed.keys()) {
+      // A Redis that does not answer for one product does not answer for ten thousand.
+      if ((await invalidate(id)) === 'unanswered') break;
+    }
+    flushIsDue = false;
+    if (unconfirmed.size > 0) flushLater();
   }
   // #endregion
 
-  return {
-    find,
-    update,
-    close() {
-      closed = true;
-      clearTimeout(retry);
-    },
-  };
+  return { find, update };
 }
 
 function requireId(id: number): void {
   if (!Number.isSafeInteger(id) || id < 1) throw new InvalidIdError(id);
 }
 
-async function select(db: Pool, id: number): Promise<Product | null> {
-  const [rows] = await db.execute<(Product & RowDataPacket)[]>(
-    'SELECT id, name, price, stock, updated_at AS updatedAt FROM products WHERE id = ?',
-    [id],
-  );
-  return rows[0] ? { ...rows[0] } : null;
+// #region options
+/**
+ * In production: the ioredis options for a Redis that may be away. A command settles within DEADLINE_MS and is sent at
+ * most once. A connection that is silent for half a second is replaced; reconnecting never ends.
+ */
+export function cacheClientOptions(): RedisOptions {
+  return {
+    commandTimeout: DEADLINE_MS,
+    connectTimeout: 1000,
+    socketTimeout: 500,
+    // A command without a connection fails at once, and is not kept …
+    enableOfflineQueue: false,
+    // … and an unanswered command is not sent again on the next connection.
+    maxRetriesPerRequest: 0,
+    retryStrategy: (attempt) => Math.min(attempt * 50, 1000),
+  };
 }
+// #endregion

@@ -19,7 +19,7 @@ const TTL_MS = 600_000;
 const DEADLINE_MS = 200;
 
 function ioredis(url: string): Redis {
-  const redis = new Redis(url, cacheClientOptions(DEADLINE_MS));
+  const redis = new Redis(url, { ...cacheClientOptions(), commandTimeout: DEADLINE_MS });
   redis.on('error', () => {});
   return redis;
 }

@@ -70,7 +70,7 @@ export async function watch(strategy: Strategy, admin: Servers, scene: Scene): P
   const redisProxy = await startProxy(scene.redisUrl);
   const mysqlProxies = await Promise.all(MYSQL_AWAY_MS.map(() => startProxy(scene.mysqlUrl)));
   const servers = mysqlProxies.map((mysqlProxy) => ({
-    redis: new Redis(redisProxy.url, cacheClientOptions(50)).on('error', () => {}),
+    redis: new Redis(redisProxy.url, cacheClientOptions()).on('error', () => {}),
     db: openPool(mysqlProxy.url, { connectionLimit: READERS + WRITERS }),
   }));
   await Promise.all(servers.map(({ redis, db }) => Promise.all([ready(redis), db.query('SELECT 1')])));

@@ -86,7 +86,7 @@ export const strategies: readonly Strategy[] = [
         async write(id, version) {
           await products.update(id, { name: String(version), price: '1.00', stock: 1 });
         },
-        close: () => products.close(),
+        close() {},
       };
     },
   },
