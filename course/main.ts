@@ -1,5 +1,6 @@
 import { nearest } from './base/nearest';
 import { Refusal } from './base/refusal';
+import { outliveReaders } from './base/signals';
 import { COMMANDS, commandHelp, parse, usage } from './commands/table';
 
 /** The process that the runner starts. It is told what to do by its parent, not by options. */
@@ -10,6 +11,7 @@ export async function main([name = 'start', ...args]: readonly string[]): Promis
     const { child } = await import('./run/child');
     return child(args);
   }
+  outliveReaders();
   process.exitCode = await run(name, args);
   // Whatever is still open now belongs to nobody.
   process.exit();

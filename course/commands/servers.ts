@@ -1,3 +1,4 @@
+import { onHangup } from '../base/signals';
 import { loadShop } from '../claims/data/large';
 import { openPool } from '../kit/pool';
 import { connectMysql } from '../servers/connect';
@@ -38,6 +39,7 @@ function endSignal() {
     tell = resolve;
   });
   for (const signal of signals) process.on(signal, tell);
+  onHangup(tell);
   return {
     told,
     forget() {

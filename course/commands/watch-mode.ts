@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import { emitKeypressEvents } from 'node:readline';
 import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
+import { HANGUP } from '../base/signals';
 import type { Lab } from '../content/catalog';
 import type { Session } from '../run/session';
 import { standingOf } from '../run/standing';
@@ -48,6 +49,9 @@ export class WatchMode {
     process.stdin.setRawMode(true);
     process.stdin.resume();
     process.stdin.on('keypress', (_, key: Key) => this.#press(key));
+    // Nobody is at the terminal any more: it was closed, or it belongs to another program now.
+    for (const event of ['end', 'error']) process.stdin.once(event, () => this.#quit(HANGUP));
+    process.stdin.on('error', () => {});
   }
 
   /** @param note shown above the first answer */

@@ -51,7 +51,7 @@ export class Learner {
   }
 }
 
-function learnersEnv(): NodeJS.ProcessEnv {
+export function learnersEnv(): NodeJS.ProcessEnv {
   const { REDIS_URL: _redis, MYSQL_URL: _mysql, CI: _ci, VITEST: _vitest, ...env } = process.env;
   return { ...env, NO_COLOR: '1' };
 }
