@@ -22,6 +22,14 @@ const attempt =
 const KNOWN = 'const known = this.#values.get(key);';
 const inGet = (code: string) => attempt(KNOWN, `${code}\n    ${KNOWN}`);
 
+/** A lab that provides a part. */
+const provides =
+  (change: Change): Change =>
+  (files) => {
+    change(files);
+    files.set('given.ts', 'export const LIMIT = 100;\n');
+  };
+
 /** A lab on servers, in whose test Redis goes away. */
 const losesRedis: Change = (files) => {
   attempt()(files);
@@ -131,6 +139,11 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'missing-test': [1, () => {}, (lab) => rmSync(`${lab}.test.ts`)],
   'emptied-test': [1, attempt(), (lab) => truncateSync(`${lab}.test.ts`)],
   'edited-test': [1, attempt(), (lab) => appendFileSync(`${lab}.test.ts`, '// easier now\n')],
+  'edited-given': [
+    1,
+    provides(attempt()),
+    (lab) => appendFileSync(join(lab, '../given.ts'), '// easier now\n'),
+  ],
   'edited-test-red': [1, () => {}, (lab) => appendFileSync(`${lab}.test.ts`, '// easier now\n')],
   // The last of each learner: they cost a process.
   crash: [1, inGet("process.kill(process.pid, 'SIGKILL');\n    await new Promise(() => {});")],

@@ -28,7 +28,10 @@ export async function openMeasureServers(): Promise<OpenMeasureServers> {
   const redis = new Redis(servers.redis);
   const db = openPool(mysqlUrl);
 
+  let claimed = false;
   const close = async () => {
+    // Without its mark, what a measure leaves would pass for the learner's.
+    if (claimed) await markedOnly(redis).catch(() => {});
     redis.disconnect();
     await db.end();
     await dropSchema(admin, SCHEMA);
@@ -54,6 +57,7 @@ export async function openMeasureServers(): Promise<OpenMeasureServers> {
     }
     await freshSchema(admin, SCHEMA);
     await emptyRedis(redis);
+    claimed = true;
     return {
       redis,
       db,

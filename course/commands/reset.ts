@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Refusal } from '../base/refusal';
 import { ROOT, shown } from '../base/root';
 import type { Lab } from '../content/catalog';
-import { isSealed, testFile } from '../content/seal';
+import { brokenSeals, isSealed } from '../content/seal';
 import { STATE } from '../run/progress';
 import { choose } from './test';
 
@@ -16,7 +16,7 @@ export function reset(names: readonly string[]): number {
 
 /** @returns what was done @throws {Refusal} where something could not be */
 export function resetLab(lab: Lab): string {
-  const { starter, pristine, test } = lab.files;
+  const { starter, pristine } = lab.files;
   if (!existsSync(pristine)) {
     throw new Refusal(
       `${shown(pristine)} is not there: this copy of the course is not complete. Get it again.`,
@@ -28,20 +28,21 @@ export function resetLab(lab: Lab): string {
     `${shown(starter)} is the starter again.`,
     ...(kept ? [`Your attempt is kept: ${kept} (copy it back to go on with it)`] : []),
   ];
-  if (testFile(lab) === 'as handed out') return done.join('\n');
-
-  const original = fromHistory(lab);
-  if (original === undefined) {
-    throw new Refusal(
-      [
-        ...done,
-        `${shown(test)} is not the one that came with the course, and no git history here holds that one.`,
-        'Get this one file again from where you got the course.',
-      ].join('\n'),
-    );
+  for (const { file } of brokenSeals(lab)) {
+    const original = fromHistory(lab, file);
+    if (original === undefined) {
+      throw new Refusal(
+        [
+          ...done,
+          `${shown(file)} is not the one that came with the course, and no git history here holds that one.`,
+          'Get this one file again from where you got the course.',
+        ].join('\n'),
+      );
+    }
+    writeFileSync(file, original);
+    done.push(`${shown(file)} is as handed out again.`);
   }
-  writeFileSync(test, original);
-  return [...done, `${shown(test)} is as handed out again.`].join('\n');
+  return done.join('\n');
 }
 
 /** Copies the learner's file away unless it is the starter; returns where to. */
@@ -64,14 +65,14 @@ function setAside(lab: Lab): string | undefined {
   return shown(path);
 }
 
-/** The test file whose seal is in the tree, from any commit that touched it. */
-function fromHistory(lab: Lab): string | undefined {
-  const path = shown(lab.files.test);
+/** The file whose seal is in the tree, from any commit that touched it. */
+function fromHistory(lab: Lab, file: string): string | undefined {
+  const path = shown(file);
   const commits = git('log', '--all', '--format=%H', '--', path)?.split('\n').filter(Boolean) ?? [];
   for (const commit of commits) {
     // Relative to this folder: the course may be a part of somebody's own repository.
     const text = git('show', `${commit}:./${path}`);
-    if (text !== undefined && isSealed(lab, text)) return text;
+    if (text !== undefined && isSealed(lab, file, text)) return text;
   }
   return undefined;
 }

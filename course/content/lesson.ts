@@ -28,10 +28,7 @@ export interface Help {
 }
 
 export function helpFor(lab: Lab, test: string): Help {
-  const all = hintSections(lab);
-  // The cases of a test.each share one section: their names begin with its title.
-  const title = all.has(test) ? test : [...all.keys()].find((name) => test.startsWith(name));
-  const { content } = all.get(title ?? '') ?? { content: [] };
+  const { content = [] } = hintSections(lab).get(test) ?? {};
   const links = [...within(content)].filter((node) => node.type === 'link');
   const read = links.find((link) => plain(link).startsWith('Read:'))?.url;
   const text = content.length > 0 ? readFileSync(lab.files.hints, 'utf8') : '';

@@ -1,24 +1,53 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import type { Lab } from './catalog';
 
-/** Whether a lab's test file is the one that was handed out: only that one can pass a lab. */
-export type TestFile = 'as handed out' | 'missing' | 'emptied' | 'edited';
+/** Whether a sealed file is the one that was handed out: a lab can be passed only with those. */
+export type Sealed = 'as handed out' | 'missing' | 'emptied' | 'edited';
 
-export function testFile(lab: Lab): TestFile {
-  if (!existsSync(lab.files.test)) return 'missing';
-  const text = readFileSync(lab.files.test, 'utf8');
-  if (text.trim() === '') return 'emptied';
-  return isSealed(lab, text) ? 'as handed out' : 'edited';
+/** What a lab provides beside its test file; not every lab does. */
+const givenPath = ({ files }: Lab): string => join(dirname(files.test), 'given.ts');
+
+/** The state of a lab's sealed files, the test file and `given.ts`: of the first that is not as handed out. */
+export const testFile = (lab: Lab): Sealed => brokenSeals(lab)[0]?.state ?? 'as handed out';
+
+/** The sealed files that are not as they were handed out, by path. */
+export function brokenSeals(lab: Lab): { readonly file: string; readonly state: Sealed }[] {
+  const given = givenPath(lab);
+  const files = [lab.files.test, ...(digestIn(lab, given) || existsSync(given) ? [given] : [])];
+  return files
+    .map((file) => ({ file, state: stateOf(lab, file) }))
+    .filter(({ state }) => state !== 'as handed out');
 }
 
-/** Whether `text` is the lab's test file as it was handed out. */
-export const isSealed = (lab: Lab, text: string): boolean =>
-  existsSync(lab.files.seal) && readFileSync(lab.files.seal, 'utf8').startsWith(digest(text));
+function stateOf(lab: Lab, file: string): Sealed {
+  if (!existsSync(file)) return 'missing';
+  const text = readFileSync(file, 'utf8');
+  if (text.trim() === '') return 'emptied';
+  return isSealed(lab, file, text) ? 'as handed out' : 'edited';
+}
 
-/** What belongs into the seal: a line that `sha256sum -c` understands. */
-export const sealFor = (lab: Lab): string =>
-  `${digest(readFileSync(lab.files.test, 'utf8'))}  ../../../labs/${lab.place}/${lab.id}.test.ts\n`;
+/** Whether `text` is what the sealed file held when it was handed out. */
+export const isSealed = (lab: Lab, file: string, text: string): boolean =>
+  digestIn(lab, file) === digest(text);
+
+/** What the seal says of a file. */
+function digestIn({ files }: Lab, file: string): string | undefined {
+  if (!existsSync(files.seal)) return undefined;
+  const line = readFileSync(files.seal, 'utf8')
+    .split(/\r?\n/)
+    .find((candidate) => candidate.endsWith(`/${basename(file)}`));
+  return line?.split(' ')[0];
+}
+
+/** What belongs into the seal: a line for each file, as `sha256sum -c` understands it. */
+export function sealFor(lab: Lab): string {
+  return [lab.files.test, givenPath(lab)]
+    .filter(existsSync)
+    .map((file) => `${digest(readFileSync(file, 'utf8'))}  ../../../labs/${lab.place}/${basename(file)}\n`)
+    .join('');
+}
 
 /** Line ends may differ from one checkout to the next. */
 export const digest = (text: string): string =>

@@ -4,7 +4,7 @@ import { ROOT, shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { helpFor, hintSections } from '../content/lesson';
 import { applyMistake, readMistake } from '../content/mistake';
-import { digest } from '../content/seal';
+import { brokenSeals } from '../content/seal';
 import type { LabRun, TestResult } from '../run/messages';
 import type { Servers } from '../servers/types';
 import { fileOf, runOf, runTrials, type Trial, trialsOf } from './trials';
@@ -40,7 +40,7 @@ function obstacles({ files }: Lab): string[] {
 
 /** What can be told from the files alone. */
 function paperProblems(lab: Lab): string[] {
-  const { test, starter, pristine, seal } = lab.files;
+  const { starter, pristine, seal } = lab.files;
   const read = (path: string) => readFileSync(path, 'utf8');
   const count = mistakesOf(lab).length;
   return [
@@ -50,11 +50,10 @@ function paperProblems(lab: Lab): string[] {
       : [
           `${shown(starter)} differs from ${shown(pristine)}: npm run reset -- ${lab.id}, or npm run sync if you are its author`,
         ]),
-    ...(read(seal).startsWith(digest(read(test)))
-      ? []
-      : [
-          `${shown(test)} differs from its seal ${basename(seal)}: git checkout ${shown(test)}, or npm run sync if you are its author`,
-        ]),
+    ...brokenSeals(lab).map(
+      ({ file }) =>
+        `${shown(file)} differs from its seal ${basename(seal)}: git checkout ${shown(file)}, or npm run sync if you are its author`,
+    ),
   ];
 }
 

@@ -9,7 +9,15 @@ import type { Task } from './messages';
 import { recordCore, recordFailing, recordPassed } from './progress';
 import { openRunner } from './runner';
 import { standingOf } from './standing';
-import { type Answer, beforeRun, firstFailing, isCoreGreen, judge, type Verdict } from './verdict';
+import {
+  type Answer,
+  beforeRun,
+  firstFailing,
+  isCoreGreen,
+  judge,
+  serverNeeded,
+  type Verdict,
+} from './verdict';
 
 /** Everything that runs a learner's labs: child process, compiler, servers. All of it loads while the rest loads. */
 export interface Session {
@@ -52,6 +60,8 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
     if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
     const task: Task = { place: lab.place, subject: 'attempt', ...(core && { part: 'core' as const }) };
     const verdict = judge(lab, await runner.run([task]));
+    const needed = 'run' in verdict ? serverNeeded(verdict.run) : undefined;
+    if (needed) throw new ServerError(`${lab.number} ${lab.title} was not counted. ${needed}`);
     const gone = servers && verdict.kind !== 'passed' ? await goneServers(servers) : [];
     if (gone.length === 0) return verdict;
     await closeServers();

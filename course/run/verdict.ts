@@ -111,6 +111,10 @@ function judgeRun(lab: Lab, run: LabRun, unhandled: readonly TestError[]): Verdi
     : { kind: 'not counted', why: 'test edited' };
 }
 
+/** What a test of the lab could not have: a server of its own (kit/own-redis.ts). */
+export const serverNeeded = ({ tests }: LabRun): string | undefined =>
+  tests.map(({ error }) => /^NEEDS SERVER: ([\s\S]*)$/.exec(error?.message ?? '')?.[1]).find(Boolean);
+
 /** A test that did not fail by what it asserts. */
 function ended({ name, error, printed }: TestResult, core: boolean): Stopped | undefined {
   if (!error) return undefined;

@@ -1,7 +1,7 @@
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { helpFor, insight } from '../content/lesson';
-import { testFile } from '../content/seal';
+import { brokenSeals } from '../content/seal';
 import { type LabRun, PARTS } from '../run/messages';
 import { type Answer, firstFailing, type Stopped, type Uncounted, type Verdict } from '../run/verdict';
 import { explain, short } from './failure';
@@ -171,7 +171,8 @@ function printedSection(printed: string): string[] {
 }
 
 function editedNote(lab: Lab, { kind }: Verdict): string[] {
-  if (kind === 'not counted' || testFile(lab) === 'as handed out') return [];
-  const note = `${shown(lab.files.test)} is not the one that came with the course: a pass will not count. npm run reset -- ${lab.id} puts it back.`;
+  const [broken] = brokenSeals(lab);
+  if (kind === 'not counted' || !broken) return [];
+  const note = `${shown(broken.file)} is not the one that came with the course: a pass will not count. npm run reset -- ${lab.id} puts it back.`;
   return ['', yellow(wrap(note))];
 }

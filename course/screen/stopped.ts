@@ -1,5 +1,6 @@
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
+import { brokenSeals } from '../content/seal';
 import type { Stop, Stopped, Uncounted } from '../run/verdict';
 
 /** What to say of a run that ended early, or beside its tests. */
@@ -61,7 +62,9 @@ const STOPPED: Record<Stop, (inTest: boolean) => Words> = {
 };
 
 export function uncountedWords(lab: Lab, why: Uncounted): string {
-  const file = shown(why === 'starter missing' ? lab.files.starter : lab.files.test);
+  const file = shown(
+    why === 'starter missing' ? lab.files.starter : (brokenSeals(lab)[0]?.file ?? lab.files.test),
+  );
   return {
     'starter missing': `${file} is not there. The lab cannot be run without it.`,
     'test missing': `${file} is not there. A lab counts as passed only by its own tests.`,

@@ -3,7 +3,7 @@ import type { Connection } from 'mysql2/promise';
 import { ServerError } from './server';
 
 const WITHIN_MS = 3000;
-const OWN = 'unset REDIS_URL and MYSQL_URL to let the course start servers of its own';
+export const OWN = 'unset REDIS_URL and MYSQL_URL to let the course start servers of its own';
 
 /** A client on the database that `url` names. @throws {ServerError} when no Redis answers there within 3 s. */
 export async function connectRedis(url: string): Promise<Redis> {
@@ -57,10 +57,33 @@ export const shown = (url: URL) => `${url.host}${url.pathname === '/' ? '' : url
 
 function parse(name: string, url: string, protocols: readonly string[], example: string): URL {
   const target = URL.canParse(url) ? new URL(url) : undefined;
-  if (target?.hostname && protocols.includes(target.protocol)) return target;
+  if (target?.hostname && protocols.includes(target.protocol)) {
+    refuseOptions(name, target);
+    return target;
+  }
   const reason = target?.hostname ? `begins with ${target.protocol}//` : 'is not a URL';
   throw new ServerError(`${name} ${reason}. Write for example ${name}=${example}, or ${OWN}.`);
 }
+
+/** The labs set the options of their connections themselves, and look into what is sent. */
+function refuseOptions(name: string, target: URL): void {
+  const options = [...target.searchParams.keys()];
+  if (target.protocol === 'rediss:' || options.some((option) => /^(ssl|tls)/i.test(option))) {
+    throw new ServerError(
+      `${name} asks for TLS, and the tests hold and read single requests between your code and the server, which TLS ` +
+        `hides. Certificates do not matter here: name a server without TLS, as in ${name}=${plain(target)}, or ${OWN}.`,
+    );
+  }
+  if (options.length > 0) {
+    throw new ServerError(
+      `${name} sets ${options.join(', ')}, and the labs set the options of their connections themselves. ` +
+        `Leave out what follows the question mark, or ${OWN}.`,
+    );
+  }
+}
+
+const plain = (url: URL) =>
+  `${url.protocol.replace('rediss', 'redis')}//${url.username || url.password ? '…@' : ''}${shown(url)}`;
 
 async function inTime<T>(work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
@@ -92,6 +115,12 @@ const MEANINGS: readonly (readonly [RegExp, (at: string, name: string, what: str
   [
     /WRONGPASS|NOAUTH|ACCESS_DENIED/,
     (at, name) => `${at} refused the user or the password in ${name}. Correct them, or ${OWN}.`,
+  ],
+  [
+    /secure_transport|SECURE_TRANSPORT|3159/,
+    (at) =>
+      `${at} takes connections with TLS only, and TLS hides the requests that the tests hold and read. ` +
+      `Run SET GLOBAL require_secure_transport = OFF; on it, or ${OWN}.`,
   ],
   [
     /DB index is out of range/,

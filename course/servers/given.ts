@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { connectMysql, connectRedis, shown } from './connect';
+import { claimRedis, refuseUnfitMysql, refuseUnfitRedis } from './fit';
 import { dropSchema, foreignSchema, freshSchema, ownerOf, REDIS_MARK, SCHEMA, takeTurn } from './ours';
 import { ServerError } from './server';
 import type { Servers, ServersKind, ServerUrls } from './types';
@@ -23,13 +24,16 @@ export async function givenServers(env: NodeJS.ProcessEnv): Promise<Servers | un
 /** Servers that outlive the run: nothing on them is touched that the course did not make. */
 export async function claimServers(urls: ServerUrls, kind: ServersKind): Promise<Servers> {
   await withBoth(urls, async (redis, admin) => {
+    await refuseUnfitRedis(redis, shown(new URL(urls.redis)));
+    await refuseUnfitMysql(admin, new URL(urls.mysql).host);
     if (!(await takeTurn(admin, TURN_WITHIN_S))) {
       throw new ServerError(
         `Another run of the course has been using this MySQL for ${TURN_WITHIN_S} s. End it, or wait for its end.`,
       );
     }
     await refuseOthers(redis, admin, urls);
-    await claim(redis, admin);
+    await claimRedis(redis, shown(new URL(urls.redis)));
+    await claimMysql(admin);
   });
   const mysql = new URL(urls.mysql);
   mysql.pathname = '';
@@ -38,11 +42,6 @@ export async function claimServers(urls: ServerUrls, kind: ServersKind): Promise
 
 async function refuseOthers(redis: Redis, admin: Connection, urls: ServerUrls): Promise<void> {
   const target = new URL(urls.redis);
-  if (/cluster_enabled:1/.test(await redis.info('cluster'))) {
-    throw new ServerError(
-      `${shown(target)} is a node of a Redis Cluster, and the labs need a Redis that stands alone. Point REDIS_URL at one.`,
-    );
-  }
   const keys = await redis.dbsize();
   if (keys > 0 && (await redis.exists(REDIS_MARK)) === 0) {
     const sample = (await redis.randomkey()) ?? '';
@@ -63,16 +62,11 @@ async function refuseOthers(redis: Redis, admin: Connection, urls: ServerUrls): 
   if ((await ownerOf(admin, SCHEMA)) === 'someone') throw new ServerError(foreignSchema(SCHEMA));
 }
 
-async function claim(redis: Redis, admin: Connection): Promise<void> {
-  try {
-    await redis.set(REDIS_MARK, '1');
-  } catch (error) {
-    throw new ServerError(
-      `The Redis of REDIS_URL takes no writes (${error}). Point REDIS_URL at a server that does, and at a user who may run every command.`,
-    );
-  }
+async function claimMysql(admin: Connection): Promise<void> {
   try {
     await freshSchema(admin, SCHEMA);
+    // Some tests ask the server who waits for a lock.
+    await admin.query('SHOW ENGINE INNODB STATUS');
   } catch (error) {
     throw new ServerError(await whyNoSchema(admin, error));
   }
@@ -84,12 +78,13 @@ const DENIED = [1044, 1142, 1227];
 async function whyNoSchema(admin: Connection, error: unknown): Promise<string> {
   const denied = error instanceof Error && 'errno' in error && DENIED.includes(Number(error.errno));
   if (!denied)
-    return `MySQL could not make the schema ${SCHEMA} (${error}). Mend that, or point MYSQL_URL elsewhere.`;
+    return `MySQL could not make the schema ${SCHEMA} (${error}). Fix that, or point MYSQL_URL elsewhere.`;
   const [rows] = await admin.query<RowDataPacket[]>('SELECT CURRENT_USER() AS account');
   const account = String(rows[0]?.account).replace(/^(.*)@(.*)$/, "'$1'@'$2'");
   return (
-    `The account ${account} of MYSQL_URL may not make the schema ${SCHEMA}. Let an administrator run:\n` +
-    `  GRANT ALL ON \`caching\\_deep\\_dive%\`.* TO ${account};`
+    `The account ${account} of MYSQL_URL may not make the schema ${SCHEMA}, or not see who waits for a lock. ` +
+    `Let an administrator run:\n` +
+    `  GRANT ALL ON \`caching\\_deep\\_dive%\`.* TO ${account};\n  GRANT PROCESS ON *.* TO ${account};`
   );
 }
 

@@ -1,3 +1,4 @@
+import { digest } from '../../course/content/seal';
 import type { Change, Files } from './scratch';
 
 /** What is done to the sound lab, and what must be said of it. */
@@ -65,6 +66,15 @@ export const LAB: Breakages = {
   'an edited test file': [
     (files) => files.set('seal', 'of another text'),
     'labs/PLACE/memo.test.ts differs from its seal memo.test.ts.sha256: git checkout labs/PLACE/memo.test.ts, or npm run sync if you are its author',
+  ],
+  'a given part without a seal': [
+    all(add('given.ts', 'export const LIMIT = 100;\n'), (files) =>
+      files.set(
+        'seal',
+        `${digest(text(files, 'checks.ts').replaceAll('memo', 'a-given-part-without-a-seal'))}  ../memo.test.ts\n`,
+      ),
+    ),
+    'labs/PLACE/given.ts differs from its seal memo.test.ts.sha256: git checkout labs/PLACE/given.ts, or npm run sync if you are its author',
   ],
 
   'a mistake that survives': [

@@ -21,6 +21,7 @@ const PATHS: Readonly<Record<string, string>> = {
   'hints.md': `labs/${PLACE}/hints.md`,
   'checks.ts': `labs/${PLACE}/memo.test.ts`,
   'starter.ts': `labs/${PLACE}/memo.ts`,
+  'given.ts': `labs/${PLACE}/given.ts`,
   pristine: `solutions/${PLACE}/starter.ts`,
   seal: `solutions/${PLACE}/memo.test.ts.sha256`,
 };
@@ -57,8 +58,12 @@ function writeLab(root: string, place: string, change: Change): void {
     text.replaceAll(PLACE, place).replaceAll('memo', place.slice('99-proof/01-'.length));
   const files = soundLab();
   change(files);
+  const sealOf = (name: string) => {
+    const text = files.get(name);
+    return text ? `${digest(rename(text))}  ../../../${PATHS[name]}\n` : '';
+  };
   if (!files.has('pristine')) files.set('pristine', files.get('starter.ts') ?? '');
-  if (!files.has('seal')) files.set('seal', digest(rename(files.get('checks.ts') ?? '')));
+  if (!files.has('seal')) files.set('seal', sealOf('checks.ts') + sealOf('given.ts'));
   for (const [name, text] of files) {
     const path = join(root, rename(PATHS[name] ?? `solutions/${PLACE}/${name}`));
     mkdirSync(dirname(path), { recursive: true });
