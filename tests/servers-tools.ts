@@ -42,7 +42,7 @@ export function temporaryFolder(): string {
 export function pathWith(programs: Readonly<Record<string, string>>, ...linked: string[]): string {
   const folder = join(temporaryFolder(), 'bin');
   mkdirSync(folder);
-  for (const name of [...EVERYDAY, ...linked]) {
+  for (const name of [...EVERYDAY, ...linked].filter((each) => !(each in programs))) {
     const found = findBinary(name);
     if (found) symlinkSync(found, join(folder, name));
   }

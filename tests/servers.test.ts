@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { openServers } from '../course/servers/open';
@@ -98,6 +99,20 @@ describe('private servers', { timeout: LONG_MS }, () => {
     ]);
   });
 
+  it.each([
+    ['with a space and a quote in it', (folder: string) => join(folder, 'it is "mine"')],
+    ['that is relative', (folder: string) => relative(process.cwd(), join(folder, 'near'))],
+    ['longer than the path of a socket may be', (folder: string) => join(folder, 'long'.repeat(40))],
+  ])('start in a TMPDIR %s', async (_which, choose) => {
+    const chosen = choose(temporaryFolder());
+    mkdirSync(chosen, { recursive: true });
+    vi.stubEnv('TMPDIR', chosen);
+    const servers = await openServers();
+    expect(await Promise.all([listens(servers.redis), listens(servers.mysql)])).toEqual([true, true]);
+    await servers.close();
+    expect(traces(chosen)).toEqual([]);
+  });
+
   it('are shut to who has no password', async () => {
     const { url, close } = await startRedis();
     onTestFinished(close);
@@ -137,6 +152,19 @@ describe('a machine that cannot', { timeout: LONG_MS }, () => {
     await expect(openServers({ install: 'no' })).rejects.toThrow(
       /lacks Redis \(redis-server\)[\s\S]*apt-get install --no-install-recommends redis-server/,
     );
+  });
+
+  // Only the version is asked of these.
+  it.each([
+    [
+      'redis-server',
+      'Redis server v=6.0.16 sha=00000000:0',
+      /redis-server is Redis 6.0.16, .* Redis 7 or later/,
+    ],
+    ['mariadbd', 'mariadbd  Ver 10.5.23-MariaDB-0+deb11u1', /mariadbd is MariaDB 10.5.23, .* MariaDB 10.6/],
+  ])('run the labs with its old %s is told so before any test', async (name, version, told) => {
+    vi.stubEnv('PATH', pathWith({ [name]: `echo '${version}'` }, 'mariadbd', 'redis-server'));
+    await expect(openServers({ install: 'no' })).rejects.toThrow(told);
   });
 
   it('understand COURSE_SERVERS is told what it may be', async () => {

@@ -78,7 +78,7 @@ async function up(project: IDockerComposeOptions): Promise<void> {
   } catch (failure) {
     throw new ServerError(
       `docker compose could not start Redis and MySQL:\n${lastLines(failure)}\n` +
-        'Mend that (docker compose up --wait shows it in full), or use servers without Docker: npm run doctor',
+        'Fix that (docker compose up --wait shows it in full), or use servers without Docker: npm run doctor',
     );
   }
 }

@@ -110,5 +110,5 @@ function remedy(text: string): string {
   if (/get lock|locked/i.test(text))
     return 'Another installation is at work: run the same command again after it.';
   if (/no space/i.test(text)) return 'The disk is full: free some space and run the same command again.';
-  return 'Mend that and run the same command again, or set REDIS_URL and MYSQL_URL.';
+  return 'Fix that and run the same command again, or set REDIS_URL and MYSQL_URL.';
 }

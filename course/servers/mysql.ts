@@ -1,14 +1,12 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, join } from 'node:path';
-import { promisify } from 'node:util';
 import { ROOT } from '../base/root';
 import { explain, findBinary, type Server, ServerError, startServer } from './server';
 import { keep } from './supervisor';
+import { versionText } from './versions';
 
-const run = promisify(execFile);
 const CACHE = join(ROOT, 'node_modules/.cache/caching-deep-dive');
 const LOG_SIZE = '--loose-innodb-log-file-size=16M';
 
@@ -33,7 +31,8 @@ export async function startMysql(): Promise<Server & { url: string }> {
       ...asRoot(),
       `--datadir=${folder}/data`,
       `--init-file=${folder}/config`,
-      `--socket=${folder}/socket`,
+      // In the data folder: a socket's whole path may have 107 characters.
+      '--socket=socket',
       `--pid-file=${folder}/pid`,
       `--port=${port}`,
       '--bind-address=127.0.0.1',
@@ -44,6 +43,7 @@ export async function startMysql(): Promise<Server & { url: string }> {
       '--loose-mysqlx=OFF',
       // From MariaDB 11.6.2 a second reader would get error 1020 where it waits elsewhere.
       '--loose-innodb-snapshot-isolation=OFF',
+      ...onlyMysql(binary),
       LOG_SIZE,
     ],
   });
@@ -52,14 +52,7 @@ export async function startMysql(): Promise<Server & { url: string }> {
 
 /** Where the data folder of the installed server is kept: one for each server version and user. */
 export async function preparedFolder(binary: string): Promise<string> {
-  const version = await run(binary, ['--no-defaults', '--version']).then(
-    ({ stdout }) => stdout.match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown',
-    (error) => {
-      throw new ServerError(
-        `${binary} does not run: ${error.message}\nInstall it again, or see: npm run doctor`,
-      );
-    },
-  );
+  const version = (await versionText(binary)).match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown';
   return join(CACHE, `${basename(binary)}-${version}-${userInfo().uid}`);
 }
 
@@ -107,7 +100,15 @@ const PREPARE = `data=$1 copy=$2 ready=$3 node=$4; shift 4
 
 function initialise(binary: string, data: string): readonly string[] {
   if (basename(binary) === 'mysqld') {
-    return [binary, '--no-defaults', '--initialize-insecure', ...asRoot(), `--datadir=${data}`, LOG_SIZE];
+    return [
+      binary,
+      '--no-defaults',
+      '--initialize-insecure',
+      ...asRoot(),
+      `--datadir=${data}`,
+      ...onlyMysql(binary),
+      LOG_SIZE,
+    ];
   }
   const install = findBinary('mariadb-install-db');
   if (!install)
@@ -125,6 +126,9 @@ function initialise(binary: string, data: string): readonly string[] {
     LOG_SIZE,
   ];
 }
+
+/** Without mysql-server there is no /var/lib/mysql-files, and mysqld does not start where its default is missing. */
+const onlyMysql = (binary: string) => (basename(binary) === 'mysqld' ? ['--secure-file-priv=NULL'] : []);
 
 /** Both servers refuse to run as root unless they are told that it is meant. */
 const asRoot = () => (process.getuid?.() === 0 ? ['--user=root'] : []);

@@ -2,7 +2,7 @@ import { composeServers, dockerWorks } from './compose';
 import { givenServers } from './given';
 import { type Install, installServers } from './install';
 import { startMysql } from './mysql';
-import { missingServers } from './packages';
+import { missingServers, oldServer } from './packages';
 import { startRedis } from './redis';
 import { ServerError } from './server';
 import type { Servers } from './types';
@@ -17,7 +17,7 @@ export interface OpenOptions {
 
 /**
  * Opens servers in the first way that works here: the learner's URLs, private servers, Docker, an installation.
- * COURSE_SERVERS chooses one. @throws {ServerError} that says what is missing and how to mend it.
+ * COURSE_SERVERS chooses one. @throws {ServerError} that says what is missing and how to fix it.
  */
 export async function openServers({ install = 'ask', say = toStderr }: OpenOptions = {}): Promise<Servers> {
   const installed = async () => {
@@ -28,7 +28,7 @@ export async function openServers({ install = 'ask', say = toStderr }: OpenOptio
     case '':
       return (
         (await givenServers(process.env)) ??
-        (await privateServersIfHere()) ??
+        (await privateServersIfHere(true)) ??
         (await composeServersIfHere(say)) ??
         (await installed())
       );
@@ -38,7 +38,7 @@ export async function openServers({ install = 'ask', say = toStderr }: OpenOptio
       throw new ServerError('COURSE_SERVERS=given, and REDIS_URL and MYSQL_URL are not set. Set both.');
     }
     case 'private':
-      return (await privateServersIfHere()) ?? (await installed());
+      return (await privateServersIfHere(false)) ?? (await installed());
     case 'compose': {
       const containers = await composeServersIfHere(say);
       if (containers) return containers;
@@ -53,7 +53,16 @@ export async function openServers({ install = 'ask', say = toStderr }: OpenOptio
   }
 }
 
-const privateServersIfHere = async () => (missingServers().length === 0 ? privateServers() : undefined);
+/** Undefined too where a server is too old, and containers can take its place. */
+async function privateServersIfHere(orContainers: boolean): Promise<Servers | undefined> {
+  if (missingServers().length > 0) return undefined;
+  const reason = await oldServer();
+  if (!reason) return privateServers();
+  if (orContainers && (await dockerWorks())) return undefined;
+  throw new ServerError(
+    `${reason}\nInstall a newer one, start Docker, or set REDIS_URL and MYSQL_URL to servers that you have.`,
+  );
+}
 
 const composeServersIfHere = async (say: (line: string) => void) =>
   (await dockerWorks()) ? composeServers(say) : undefined;

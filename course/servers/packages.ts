@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mysqlBinary } from './mysql';
 import { redisBinary } from './redis';
 import { findBinary } from './server';
+import { tooOld, versionText } from './versions';
 
 /** How the missing servers can be had on this machine. */
 export type Plan =
@@ -13,6 +14,15 @@ export type Part = 'redis' | 'mysql';
 /** The servers that no folder of this machine holds. */
 export function missingServers(): Part[] {
   return [...(redisBinary() ? [] : ['redis' as const]), ...(mysqlBinary() ? [] : ['mysql' as const])];
+}
+
+/** Which server of this machine is too old for the labs; undefined when none is. */
+export async function oldServer(): Promise<string | undefined> {
+  for (const binary of [redisBinary(), mysqlBinary()]) {
+    const old = binary && tooOld(binary, await versionText(binary));
+    if (old) return old;
+  }
+  return undefined;
 }
 
 /** In words, for messages. */

@@ -17,7 +17,7 @@ export async function startRedis(settings: RedisSettings = {}): Promise<Server &
       Object.entries({
         port: String(port),
         bind: '127.0.0.1',
-        dir: folder,
+        dir: `"${folder.replace(/[\\"]/g, '\\$&')}"`,
         save: '""',
         appendonly: 'no',
         requirepass: password,

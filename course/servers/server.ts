@@ -85,6 +85,11 @@ export function explain(lastWords: string): string {
 
 const ADVICE: readonly (readonly [RegExp, () => string])[] = [
   [
+    /chown: cannot access/i,
+    () =>
+      `mariadb-install-db, run as root, breaks on a path with a space: set TMPDIR (now ${tmpdir()}) to one without.`,
+  ],
+  [
     /no space left|disk (is )?full|errno: 28/i,
     () =>
       `The disk that holds ${tmpdir()} is full: free some space, or set TMPDIR to a folder with 300 MB free.`,

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 /** A command at work in a folder of its own. Both go when this process goes, however it goes (see supervisor.sh). */
 export interface Kept {
@@ -33,13 +33,16 @@ const SUPERVISOR = join(import.meta.dirname, 'supervisor.sh');
 
 /** Starts a command that cannot outlive this process. */
 export function keep(plan: KeptPlan): Kept {
-  const folder = join(tmpdir(), `caching-deep-dive-${randomBytes(6).toString('hex')}`);
+  // Servers change their folder, and would look for a relative one there.
+  const temporary = resolve(tmpdir());
+  const folder = join(temporary, `caching-deep-dive-${randomBytes(6).toString('hex')}`);
   const supervisor = spawn('sh', [SUPERVISOR, folder, plan.seed ?? '', ...plan.command(folder)], {
     // A session of its own: Ctrl-C reaches this process and not the supervisor, which then cleans up.
     detached: true,
     stdio: ['pipe', 'ignore', 'pipe'],
     env: {
       ...process.env,
+      TMPDIR: temporary,
       ...plan.env,
       SUPERVISOR_CONFIG: plan.config?.(folder) ?? '',
       SUPERVISOR_FINALLY: plan.afterwards ?? '',
