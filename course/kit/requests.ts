@@ -1,5 +1,4 @@
-import { Redis } from 'ioredis';
-import mysql from 'mysql2/promise';
+import { observeClients } from './clients';
 
 /**
  * The last requests of the running test and their answers, for the screen of a test that failed. What is recorded
@@ -20,8 +19,6 @@ export type Told =
 const KEPT = 12;
 const ring: Request[] = [];
 const names = new WeakMap<object, string>();
-/** What the kit itself asks for on the lab's connections. */
-const BOOKKEEPING = /^(info|hello|client|select|auth|subscribe)$/i;
 
 export const clearRequests = (): void => void ring.splice(0);
 
@@ -60,7 +57,7 @@ export function requestsOf(name: string): (told: Told) => void {
 /** In a process that a test has started: each request is told at once, because the process may be killed. */
 export function tellRequests(tell: (told: Told) => void): void {
   let last = 0;
-  record((_, text) => {
+  observeClients((_, text) => {
     const id = ++last;
     tell({ request: id, text: text() });
     return (answer) => tell({ answered: id, answer: answer() });
@@ -69,125 +66,43 @@ export function tellRequests(tell: (told: Told) => void): void {
 
 /** In the process of the tests. */
 export function recordRequests(): void {
-  record((connection, text) => {
+  observeClients((connection, text) => {
     const name = names.get(connection);
     if (name === '') return () => {};
     const request = keep({ by: name ?? here(), text });
     return (answer) => {
       request.answer = answer;
     };
-  });
+  }, sameName);
 }
 
-type Begin = (connection: object, text: () => string) => (answer: () => string) => void;
-
-/** Once in a process: the libraries are the same for every test file in it. */
-function record(begin: Begin): void {
-  if (names.has(Redis)) return;
-  names.set(Redis, 'recorded');
-  recordRedis(begin);
-  const pool = prototypeOf('PromisePool');
-  const connection = prototypeOf('PromiseConnection');
-  for (const method of ['query', 'execute']) {
-    recordMysql(begin, pool, method, sqlText);
-    recordMysql(begin, connection, method, sqlText);
-  }
-  recordMysql(begin, connection, 'beginTransaction', () => 'START TRANSACTION');
-  recordMysql(begin, connection, 'commit', () => 'COMMIT');
-  recordMysql(begin, connection, 'rollback', () => 'ROLLBACK');
-  const getConnection = Reflect.get(pool, 'getConnection');
-  Reflect.set(pool, 'getConnection', async function (this: object) {
-    const taken: object = await Reflect.apply(getConnection, this, []);
-    const name = names.get(this);
-    if (name !== undefined) names.set(taken, name);
-    return taken;
-  });
+function sameName(pool: object, connection: object): void {
+  const name = names.get(pool);
+  if (name !== undefined) names.set(connection, name);
 }
 
-/** mysql2 exports its classes and does not declare them. */
-const prototypeOf = (name: string): object => Reflect.get(mysql, name).prototype;
+/** Stacks taken in this turn of the event loop, and the last of them. */
+let taken = 0;
+let last = new Error();
 
-function recordRedis(begin: Begin): void {
-  const { sendCommand } = Redis.prototype;
-  const seen = new WeakSet<object>();
-  Redis.prototype.sendCommand = function (this: Redis, command, stream) {
-    // A command that waited for the connection comes here twice.
-    if (!seen.has(command) && !BOOKKEEPING.test(command.name)) {
-      seen.add(command);
-      const { name, args, resolve, reject } = command;
-      const answered = begin(this, () => short(`${name.toUpperCase()} ${args.map(String).join(' ')}`, 60));
-      // Not by then(): it would make a rejection handled that nobody has handled.
-      command.resolve = (value) => {
-        answered(() => redisAnswer(value));
-        resolve(value);
-      };
-      command.reject = (error) => {
-        answered(() => short(error.message, 40));
-        reject(error);
-      };
-    }
-    return Reflect.apply(sendCommand, this, [command, stream]);
-  };
-}
-
-function recordMysql(
-  begin: Begin,
-  prototype: object,
-  method: string,
-  text: (args: readonly unknown[]) => string,
-): void {
-  const original: (...args: unknown[]) => Promise<unknown> = Reflect.get(prototype, method);
-  Reflect.set(prototype, method, function (this: object, ...args: unknown[]) {
-    const answered = begin(this, () => text(args));
-    return Reflect.apply(original, this, args).then(
-      (value: unknown) => {
-        answered(() => mysqlAnswer(value));
-        return value;
-      },
-      (error: unknown) => {
-        answered(() => short(error instanceof Error ? error.message : String(error), 40));
-        throw error;
-      },
-    );
-  });
-}
-
-/** Few frames: the caller is near. */
+/** Few frames: the caller is near. Of a burst, such as ten thousand increments at once, the first few tell for all. */
 function here(): Error {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 10;
-  const stack = new Error();
-  Error.stackTraceLimit = stackTraceLimit;
-  return stack;
+  if (taken === 0) setImmediate(forgetTaken);
+  if (taken++ < 4) {
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 8;
+    last = new Error();
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+  return last;
+}
+
+function forgetTaken(): void {
+  taken = 0;
 }
 
 function nameOf({ by }: Request): string {
   if (typeof by === 'string') return by;
   const caller = by.stack?.split('\n').find((row) => /\/(labs|solutions|subjects)\//.test(row)) ?? '';
   return /\.test\.ts/.test(caller) ? 'test' : 'your code';
-}
-
-function sqlText([query, values]: readonly unknown[]): string {
-  const { sql = query, values: own = values } = Object(query);
-  const text = Array.isArray(own) ? mysql.format(String(sql), own) : String(sql);
-  return short(text.replace(/\s+/g, ' ').trim(), 60);
-}
-
-const short = (text: string, length: number): string =>
-  text.length > length ? `${text.slice(0, length - 1)}…` : text;
-
-function redisAnswer(value: unknown): string {
-  if (value === null) return 'nil';
-  if (Array.isArray(value)) return short(JSON.stringify(value), 40);
-  return short(String(value), 40);
-}
-
-function mysqlAnswer(answer: unknown): string {
-  const [result] = Array.isArray(answer) ? answer : [undefined];
-  if (Array.isArray(result)) {
-    const first = result.length === 1 ? `: ${Object.values(Object(result[0])).join(', ')}` : '';
-    return short(`${result.length} row${result.length === 1 ? '' : 's'}${first}`, 40);
-  }
-  const { affectedRows } = Object(result);
-  return affectedRows > 0 ? `${affectedRows} row${affectedRows === 1 ? '' : 's'} matched` : 'OK';
 }
