@@ -3,12 +3,11 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
-import { dockerWorks } from '../servers/compose';
+import { dockerWorks } from '../servers/docker';
 import { installServers } from '../servers/install';
-import { mysqlBinary, preparedFolder } from '../servers/mysql';
+import { preparedFolder } from '../servers/mysql';
 import { openServers } from '../servers/open';
-import { missingServers, type Part, planFor } from '../servers/packages';
-import { redisBinary } from '../servers/redis';
+import { missingServers, mysqlBinary, type Part, planFor, redisBinary } from '../servers/packages';
 import { findBinary, ServerError } from '../servers/server';
 
 const run = promisify(execFile);

@@ -1,7 +1,5 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import type { IDockerComposeOptions } from 'docker-compose';
 import { ROOT } from '../base/root';
 import { claimServers } from './given';
@@ -9,22 +7,10 @@ import { ServerError } from './server';
 import { keep } from './supervisor';
 import type { Servers, ServerUrls } from './types';
 
-const run = promisify(execFile);
 const FILE = join(ROOT, 'docker-compose.yml');
 const SERVICES = ['redis', 'mysql'];
 /** Database 0 of containers that the learner keeps running stays the learner's. */
 const TESTS_DB = 1;
-
-/** A Docker engine answers within 2 s, and `docker compose` is there. */
-export async function dockerWorks(): Promise<boolean> {
-  try {
-    const limit = { timeout: 2000, killSignal: 'SIGKILL' } as const;
-    await Promise.all([run('docker', ['info'], limit), run('docker', ['compose', 'version'], limit)]);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 /** Redis 8 and MySQL 8.4 in containers: those that run already, or a project of this run's own. */
 export async function composeServers(say: (line: string) => void): Promise<Servers> {

@@ -3,14 +3,13 @@ import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, join } from 'node:path';
 import { ROOT } from '../base/root';
+import { mysqlBinary } from './packages';
 import { explain, findBinary, type Server, ServerError, startServer } from './server';
 import { keep } from './supervisor';
 import { versionText } from './versions';
 
 const CACHE = join(ROOT, 'node_modules/.cache/caching-deep-dive');
 const LOG_SIZE = '--loose-innodb-log-file-size=16M';
-
-export const mysqlBinary = () => findBinary('mariadbd', 'mysqld');
 
 /** A MariaDB or MySQL of our own: loopback, one account with a random password, started from a prepared data folder. */
 export async function startMysql(): Promise<Server & { url: string }> {

@@ -1,4 +1,5 @@
-import { composeServers, dockerWorks } from './compose';
+import { composeServers } from './compose';
+import { dockerWorks } from './docker';
 import { givenServers } from './given';
 import { type Install, installServers } from './install';
 import { startMysql } from './mysql';

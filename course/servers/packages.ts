@@ -1,6 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { mysqlBinary } from './mysql';
-import { redisBinary } from './redis';
 import { findBinary } from './server';
 import { tooOld, versionText } from './versions';
 
@@ -10,6 +8,9 @@ export type Plan =
   | { readonly by: 'hand'; readonly command: string };
 
 export type Part = 'redis' | 'mysql';
+
+export const redisBinary = () => findBinary('redis-server', 'valkey-server');
+export const mysqlBinary = () => findBinary('mariadbd', 'mysqld');
 
 /** The servers that no folder of this machine holds. */
 export function missingServers(): Part[] {

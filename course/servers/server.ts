@@ -22,6 +22,8 @@ export interface ServerPlan {
   /** Written to `<folder>/config`, readable by this user only: the place for a password. */
   config(folder: string, port: number): string;
   command(folder: string, port: number): [string, ...string[]];
+  /** A line of shell run at the very end, after any kind of end. */
+  readonly afterwards?: string;
 }
 
 /** A reason that a learner can act on: what is wrong, then what to do. Ends a run with exit code 2. */
@@ -31,7 +33,7 @@ export class ServerError extends Refusal {
 
 const READY = /ready (for|to accept) connections/i;
 const READY_WITHIN_MS = 20_000;
-const PORT_TAKEN = /address already in use|bind on tcp\/ip port/i;
+const PORT_TAKEN = /address already in use|port is already allocated|bind on tcp\/ip port/i;
 
 /** Starts a server and resolves when it accepts connections. @throws {ServerError} with the server's own last words. */
 export async function startServer(plan: ServerPlan): Promise<Server> {
@@ -50,6 +52,7 @@ async function launch(plan: ServerPlan, port: number): Promise<Server> {
     seed: plan.seed,
     config: (folder) => plan.config(folder, port),
     command: (folder) => plan.command(folder, port),
+    afterwards: plan.afterwards,
   });
   const deadline = Date.now() + READY_WITHIN_MS;
   while (!READY.test(readLog(server.folder))) {
