@@ -1,35 +1,46 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { scratchCourse } from './support/scratch';
 
-const LAB = 'labs/01-fundamentals/01-hit-or-miss/hit-or-miss.ts';
+const LAB = 'labs/02-strategies/01-cache-aside/cache-aside.ts';
+const SOLVED = 'solutions/02-strategies/01-cache-aside';
 
-test('a learner comes from red to green with the commands of the README', { timeout: 60_000 }, async () => {
+test('a learner comes from red over ◐ to ● with the commands of the README', {
+  timeout: 90_000,
+}, async () => {
   const course = scratchCourse();
   onTestFinished(() => course.end());
 
-  const red = await course.run(['test']);
+  expect((await course.run(['test'])).output).toContain('1.1 Hit or miss');
+  const red = await course.run(['test', '2.1']);
   expect(red.code).toBe(1);
-  expect(red.output).toContain('1.1 Hit or miss');
+  expect(red.output).toContain('Core: 0 of 6 tests pass');
+  expect(red.output).toContain('In production: 10 tests, after Core');
   expect(red.output).toContain('not implemented yet');
-  expect(red.output).toContain('npm run hint');
 
+  // Named last, it is the current lab.
   const [first, second] = [await course.run(['hint']), await course.run(['hint'])];
   expect(first.output).toContain('1. ');
   expect(second.output).toContain('2. ');
-  expect((await course.run(['mistakes', 'hit-or-miss'])).code).toBe(2);
-  expect((await course.run(['solution'])).output).toContain('+++ solutions/01-fundamentals/01-hit-or-miss');
+  expect((await course.run(['mistakes', 'cache-aside'])).code).toBe(2);
+  expect((await course.run(['solution'])).output).toContain(`+++ ${SOLVED}/core.ts`);
 
   const starter = course.read(LAB);
-  course.write(LAB, course.read('solutions/01-fundamentals/01-hit-or-miss/hit-or-miss.ts'));
+  course.write(LAB, course.read(`${SOLVED}/core.ts`));
+  expect((await course.run(['test', '--core'])).code).toBe(0);
+  const core = await course.run(['test']);
+  expect(core.output).toContain('◐ In production: 0 of 10 tests pass');
+  expect(core.code).toBe(1);
+  expect((await course.run(['list'])).output).toMatch(/◐ 2\.1/);
+
+  course.write(LAB, course.read(`${SOLVED}/cache-aside.ts`));
   const green = await course.run(['test']);
-  expect(green.output).toContain('all 8 tests pass');
-  expect(green.output).toContain('1.2 Layers');
+  expect(green.output).toContain('● all 16 tests pass');
   expect(green.code).toBe(0);
 
-  expect((await course.run(['list'])).output).toContain('1 of 6');
-  expect((await course.run(['mistakes'])).output).toContain('rejected by');
-  const reset = await course.run(['reset', 'hit-or-miss']);
-  expect(reset.output).toContain('.course/attempts/hit-or-miss-<time>.ts');
+  expect((await course.run(['list'])).output).toMatch(/● 2\.1/);
+  expect((await course.run(['mistakes', '2.1'])).output).toContain('rejected by');
+  const reset = await course.run(['reset', 'cache-aside']);
+  expect(reset.output).toContain('.course/attempts/cache-aside-<time>.ts');
   expect(course.read(LAB)).toBe(starter);
-  expect((await course.run(['test'])).output).toContain('1.2 Layers');
+  expect((await course.run(['test'])).output).toContain('1.1 Hit or miss');
 });
