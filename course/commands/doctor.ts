@@ -3,6 +3,7 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { promisify } from 'node:util';
+import { isHere, labs } from '../content/catalog';
 import { dockerWorks } from '../servers/docker';
 import { installServers } from '../servers/install';
 import { preparedFolder } from '../servers/mysql';
@@ -54,6 +55,7 @@ export async function doctor({ install }: { install: boolean }): Promise<number>
     urls(),
     disk(),
     prepared(),
+    labFolders(),
   ]);
   process.stdout.write(`${lists.map(line).join('\n')}\n\n`);
   return verdict(docker);
@@ -66,6 +68,13 @@ function line({ name, found, remedy, needed }: Finding): string {
 
 /** Opens the servers that a run would open. Containers are not started for it: that can take minutes. */
 async function verdict(docker: boolean): Promise<number> {
+  const all = labs();
+  if (!all.some(isHere)) {
+    const remedy =
+      all.length > 0 ? 'The labs are missing. Bring them back: npm run reset -- all' : INCOMPLETE;
+    process.stdout.write(`Not ready. ${remedy}\n`);
+    return 2;
+  }
   const way = process.env.COURSE_SERVERS;
   const byUrls = process.env.REDIS_URL ?? process.env.MYSQL_URL;
   if (docker && (way === 'compose' || (!way && !byUrls && missingServers().length > 0))) {
@@ -165,6 +174,18 @@ async function disk(): Promise<Finding> {
     return { name, found: folder, remedy: 'cannot be written. Set TMPDIR to a folder that can.' };
   }
 }
+
+async function labFolders(): Promise<Finding> {
+  const all = labs();
+  const lost = all.filter((lab) => !isHere(lab));
+  if (all.length === 0) return { name: 'labs', remedy: INCOMPLETE, needed: true };
+  const found = `${all.length - lost.length} of ${all.length}`;
+  if (lost.length === 0) return { name: 'labs', found };
+  const names = lost.length === all.length ? 'all' : lost.map(({ id }) => id).join(' ');
+  return { name: 'labs', found, remedy: `Bring back what is missing: npm run reset -- ${names}` };
+}
+
+const INCOMPLETE = 'This copy of the course is not complete. Get it again.';
 
 async function prepared(): Promise<Finding> {
   const name = 'prepared data folder';

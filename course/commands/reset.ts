@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { cannotWrite, makeFolder, messageOf, readText, writeRemedy } from '../base/files';
 import { Refusal } from '../base/refusal';
 import { ROOT, shown } from '../base/root';
 import type { Lab } from '../content/catalog';
@@ -16,63 +17,79 @@ export function reset(names: readonly string[]): number {
 
 /** @returns what was done @throws {Refusal} where something could not be */
 export function resetLab(lab: Lab): string {
-  const { starter, pristine } = lab.files;
+  const { starter, pristine, hints } = lab.files;
   if (!existsSync(pristine)) {
     throw new Refusal(
       `${shown(pristine)} is not there: this copy of the course is not complete. Get it again.`,
     );
   }
   const kept = setAside(lab);
-  copyFileSync(pristine, starter);
+  put(starter, readText(pristine));
   const done = [
     `${shown(starter)} is the starter again.`,
     ...(kept ? [`Your attempt is kept: ${kept} (copy it back to go on with it)`] : []),
   ];
-  for (const { file } of brokenSeals(lab)) {
-    const original = fromHistory(lab, file);
+  // A lab without its hints can be passed; without its tests it cannot.
+  const handedOut = existsSync(hints) ? undefined : fromHistory(hints);
+  if (handedOut !== undefined) {
+    put(hints, handedOut);
+    done.push(`${shown(hints)} is there again.`);
+  }
+  for (const { file, state } of brokenSeals(lab)) {
+    const original = fromHistory(file, (text) => isSealed(lab, file, text));
     if (original === undefined) {
+      const what = state === 'missing' ? 'is not there' : 'is not the one that came with the course';
       throw new Refusal(
         [
           ...done,
-          `${shown(file)} is not the one that came with the course, and no git history here holds that one.`,
+          `${shown(file)} ${what}, and no git history here holds that one.`,
           'Get this one file again from where you got the course.',
         ].join('\n'),
       );
     }
-    writeFileSync(file, original);
+    put(file, original);
     done.push(`${shown(file)} is as handed out again.`);
   }
   return done.join('\n');
+}
+
+/** Writes a file of a lab, of which the whole folder may be gone. */
+function put(file: string, text: string): void {
+  try {
+    makeFolder(dirname(file));
+    writeFileSync(file, text);
+  } catch (error) {
+    throw cannotWrite(shown(file), error);
+  }
 }
 
 /** Copies the learner's file away unless it is the starter; returns where to. */
 function setAside(lab: Lab): string | undefined {
   const { starter, pristine } = lab.files;
   if (!existsSync(starter)) return undefined;
-  const attempt = readFileSync(starter, 'utf8');
-  if (attempt === readFileSync(pristine, 'utf8')) return undefined;
+  const attempt = readText(starter);
+  if (attempt === readText(pristine)) return undefined;
   const folder = join(STATE, 'attempts');
   const path = join(folder, `${lab.id}-${new Date().toISOString().slice(0, -1).replace(/[:.]/g, '-')}.ts`);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     writeFileSync(path, attempt);
   } catch (error) {
     throw new Refusal(
-      `Your attempt cannot be kept aside, so nothing was changed: ${error instanceof Error ? error.message : error}.\n` +
-        `Make ${shown(STATE)} a folder that you may write, on a disk with room.`,
+      `Your attempt cannot be kept aside, so nothing was changed: ${messageOf(error)}.\n${writeRemedy(error)}`,
     );
   }
   return shown(path);
 }
 
-/** The file whose seal is in the tree, from any commit that touched it. */
-function fromHistory(lab: Lab, file: string): string | undefined {
+/** What a file held in the newest commit in which it was as `wanted`. */
+function fromHistory(file: string, wanted: (text: string) => boolean = () => true): string | undefined {
   const path = shown(file);
   const commits = git('log', '--all', '--format=%H', '--', path)?.split('\n').filter(Boolean) ?? [];
   for (const commit of commits) {
     // Relative to this folder: the course may be a part of somebody's own repository.
     const text = git('show', `${commit}:./${path}`);
-    if (text !== undefined && isSealed(lab, file, text)) return text;
+    if (text !== undefined && wanted(text)) return text;
   }
   return undefined;
 }

@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTwoFilesPatch } from 'diff';
+import { readText } from '../base/files';
 import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
-import { chapters, type Lab, labs, mistakesOf } from '../content/catalog';
+import { chapters, isHere, type Lab, labs, mistakesOf } from '../content/catalog';
 import { helpFor, hintSections } from '../content/lesson';
 import { readMistake } from '../content/mistake';
 import { countHint, failingTest } from '../run/progress';
@@ -55,7 +56,7 @@ export function solutionFor(lab: Lab, core = false): string {
   const { starter } = lab.files;
   const ofCore = existsSync(lab.files.core) && (core || standingOf(lab) === 'open');
   const solved = ofCore ? lab.files.core : lab.files.solution;
-  const mine = existsSync(starter) ? readFileSync(starter, 'utf8') : '';
+  const mine = existsSync(starter) ? readText(starter) : '';
   // Marks for the lessons, which quote from here.
   const theirs = readFileSync(solved, 'utf8').replace(/^.*\/\/ #(?:end)?region.*\n/gm, '');
   if (mine === theirs) return `${shown(starter)} equals ${ofCore ? 'the solution of Core' : 'the solution'}.`;
@@ -83,7 +84,8 @@ export function overview(): string {
 
 function overviewRow(lab: Lab, isCurrent: boolean): string {
   const standing = standingOf(lab);
-  const note = standing === 'passed earlier' ? '  earlier version' : '';
+  const missing = isHere(lab) ? '' : `  its folder is missing: npm run reset -- ${lab.id}`;
+  const note = (standing === 'passed earlier' ? '  earlier version' : '') + missing;
   const pointer = isCurrent ? cyan('›') : ' ';
   return `${pointer} ${standingMark(standing)} ${lab.number.padEnd(4)} ${lab.title.padEnd(28)} ${dim(lab.id + note)}`;
 }

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { ROOT } from '../base/root';
 
 /** One of the six folders of lessons. The tree is the catalogue: nothing here is written down twice. */
@@ -44,42 +44,69 @@ export interface Lab {
   };
 }
 
+const LABS = join(ROOT, 'labs');
+const SOLUTIONS = join(ROOT, 'solutions');
+const CHAPTERS = join(ROOT, 'chapters');
+/** The starter as it was handed out, beside the solution. */
+const STARTER = 'starter.ts';
+
 const NUMBERED = /^(\d\d)-(.+)$/;
 
-export function chapters(): Chapter[] {
-  return numbered(join(ROOT, 'chapters')).map(({ name, number, id }) => ({ folder: name, number, id }));
+/** A folder or file whose name gives it a place: `04-lru`. */
+interface Numbered {
+  readonly name: string;
+  readonly number: number;
+  readonly id: string;
 }
 
+export function chapters(): Chapter[] {
+  return numbered(CHAPTERS).map(({ name, number, id }) => ({ folder: name, number, id }));
+}
+
+/** Every lab of the course, also one whose folder in labs/ the learner has lost. */
 export function labs(): Lab[] {
-  return chapters().flatMap((chapter) =>
-    numbered(join(ROOT, 'labs', chapter.folder)).map(({ name, number, id }) => {
-      const place = `${chapter.folder}/${name}`;
-      const lab = join(ROOT, 'labs', place);
-      const solution = join(ROOT, 'solutions', place);
-      const lesson = join(ROOT, 'chapters', `${place}.md`);
-      return {
-        id,
-        number: `${chapter.number}.${number}`,
-        chapter: chapter.id,
-        place,
-        title: titleOf(lesson) ?? id,
-        files: {
-          lesson,
-          starter: join(lab, `${id}.ts`),
-          test: join(lab, `${id}.test.ts`),
-          hints: join(lab, 'hints.md'),
-          given: join(lab, 'given.ts'),
-          core: join(solution, 'core.ts'),
-          variants: join(solution, 'variants'),
-          solution: join(solution, `${id}.ts`),
-          pristine: join(solution, 'starter.ts'),
-          seal: join(solution, `${id}.test.ts.sha256`),
-          mistakes: join(solution, 'mistakes'),
-          measure: join(solution, 'measure.ts'),
-        },
-      };
-    }),
+  return chapters().flatMap((chapter) => labFolders(chapter).map((folder) => labAt(chapter, folder)));
+}
+
+/** A folder in labs/ that has no counterpart in the course is the learner's own. */
+function labFolders({ folder }: Chapter): Numbered[] {
+  const here = numbered(join(LABS, folder)).filter(
+    ({ name }) =>
+      existsSync(join(SOLUTIONS, folder, name)) || existsSync(join(CHAPTERS, folder, `${name}.md`)),
   );
+  const lost = numbered(join(SOLUTIONS, folder)).filter(
+    ({ name }) =>
+      existsSync(join(SOLUTIONS, folder, name, STARTER)) && !here.some((lab) => lab.name === name),
+  );
+  return [...here, ...lost].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function labAt(chapter: Chapter, { id, name, number }: Numbered): Lab {
+  const place = `${chapter.folder}/${name}`;
+  const lab = join(LABS, place);
+  const solution = join(SOLUTIONS, place);
+  const lesson = join(CHAPTERS, `${place}.md`);
+  return {
+    id,
+    number: `${chapter.number}.${number}`,
+    chapter: chapter.id,
+    place,
+    title: titleOf(lesson) ?? id,
+    files: {
+      lesson,
+      starter: join(lab, `${id}.ts`),
+      test: join(lab, `${id}.test.ts`),
+      hints: join(lab, 'hints.md'),
+      given: join(lab, 'given.ts'),
+      core: join(solution, 'core.ts'),
+      variants: join(solution, 'variants'),
+      solution: join(solution, `${id}.ts`),
+      pristine: join(solution, STARTER),
+      seal: join(solution, `${id}.test.ts.sha256`),
+      mistakes: join(solution, 'mistakes'),
+      measure: join(solution, 'measure.ts'),
+    },
+  };
 }
 
 /** A lesson without a lab: it looks back over a chapter, and may have a measure of its own. */
@@ -91,17 +118,21 @@ export interface Overview {
 }
 
 export function overviews(): Overview[] {
+  const places = new Set(labs().map(({ place }) => place));
   return chapters().flatMap(({ folder, number }) =>
-    numbered(join(ROOT, 'chapters', folder), '.md')
-      .filter(({ name }) => !existsSync(join(ROOT, 'labs', folder, name)))
+    numbered(join(CHAPTERS, folder), '.md')
+      .filter(({ name }) => !places.has(`${folder}/${name}`))
       .map((page) => {
-        const lesson = join(ROOT, 'chapters', folder, `${page.name}.md`);
-        const measure = join(ROOT, 'solutions', folder, page.name, 'measure.ts');
+        const lesson = join(CHAPTERS, folder, `${page.name}.md`);
+        const measure = join(SOLUTIONS, folder, page.name, 'measure.ts');
         const title = titleOf(lesson) ?? page.id;
         return { id: page.id, number: `${number}.${page.number}`, title, files: { lesson, measure } };
       }),
   );
 }
+
+/** Whether the learner still has the lab's folder. */
+export const isHere = ({ files }: Lab): boolean => existsSync(dirname(files.starter));
 
 /** The names of a lab's mistakes: `evicts-the-newest`. */
 export function mistakesOf(lab: Lab): string[] {
@@ -136,7 +167,7 @@ function answersTo(lab: Lab, name: string): boolean {
 }
 
 /** What is numbered in a folder: folders, or files of one ending. */
-function numbered(folder: string, ending = ''): { name: string; number: number; id: string }[] {
+function numbered(folder: string, ending = ''): Numbered[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
     .filter((file) => file.endsWith(ending))

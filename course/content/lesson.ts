@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readText } from '../base/files';
 import { shown } from '../base/root';
 import type { Lab } from './catalog';
 import { parse, plain, type Section, sections, source, within } from './markdown';
@@ -31,7 +32,7 @@ export function helpFor(lab: Lab, test: string): Help {
   const { content = [] } = hintSections(lab).get(test) ?? {};
   const links = [...within(content)].filter((node) => node.type === 'link');
   const read = links.find((link) => plain(link).startsWith('Read:'))?.url;
-  const text = content.length > 0 ? readFileSync(lab.files.hints, 'utf8') : '';
+  const text = content.length > 0 ? readText(lab.files.hints) : '';
   return {
     read: read && shown(join(dirname(lab.files.hints), read)),
     hints: content
@@ -43,6 +44,6 @@ export function helpFor(lab: Lab, test: string): Help {
 /** Sections of hints.md by test name. */
 export function hintSections(lab: Lab): Map<string, Section> {
   if (!existsSync(lab.files.hints)) return new Map();
-  const { children } = parse(readFileSync(lab.files.hints, 'utf8'));
+  const { children } = parse(readText(lab.files.hints));
   return new Map(sections(children, 2).map((section) => [section.title, section]));
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { readText } from '../base/files';
 import type { Lab } from './catalog';
 
 /** Whether a sealed file is the one that was handed out: a lab can be passed only with those. */
@@ -23,7 +24,7 @@ export function brokenSeals(lab: Lab): { readonly file: string; readonly state: 
 
 function stateOf(lab: Lab, file: string): Sealed {
   if (!existsSync(file)) return 'missing';
-  const text = readFileSync(file, 'utf8');
+  const text = readText(file);
   if (text.trim() === '') return 'emptied';
   return isSealed(lab, file, text) ? 'as handed out' : 'edited';
 }

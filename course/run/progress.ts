@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder, messageOf, writeRemedy } from '../base/files';
 import { ROOT, shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 
@@ -118,7 +119,7 @@ function write(progress: Progress): void {
   // A rename replaces the file whole: a Ctrl-C or a full disk leaves the old one.
   const next = `${FILE}.${process.pid}`;
   try {
-    mkdirSync(STATE, { recursive: true });
+    makeFolder(STATE);
     writeFileSync(next, `${JSON.stringify(progress, null, 2)}\n`);
     renameSync(next, FILE);
     unsaved = undefined;
@@ -132,8 +133,7 @@ function write(progress: Progress): void {
 function keepInMemory(progress: Progress, error: unknown): void {
   if (!unsaved) {
     console.error(
-      `\nYour progress cannot be saved: ${error instanceof Error ? error.message : error}.\n` +
-        `Make ${shown(STATE)} a folder that you may write, on a disk with room, and run npm test -- all.\n`,
+      `\nYour progress cannot be saved: ${messageOf(error)}.\n${writeRemedy(error)} Then run: npm test -- all\n`,
     );
   }
   unsaved = progress;

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { readText } from '../base/files';
 import type { Lab } from '../content/catalog';
 import { testFile } from '../content/seal';
 import type { LabRun, TestError, TestResult } from './messages';
@@ -65,9 +66,10 @@ export const isCoreGreen = (tests: readonly TestResult[]): boolean => {
   return core.length > 0 && core.every(({ state }) => state === 'passed');
 };
 
-/** What can be said before anything runs. */
+/** What can be said before anything runs. @throws {Refusal} where a file of the lab cannot be read */
 export function beforeRun(lab: Lab): Verdict | undefined {
   if (!existsSync(lab.files.starter)) return { kind: 'not counted', why: 'starter missing' };
+  readText(lab.files.starter);
   const file = testFile(lab);
   if (file === 'missing' || file === 'emptied') return { kind: 'not counted', why: `test ${file}` };
   const missing = missingExports(lab);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
-import { userInfo } from 'node:os';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { cannotWrite, makeFolder } from '../base/files';
 import { ROOT } from '../base/root';
 import { mysqlBinary } from './packages';
 import { explain, findBinary, type Server, ServerError, startServer } from './server';
@@ -52,7 +52,7 @@ export async function startMysql(): Promise<Server & { url: string }> {
 /** Where the data folder of the installed server is kept: one for each server version and user. */
 export async function preparedFolder(binary: string): Promise<string> {
   const version = (await versionText(binary)).match(/\d+\.\d+\.\d+/)?.[0] ?? 'unknown';
-  return join(CACHE, `${basename(binary)}-${version}-${userInfo().uid}`);
+  return join(CACHE, `${basename(binary)}-${version}-${process.getuid?.()}`);
 }
 
 /** Making a data folder takes seconds, copying one takes milliseconds: it is made once. */
@@ -62,14 +62,10 @@ async function preparedData(binary: string): Promise<string> {
   if (existsSync(ready)) return ready;
 
   try {
-    mkdirSync(CACHE, { recursive: true });
+    makeFolder(CACHE);
     accessSync(CACHE, constants.W_OK);
-  } catch {
-    const user = userInfo().username;
-    throw new ServerError(
-      `${CACHE} cannot be written, and the course keeps a prepared data folder there. ` +
-        `Make the course's files yours: sudo chown -R ${user} ${ROOT}`,
-    );
+  } catch (error) {
+    throw cannotWrite(`${CACHE}, where the course keeps a prepared data folder,`, error);
   }
   const copy = `${ready}.${process.pid}`;
   const work = keep({
@@ -118,7 +114,8 @@ function initialise(binary: string, data: string): readonly string[] {
     ...asRoot(),
     `--datadir=${data}`,
     '--auth-root-authentication-method=socket',
-    `--auth-root-socket-user=${userInfo().username}`,
+    // The course never uses this account, and the user who runs it may have no name.
+    '--auth-root-socket-user=root',
     '--skip-test-db',
     // Else it looks up this machine's name, which a container may not know.
     '--force',
