@@ -123,13 +123,13 @@ describe('servers of the learner', { timeout: LONG_MS }, () => {
   });
 });
 
-describe('what is no servers is told apart', { timeout: LONG_MS }, () => {
+describe('a URL that leads to no server says why', { timeout: LONG_MS }, () => {
   it('one URL without its twin', async () => {
     await expect(givenServers({ REDIS_URL: redisUrl })).rejects.toThrow(
-      'REDIS_URL is set and its twin is not.',
+      'REDIS_URL is set and MYSQL_URL is not.',
     );
     await expect(givenServers({ MYSQL_URL: mysqlUrl })).rejects.toThrow(
-      'MYSQL_URL is set and its twin is not.',
+      'MYSQL_URL is set and REDIS_URL is not.',
     );
     expect(await givenServers({})).toBeUndefined();
   });
@@ -166,7 +166,7 @@ describe('what is no servers is told apart', { timeout: LONG_MS }, () => {
   it('a Redis database that is not there', async () => {
     await redis.set('mine', 'kept');
     await expect(open({ REDIS_URL: redisUrl.replace(/9$/, '99') })).rejects.toThrow(
-      'no Redis database of that number',
+      'has no database of that number',
     );
   });
 

@@ -11,7 +11,7 @@ import { LONG_MS, noWayChosen, pathWith, serversProgram, temporaryFolder, within
 
 noWayChosen();
 
-// This plays an engine: it logs what it is told, and "runs" a project by keeping a file.
+// A stand-in for the engine: it logs its arguments, and "runs" a project by keeping a file.
 const DOCKER = `
 project=caching-deep-dive
 case "$*" in "compose --project-name "*) project=$3; shift 3; set -- compose "$@" ;; esac

@@ -18,7 +18,7 @@ import {
 
 noWayChosen();
 
-describe('a private servers leaves no process, folder or port', { timeout: LONG_MS }, () => {
+describe('private servers leave no process, folder or port', { timeout: LONG_MS }, () => {
   async function expectNothingLeft(folder: string, urls: { redis: string; mysql: string }) {
     expect(
       await within5s(
@@ -113,7 +113,7 @@ describe('private servers', { timeout: LONG_MS }, () => {
     expect(traces(chosen)).toEqual([]);
   });
 
-  it('are shut to who has no password', async () => {
+  it('refuse a client without the password', async () => {
     const { url, close } = await startRedis();
     onTestFinished(close);
     const stranger = new Redis(Number(new URL(url).port), { retryStrategy: () => null });
@@ -132,14 +132,14 @@ describe('private servers', { timeout: LONG_MS }, () => {
 });
 
 describe('a machine that cannot', { timeout: LONG_MS }, () => {
-  it('start servers in its temporary folder is told to choose another', async () => {
+  it('start servers in its temporary folder says to choose another', async () => {
     vi.stubEnv('TMPDIR', '/nonexistent/folder');
     await expect(startRedis()).rejects.toThrow(
       /\/nonexistent\/folder cannot be written: set TMPDIR to a folder of yours/,
     );
   });
 
-  it('accept a setting is shown what its server said', async () => {
+  it('accept a setting shows what its server said', async () => {
     await expect(startRedis({ maxmemory: 'plenty' })).rejects.toThrow(
       /redis-server did not start:[\s\S]*maxmemory/,
     );
@@ -147,7 +147,7 @@ describe('a machine that cannot', { timeout: LONG_MS }, () => {
 
   // Where packages put servers into folders that are searched whatever the PATH, none can be hidden.
   const hidden = !FIXED_FOLDERS.some((folder) => existsSync(`${folder}/redis-server`));
-  it.runIf(hidden)('find a server is told which, and the one command that installs it', async () => {
+  it.runIf(hidden)('find a server says which, and the one command that installs it', async () => {
     vi.stubEnv('PATH', pathWith({ 'apt-get': 'exit 1' }));
     await expect(openServers({ install: 'no' })).rejects.toThrow(
       /lacks Redis \(redis-server\)[\s\S]*apt-get install --no-install-recommends redis-server/,
@@ -162,12 +162,12 @@ describe('a machine that cannot', { timeout: LONG_MS }, () => {
       /redis-server is Redis 6.0.16, .* Redis 7 or later/,
     ],
     ['mariadbd', 'mariadbd  Ver 10.5.23-MariaDB-0+deb11u1', /mariadbd is MariaDB 10.5.23, .* MariaDB 10.6/],
-  ])('run the labs with its old %s is told so before any test', async (name, version, told) => {
+  ])('run the labs with its old %s says so before any test', async (name, version, told) => {
     vi.stubEnv('PATH', pathWith({ [name]: `echo '${version}'` }, 'mariadbd', 'redis-server'));
     await expect(openServers({ install: 'no' })).rejects.toThrow(told);
   });
 
-  it('understand COURSE_SERVERS is told what it may be', async () => {
+  it('understand COURSE_SERVERS says what it may be', async () => {
     vi.stubEnv('COURSE_SERVERS', 'kubernetes');
     await expect(openServers()).rejects.toThrow(/not a way to servers. Use given, private or compose/);
   });

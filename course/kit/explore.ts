@@ -15,7 +15,7 @@ export interface Actor {
 }
 
 export interface Race<Name extends string> {
-  /** Before each run: the state in which all begin. It may use the servers's own connections only. */
+  /** Before each run: the state in which all begin. It may use the lab's own connections only. */
   prepare(): Promise<unknown>;
   /** What each of them does. Their requests are told apart by the connections they use. */
   readonly actors: Readonly<Record<Name, (actor: Actor) => Promise<unknown>>>;

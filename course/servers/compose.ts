@@ -27,7 +27,7 @@ async function runningContainers(): Promise<Servers | undefined> {
   return claimServers({ ...urls, redis: `${urls.redis}/${TESTS_DB}` }, 'compose');
 }
 
-/** Ends also an `up` that outlived this process, and would else create containers after `down`. */
+/** Also ends an `up` that outlived this process: it would create containers after `down`. */
 const DOWN =
   'pkill -KILL -f -- "--project-name $COURSE_PROJECT up" 2>/dev/null; ' +
   'docker compose --project-name "$COURSE_PROJECT" down --volumes --remove-orphans --timeout 0 >/dev/null 2>&1';

@@ -97,7 +97,7 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** What an error of the client libraries means, and what to do about it. The first that matches is told. */
+/** What an error of the client libraries means, and what to do about it. The first that matches is shown. */
 const MEANINGS: readonly (readonly [RegExp, (at: string, name: string, what: string) => string])[] = [
   [
     /ECONNREFUSED/,
@@ -125,7 +125,7 @@ const MEANINGS: readonly (readonly [RegExp, (at: string, name: string, what: str
   [
     /DB index is out of range/,
     (at, name) =>
-      `There is no Redis database of that number: ${at}. Choose a smaller one in ${name} (0 to 15).`,
+      `The Redis at ${at} has no database of that number. Choose a smaller one in ${name} (0 to 15).`,
   ],
   [
     /RESP type|EPIPE|ECONNRESET|CONNECTION_LOST|closed|packet|handshake/i,

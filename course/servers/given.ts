@@ -15,7 +15,7 @@ export async function givenServers(env: NodeJS.ProcessEnv): Promise<Servers | un
   if (!redis && !mysql) return undefined;
   if (!redis || !mysql) {
     throw new ServerError(
-      `${redis ? 'REDIS_URL' : 'MYSQL_URL'} is set and its twin is not. Set both, or neither.`,
+      `${redis ? 'REDIS_URL' : 'MYSQL_URL'} is set and ${redis ? 'MYSQL_URL' : 'REDIS_URL'} is not. Set both, or neither.`,
     );
   }
   return claimServers({ redis, mysql }, 'given');
@@ -72,7 +72,7 @@ async function claimMysql(admin: Connection): Promise<void> {
   }
 }
 
-/** "Access denied" to a schema, a table, or for want of a privilege. */
+/** "Access denied" to a schema, to a table, or because a privilege is missing. */
 const DENIED = [1044, 1142, 1227];
 
 async function whyNoSchema(admin: Connection, error: unknown): Promise<string> {

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import type { ServerUrls } from './types';
 
-/** Those at whose ports nobody listens any more, by name. */
+/** The servers whose ports no process listens at any more, by name. */
 export async function goneServers({ redis, mysql }: ServerUrls): Promise<string[]> {
   const servers = [
     { name: 'Redis', url: new URL(redis), port: 6379 },

@@ -117,14 +117,14 @@ function initialise(binary: string, data: string): readonly string[] {
     // The course never uses this account, and the user who runs it may have no name.
     '--auth-root-socket-user=root',
     '--skip-test-db',
-    // Else it looks up this machine's name, which a container may not know.
+    // Without it the script looks up this machine's name, which a container may not know.
     '--force',
     LOG_SIZE,
   ];
 }
 
-/** Without mysql-server there is no /var/lib/mysql-files, and mysqld does not start where its default is missing. */
+/** The default folder comes with the package mysql-server: with mysql-server-core alone, mysqld would not start. */
 const onlyMysql = (binary: string) => (basename(binary) === 'mysqld' ? ['--secure-file-priv=NULL'] : []);
 
-/** Both servers refuse to run as root unless they are told that it is meant. */
+/** MySQL and MariaDB refuse to run as root without this option. */
 const asRoot = () => (process.getuid?.() === 0 ? ['--user=root'] : []);

@@ -5,7 +5,7 @@
 #
 # FOLDER is made here, filled from the folder SEED ("" for none) and from $SUPERVISOR_CONFIG, and removed
 # at the end. The end comes when the command exits, or when standard input closes: the parent's death,
-# even by SIGKILL, closes it. Nobody but the parent's pipe has to be told. $SUPERVISOR_FINALLY is run last.
+# even by SIGKILL, closes it. $SUPERVISOR_FINALLY is run last.
 folder=$1
 seed=$2
 shift 2
@@ -37,7 +37,7 @@ server=$!
 watcher=$!
 
 wait "$server" 2>/dev/null
-# A server that ended by itself leaves the watcher, which would later kill whoever has its number then.
+# A server that ended by itself leaves the watcher, which would later kill the process that has its number then.
 kill -KILL "$watcher" 2>/dev/null
 log=$(tail -n 20 "$folder/log" 2>/dev/null)
 # A child of the command may still have been writing.
