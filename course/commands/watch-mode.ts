@@ -95,7 +95,7 @@ export class WatchMode {
 
   #screen(): string {
     const answer = this.#answer;
-    return typeof answer === 'string' ? answer : screen(answer, { production: this.#production });
+    return typeof answer === 'string' ? answer : screen(answer, { production: this.#production, keys: true });
   }
 
   /** What came of a run, or why there was none. */

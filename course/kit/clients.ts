@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import mysql from 'mysql2/promise';
 
 /** What the kit itself asks for on the lab's connections. */
-const BOOKKEEPING = /^(info|hello|client|select|auth|subscribe)$/i;
+const BOOKKEEPING = /^(info|hello|client|select|auth|ping|subscribe)$/i;
 
 /** A request begins; the answer is told to what it returns. Texts are made when they are asked for. */
 type Begin = (connection: object, text: () => string) => (answer: () => string) => void;
@@ -45,7 +45,7 @@ function recordRedis(begin: Begin): void {
     if (!seen.has(command) && !BOOKKEEPING.test(command.name)) {
       seen.add(command);
       const { name, args, resolve, reject } = command;
-      const answered = begin(this, () => short(`${name.toUpperCase()} ${args.map(String).join(' ')}`, 60));
+      const answered = begin(this, () => short(`${name.toUpperCase()} ${args.map(String).join(' ')}`, 100));
       // Not by then(): it would make a rejection handled that nobody has handled.
       command.resolve = (value) => {
         answered(() => redisAnswer(value));
@@ -85,7 +85,7 @@ function recordMysql(
 function sqlText([query, values]: readonly unknown[]): string {
   const { sql = query, values: own = values } = Object(query);
   const text = Array.isArray(own) ? mysql.format(String(sql), own) : String(sql);
-  return short(text.replace(/\s+/g, ' ').trim(), 60);
+  return short(text.replace(/\s+/g, ' ').trim(), 100);
 }
 
 const short = (text: string, length: number): string =>

@@ -25,14 +25,22 @@ export const clearRequests = (): void => void ring.splice(0);
 /** Names the one behind a connection or a pool: `reader`. An empty name leaves its requests out. */
 export const nameRequests = (connection: object, name: string): void => void names.set(connection, name);
 
-/** `reader     GET product:1 → nil`, oldest first. */
-export function lastRequests(): string[] {
-  const rows = ring.map((request) => ({ by: nameOf(request), request }));
-  const width = Math.max(0, ...rows.map(({ by }) => by.length));
-  return rows.map(
-    ({ by, request }) => `${by.padEnd(width)}  ${request.text()} → ${request.answer?.() ?? 'no answer yet'}`,
-  );
+/** One of the last requests, in words. */
+export interface Sent {
+  /** `test`, `your code`, or the name of an actor or a process. */
+  readonly by: string;
+  /** `GET product:1` */
+  readonly text: string;
+  readonly answer: string;
 }
+
+/** Oldest first. */
+export const lastRequests = (): Sent[] =>
+  ring.map((request) => ({
+    by: nameOf(request),
+    text: request.text(),
+    answer: request.answer?.() ?? 'no answer yet',
+  }));
 
 function keep(request: Request): Request {
   ring.push(request);

@@ -1,3 +1,4 @@
+import type { Sent } from '../kit/requests';
 import type { ServerUrls } from '../servers/open';
 import type { Subject } from './subject';
 
@@ -28,8 +29,8 @@ export interface TestResult {
   readonly error?: TestError;
   /** What the code under test wrote to the console meanwhile. */
   readonly printed: string;
-  /** The last requests of a test that failed, in order, with their answers (kit/requests.ts). */
-  readonly requests?: readonly string[];
+  /** The last requests of a test that failed, in order. */
+  readonly requests?: readonly Sent[];
 }
 
 export interface TestError {

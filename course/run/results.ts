@@ -58,7 +58,7 @@ export function testResult(test: TestCase, printed: Printed): TestResult {
   const { state, errors } = test.result();
   const [error] = errors ?? [];
   const part = partOf(test);
-  const { requests } = test.meta() as { requests?: readonly string[] };
+  const { requests } = test.meta() as { requests?: TestResult['requests'] };
   return {
     name: test.name,
     ...(part && { part }),

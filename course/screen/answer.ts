@@ -6,13 +6,16 @@ import { type LabRun, PARTS } from '../run/messages';
 import { type Answer, firstFailing, type Stopped, type Uncounted, type Verdict } from '../run/verdict';
 import { explain, short } from './failure';
 import { count, incidents, ladder, passCount } from './ladder';
+import { requestsSection } from './requests';
 import { labAfter, labTitle, progressBar, standingMark, suggest } from './standing';
 import { stoppedWords, uncountedWords } from './stopped';
-import { bold, cut, cyan, dim, green, red, width, wrap, yellow } from './terminal';
+import { bold, cyan, dim, green, red, wrap, yellow } from './terminal';
 
 export interface View {
   /** The learner has gone on to production: what fails there is explained. */
   readonly production: boolean;
+  /** In watch mode a key does what a command does elsewhere. */
+  readonly keys?: boolean;
 }
 
 /** The screen for one lab's run: what happened, what is missing, what to do next. */
@@ -48,12 +51,12 @@ export function summaryLine({ lab, verdict }: Answer): string {
 /** The same for a lab whose run could not begin. */
 export const notRunLine = (lab: Lab): string => `${yellow('·')} ${labTitle(lab)}  ${dim('could not be run')}`;
 
-function body(lab: Lab, verdict: Verdict, { production }: View): string[] {
+function body(lab: Lab, verdict: Verdict, { production, keys = false }: View): string[] {
   switch (verdict.kind) {
     case 'passed':
-      return greenScreen(lab, verdict.run);
+      return greenScreen(lab, verdict.run, keys);
     case 'core':
-      return production ? redScreen(lab, verdict.run) : coreScreen(lab, verdict.run);
+      return production ? redScreen(lab, verdict.run) : coreScreen(lab, verdict.run, keys);
     case 'red':
       return redScreen(lab, verdict.run);
     case 'stopped':
@@ -63,7 +66,7 @@ function body(lab: Lab, verdict: Verdict, { production }: View): string[] {
   }
 }
 
-function greenScreen(lab: Lab, { tests, ms }: LabRun): string[] {
+function greenScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
   return [
     `${bold(labTitle(lab))}  ${green(`● all ${count(tests)} pass`)}  ${dim(`${Math.round(ms)} ms`)}`,
     '',
@@ -72,12 +75,12 @@ function greenScreen(lab: Lab, { tests, ms }: LabRun): string[] {
     `  ${progressBar()}`,
     '',
     `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id}`)}, ${cyan(`npm run mistakes -- ${lab.id}`)}`,
-    ...nextLines(lab),
+    ...nextLines(lab, keys),
   ];
 }
 
 /** Core is a success of its own: the learner may go on to the next lab. */
-function coreScreen(lab: Lab, { tests, ms }: LabRun): string[] {
+function coreScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
   const core = tests.filter(({ part }) => part === 'core');
   const production = tests.filter(({ part }) => part === 'production');
   return [
@@ -91,17 +94,17 @@ function coreScreen(lab: Lab, { tests, ms }: LabRun): string[] {
     `  ${progressBar()}`,
     '',
     `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id} --core`)}`,
-    `${dim('Stay')}     ${cyan(`npm test -- ${lab.id}`)} goes on with production`,
-    ...nextLines(lab),
+    `${dim('Stay')}     ${cyan(keys ? 'p' : `npm test -- ${lab.id}`)} goes on with production`,
+    ...nextLines(lab, keys),
   ];
 }
 
-function nextLines(lab: Lab): string[] {
+function nextLines(lab: Lab, keys: boolean): string[] {
   const following = labAfter(lab);
   if (!following) return [`${dim('Next')}     every lab is passed: ${cyan('npm run list')}`];
   return [
     `${dim('Read')}     ${shown(following.files.lesson)}`,
-    `${dim('Next')}     ${labTitle(following)}: ${suggest('npm test', following)}`,
+    `${dim('Next')}     ${labTitle(following)}: ${keys ? cyan('n') : suggest('npm test', following)}`,
   ];
 }
 
@@ -125,13 +128,6 @@ function redScreen(lab: Lab, { tests, printed }: LabRun): string[] {
     `${dim('File')}  ${first.error?.at ?? shown(lab.files.starter)}`,
     `${dim('Next')}  ${suggest('npm run hint', lab)}`,
   ];
-}
-
-/** What this test sent to the servers last. */
-function requestsSection(requests: readonly string[]): string[] {
-  if (requests.length === 0) return [];
-  const rows = requests.map((request) => `  ${cut(request, width() - 2)}`);
-  return ['', dim('The last requests'), ...rows];
 }
 
 function stoppedScreen(lab: Lab, verdict: Stopped): string[] {
