@@ -5,6 +5,14 @@ if (version[0] < 20 || (version[0] === 20 && version[1] < 19)) {
   console.error('Install a current Node (for example: nvm install 22), then run the command again.');
   process.exit(2);
 }
+// Vite reads module names as addresses: these characters end or escape a part of them.
+var root = require('node:path').dirname(__dirname);
+var unfit = /[#%?\\]|[^ -\uffff]/.exec(root);
+if (unfit) {
+  console.error('The course cannot run under a path that holds %s: %s', JSON.stringify(unfit[0]), root);
+  console.error("Move its folder, for example: mv '%s' ~/caching-deep-dive", root.replace(/'/g, "'\\''"));
+  process.exit(2);
+}
 try {
   require.resolve('ts-node');
 } catch (_missing) {

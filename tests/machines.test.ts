@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterAll, expect, test, vi } from 'vitest';
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { writeRemedy } from '../course/base/files';
 import { type Change, type ScratchCourse, scratchCourse } from './prover/scratch';
 import { run } from './support/course';
@@ -127,4 +127,22 @@ test('the remedy for a file that cannot be written follows from why', () => {
   expect(because('EROFS')).toMatch(/read-only: copy the folder/);
   expect(because('ENOSPC')).toMatch(/disk is full/);
   expect(because('EACCES')).toMatch(/chown/);
+});
+
+test('a path that Vite cannot read is refused with the way out, and an unusual one is not', async () => {
+  const { root } = openCourse({ memo: asHandedOut });
+  const within = (name: string) => {
+    const folder = join(`${root}-paths`, name);
+    mkdirSync(dirname(folder), { recursive: true });
+    cpSync(root, folder, { recursive: true, verbatimSymlinks: true });
+    return folder;
+  };
+  onTestFinished(() => rmSync(`${root}-paths`, { recursive: true }));
+  for (const name of ['C#', 'a%20b', 'what?', 'back\\slash', 'new\nline']) {
+    const { code, output } = await run(within(name), ['course/cli.cjs', 'test']);
+    expect(output).toMatch(/^The course cannot run under a path that holds ".+": <course>\nMove its folder/);
+    expect(code).toBe(2);
+  }
+  const { output } = await run(within(`it's "ünï cödé" & 日本 (1)`), ['course/cli.cjs', 'test']);
+  expect(output).toContain('0 of 2 tests pass');
 });
