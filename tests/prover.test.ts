@@ -1,24 +1,28 @@
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { all, type Breakage, type Breakages, LAB, TEXT } from './prover/breakages';
+import { LADDER } from './prover/ladder-breakages';
 import { type Change, scratchCourse } from './prover/scratch';
 import { type Ended, run } from './support/course';
 
 const SOUND = 'memo';
+const SOUND_LADDER = 'a ladder';
 const BROKEN_TEXT = 'a broken text';
 
-const course = scratchCourse({
-  [SOUND]: () => {},
-  ...changes(LAB),
-  [BROKEN_TEXT]: all(...Object.values(changes(TEXT))),
-});
+const course = scratchCourse(
+  { [SOUND]: () => {}, ...changes(LAB), [BROKEN_TEXT]: all(...Object.values(changes(TEXT))) },
+  { [SOUND_LADDER]: () => {}, ...changes(LADDER) },
+);
 afterAll(() => rmSync(course.root, { recursive: true }));
 
 const prove = (...names: string[]) =>
   run(course.root, ['course/cli.cjs', 'verify', ...names.map(course.place)]);
 let proofs: readonly Ended[];
 beforeAll(async () => {
-  proofs = await Promise.all([prove(SOUND), prove(...Object.keys(LAB), BROKEN_TEXT)]);
+  proofs = await Promise.all([
+    prove(SOUND, SOUND_LADDER),
+    prove(...Object.keys(LAB), BROKEN_TEXT, ...Object.keys(LADDER)),
+  ]);
 }, 120_000);
 
 test('a sound lab is proven, a broken one is not', () => {
@@ -26,7 +30,7 @@ test('a sound lab is proven, a broken one is not', () => {
   expect(proofs.map(({ code }) => code)).toEqual([0, 1]);
 });
 
-test.each(Object.entries(LAB))('%s is told, and nothing else', (name, breakage) => {
+test.each(Object.entries({ ...LAB, ...LADDER }))('%s is told, and nothing else', (name, breakage) => {
   expect(told(name)).toHaveLength(problems(breakage).length);
   expect(told(name)).toEqual(expect.arrayContaining(problems(breakage)));
 });

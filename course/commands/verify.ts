@@ -5,7 +5,7 @@ import { ROOT, shown } from '../base/root';
 import { onEnd } from '../base/signals';
 import { checkClaims } from '../claims/check';
 import { overviewTargets, type Target, targetOf } from '../claims/targets';
-import { find, type Lab, labs } from '../content/catalog';
+import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
 import { proveLabs } from '../proof/labs';
 import { lessonProblems, overviewProblems } from '../proof/lessons';
@@ -85,7 +85,7 @@ const labProof = (chosen: readonly Lab[], servers: ServerPool): Proof => ({
   prove: async () => proveLabs(chosen, await servers.open()),
 });
 
-const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: readonly Target[]): Proof => ({
+const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: readonly Overview[]): Proof => ({
   name: 'lessons and hints: headings, code from files, links, figures as measured',
   prove: async () => [
     ...texts.flatMap(textProblems),
@@ -95,7 +95,7 @@ const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: read
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
-  textProof(markdown(), chosen, overviewTargets()),
+  textProof(markdown(), chosen, overviews()),
   { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },

@@ -1,23 +1,20 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename } from 'node:path';
 import { readText } from '../base/files';
 import type { Lab } from './catalog';
 
 /** Whether a sealed file is the one that was handed out: a lab can be passed only with those. */
 export type Sealed = 'as handed out' | 'missing' | 'emptied' | 'edited';
 
-/** What a lab provides beside its test file; not every lab does. */
-const givenPath = ({ files }: Lab): string => join(dirname(files.test), 'given.ts');
-
 /** The state of a lab's sealed files, the test file and `given.ts`: of the first that is not as handed out. */
 export const testFile = (lab: Lab): Sealed => brokenSeals(lab)[0]?.state ?? 'as handed out';
 
 /** The sealed files that are not as they were handed out, by path. */
 export function brokenSeals(lab: Lab): { readonly file: string; readonly state: Sealed }[] {
-  const given = givenPath(lab);
-  const files = [lab.files.test, ...(digestIn(lab, given) || existsSync(given) ? [given] : [])];
-  return files
+  const { test, given } = lab.files;
+  // Not every lab provides something.
+  return [test, ...(digestIn(lab, given) || existsSync(given) ? [given] : [])]
     .map((file) => ({ file, state: stateOf(lab, file) }))
     .filter(({ state }) => state !== 'as handed out');
 }
@@ -44,7 +41,7 @@ function digestIn({ files }: Lab, file: string): string | undefined {
 
 /** What belongs into the seal: a line for each file, as `sha256sum -c` understands it. */
 export function sealFor(lab: Lab): string {
-  return [lab.files.test, givenPath(lab)]
+  return [lab.files.test, lab.files.given]
     .filter(existsSync)
     .map((file) => `${digest(readFileSync(file, 'utf8'))}  ../../../labs/${lab.place}/${basename(file)}\n`)
     .join('');

@@ -30,10 +30,11 @@ export function stringsOf(file: ts.SourceFile): string[] {
 const isModuleName = ({ parent }: ts.StringLiteral): boolean =>
   ts.isImportDeclaration(parent) || ts.isExportDeclaration(parent);
 
-/** A comment without its marks, and the export that it stands above, if it does. */
+/** A comment without its marks. */
 export interface Comment {
   readonly text: string;
-  readonly exported: boolean;
+  /** A docstring of something that the file exports, or of a member of it. */
+  readonly isContract: boolean;
 }
 
 export function commentsOf(file: ts.SourceFile): Comment[] {
@@ -47,7 +48,8 @@ export function commentsOf(file: ts.SourceFile): Comment[] {
         .replace(/^[ \t]*(?:\*|\/\/) ?/gm, '')
         .replace(/\s+/g, ' ')
         .trim();
-      found.set(pos, { text, exported: isExported(node) });
+      const isDoc = file.text.startsWith('/**', pos);
+      found.set(pos, { text, isContract: isDoc && isExported(node) });
     }
   }
   return [...found.values()];

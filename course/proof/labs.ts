@@ -1,13 +1,16 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { ROOT, shown } from '../base/root';
+import { basename } from 'node:path';
+import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { helpFor, hintSections } from '../content/lesson';
-import { applyMistake, readMistake } from '../content/mistake';
 import { brokenSeals } from '../content/seal';
-import type { LabRun, TestResult } from '../run/messages';
+import type { LabRun } from '../run/messages';
 import type { Servers } from '../servers/types';
-import { fileOf, runOf, runTrials, type Trial, trialsOf } from './trials';
+import { formProblems } from './form';
+import { rungsOf } from './ladder';
+import { unprovenOf } from './parts';
+import { runProblems } from './runs';
+import { candidatesFor, runTrials, type Trial, trialOf, trialsOf } from './trials';
 
 /**
  * Proves labs: the solution passes, the starter fails as a starter, every mistake is rejected by the test that its diff
@@ -15,13 +18,30 @@ import { fileOf, runOf, runTrials, type Trial, trialsOf } from './trials';
  */
 export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[]): Promise<string[]> {
   const runnable = labs.filter((lab) => obstacles(lab).length === 0);
-  const { runs, lost } = await runTrials(runnable.flatMap(trialsOf), servers);
+  const first = await runTrials(runnable.flatMap(trialsOf), servers);
+  const second = await runTrials(
+    runnable.flatMap((lab) => furtherTrials(lab, first.runs)),
+    servers,
+  );
+  const runs = [...first.runs, ...second.runs];
   return [
     ...labs.flatMap(obstacles),
-    ...lost,
-    ...runnable.flatMap((lab) => [...paperProblems(lab), ...labProblems(lab, runs)]),
+    ...first.lost,
+    ...second.lost,
+    ...runnable.flatMap((lab) => [
+      ...paperProblems(lab),
+      ...formProblems(lab),
+      ...hintProblems(lab),
+      ...runProblems(lab, runs),
+    ]),
   ];
 }
+
+/** Where a mistake is rejected by more than its own test of In production, the others of that test are tried. */
+const furtherTrials = (lab: Lab, runs: readonly LabRun[]): Trial[] =>
+  unprovenOf(lab, runs)
+    .flatMap((title) => candidatesFor(lab, title).slice(1))
+    .map((name) => trialOf(lab, `mistakes/${name}`));
 
 /** Not every lab has these. */
 const OPTIONAL = new Set(['measure', 'given', 'core', 'variants']);
@@ -57,102 +77,11 @@ function paperProblems(lab: Lab): string[] {
   ];
 }
 
-function labProblems(lab: Lab, runs: readonly LabRun[]): string[] {
-  const [solution, starter, ...mistakes] = trialsOf(lab).map((trial) => ({
-    trial,
-    run: runOf(runs, trial),
-  }));
-  // Where there is no run, that has been told.
-  if (!solution?.run) return [];
-  const results = solution.run.tests;
-  const names = results.map(({ name }) => name);
-  // Where the solution fails, nothing else can be told.
-  if (names.length === 0 || results.some(({ state }) => state !== 'passed')) {
-    return solutionProblems(lab, solution.run);
-  }
-  const rejecting = new Set(mistakes.flatMap(({ trial }) => trial.only ?? []));
-  const idle = names.filter((name) => !rejecting.has(name));
-  return [
-    ...solutionProblems(lab, solution.run),
-    ...(starter?.run ? starterProblems(lab, starter.run) : []),
-    ...mistakes.flatMap(({ trial, run }) => (run ? mistakeProblems(trial, run) : [])),
-    ...idle.map(
-      (name) =>
-        `${shown(lab.files.test)}: no mistake is rejected by the test "${name}": add the one it is for, or a line Rejected-by`,
-    ),
-    ...hintProblems(lab, names),
-  ];
-}
-
-function solutionProblems(lab: Lab, { tests, fileErrors, ms }: LabRun): string[] {
-  const test = shown(lab.files.test);
-  const solution = shown(lab.files.solution);
-  if (tests.length === 0) {
-    return [`${test}: no test was run${because(fileErrors)}: a run that executes nothing proves nothing`];
-  }
-  return [
-    ...tests
-      .filter(({ state }) => state !== 'passed')
-      .map((result) =>
-        result.state === 'not run'
-          ? `${test}: the test "${result.name}" was not run: let nothing skip it`
-          : `${solution}: fails its own test "${result.name}" (${reason(result)}): mend the one or the other`,
-      ),
-    ...fileErrors.map(({ message }) => `${solution}: ${message}: the tests must leave nothing behind`),
-    ...(ms > 8000
-      ? [`${test}: took ${Math.round(ms)} ms beside other work: alone it must finish in 2 s`]
-      : []),
-  ];
-}
-
-function starterProblems(lab: Lab, { tests, fileErrors }: LabRun): string[] {
-  const starter = shown(lab.files.pristine);
-  if (tests.length === 0) {
-    return [`${starter}: its tests did not run${because(fileErrors)}: it must load`];
-  }
-  return tests
-    .filter(({ error }) => !error?.message.includes('not implemented'))
-    .map(
-      (test) =>
-        `${starter}: the test "${test.name}" must fail by "not implemented" and ${test.state === 'passed' ? 'passed' : `failed by: ${reason(test)}`}: let it throw where the learner has to write, and the test come there`,
-    );
-}
-
-function mistakeProblems(trial: Trial, { tests, fileErrors }: LabRun): string[] {
-  const file = fileOf(trial);
-  const path = join(ROOT, file);
-  const mistake = attempt(() => readMistake(path));
-  if (mistake instanceof Error) return [`${file}: ${mistake.message.replace(`${path}: `, '')}: add it`];
-  if (attempt(() => applyMistake(trial.lab.files.solution, path)) instanceof Error) {
-    return [`${file}: does not apply to the solution: make the diff again`];
-  }
-  if (tests.length === 0) return [`${file}: could not be run${because(fileErrors)}: correct the diff`];
-
-  return mistake.rejectedBy.flatMap((name) => rejectionProblems(file, name, tests));
-}
-
-function rejectionProblems(file: string, name: string, tests: readonly TestResult[]): string[] {
-  const named = tests.find((test) => test.name === name);
-  if (!named) return [`${file}: no test is called "${name}": correct the line Rejected-by`];
-  if (named.state === 'passed') {
-    return [`${file}: survives: the test "${named.name}" does not reject it: sharpen the test`];
-  }
-  if (named.error?.name === 'AssertionError') return [];
-  return [
-    `${file}: must be rejected by an assertion of "${named.name}", not by: ${reason(named)}: let the test expect what it should see, or choose another mistake`,
-  ];
-}
-
-function attempt<T>(work: () => T): T | Error {
-  try {
-    return work();
-  } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
-  }
-}
-
-function hintProblems(lab: Lab, tests: readonly string[]): string[] {
+function hintProblems(lab: Lab): string[] {
   const hints = shown(lab.files.hints);
+  const tests = rungsOf(lab).map(({ title }) => title);
+  // That there is no test is told by the run.
+  if (tests.length === 0) return [];
   return [
     ...tests
       .filter((name) => helpFor(lab, name).hints.length === 0)
@@ -162,9 +91,3 @@ function hintProblems(lab: Lab, tests: readonly string[]): string[] {
       .map((name) => `${hints}: "${name}" is no test: rename the heading`),
   ];
 }
-
-const reason = ({ state, error }: TestResult): string =>
-  error ? `${error.name}: ${error.message.split('\n')[0]}` : state;
-
-const because = ([error]: LabRun['fileErrors']): string =>
-  error ? ` (${error.message.split('\n')[0]?.replaceAll(`${ROOT}/`, '')})` : '';

@@ -1,9 +1,12 @@
 import { existsSync } from 'node:fs';
 import { shown } from '../base/root';
-import { type Target, targetOf } from '../claims/targets';
-import type { Lab } from '../content/catalog';
+import { targetOf } from '../claims/targets';
+import type { Lab, Overview } from '../content/catalog';
+import { EXEMPT } from './exempt';
 import { isLadder } from './ladder';
+import { ladderLessonProblems } from './ladder-lesson';
 import { oldLessonProblems } from './old-form';
+import { pageProblems } from './other-pages';
 import { fieldsOf, openPage, type Page } from './page';
 import { figureProblems } from './text';
 
@@ -13,22 +16,32 @@ export function lessonProblems(lab: Lab): string[] {
   // That it is missing is told where the lab is proven.
   if (!existsSync(lesson)) return [];
   const page = openPage(lesson);
+  const problems = isLadder(lab) ? ladderLessonProblems(lab, page) : oldLessonProblems(page);
   return [
-    ...[...titleProblems(lab, page), ...(isLadder(lab) ? [] : oldLessonProblems(page))].map(
-      (problem) => `${shown(lesson)}: ${problem}`,
-    ),
+    ...[...titleProblems(lab, page), ...problems].map((problem) => `${shown(lesson)}: ${problem}`),
     ...figureProblems(targetOf(lab)),
   ];
 }
 
-/** The same of the a page without a lab. */
-export const overviewProblems = (page: Target): string[] => figureProblems(page);
+/** The same of a page without a lab. */
+export function overviewProblems(overview: Overview): string[] {
+  const { lesson } = overview.files;
+  const page = openPage(lesson);
+  const problems = EXEMPT.has(placeOf(lesson)) ? [] : pageProblems(overview.id, page);
+  return [
+    ...[...titleProblems(overview, page), ...problems].map((problem) => `${shown(lesson)}: ${problem}`),
+    ...figureProblems(targetOf(overview)),
+  ];
+}
+
+/** `03-invalidation/08-staleness` */
+export const placeOf = (lesson: string): string => shown(lesson).slice('chapters/'.length, -'.md'.length);
 
 /** The catalogue reads titles by hand, because a parser of YAML takes longer to load than most commands run. */
-function titleProblems(lab: Lab, page: Page): string[] {
+function titleProblems({ title: read }: Pick<Lab, 'title'>, page: Page): string[] {
   const { title } = fieldsOf(page);
-  if (typeof title !== 'string' || title.trim() === lab.title) return [];
+  if (typeof title !== 'string' || title.trim() === read) return [];
   return [
-    `the title is "${title.trim()}" to a parser of YAML and "${lab.title}" to the course: write title: ${title.trim()} on one line`,
+    `the title is "${title.trim()}" to a parser of YAML and "${read}" to the course: write title: ${title.trim()} on one line`,
   ];
 }

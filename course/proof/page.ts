@@ -46,29 +46,35 @@ export function anchorsOf({ blocks }: Page): ReadonlySet<string> {
 export const headingsOf = (blocks: readonly RootContent[], depth: number): string[] =>
   blocks.flatMap((block) => (block.type === 'heading' && block.depth === depth ? [plain(block)] : []));
 
-/** Words that an author wrote: without headings, code, tables and generated blocks, with what is folded. */
-export const countProse = (blocks: readonly RootContent[]): number => countWords(prose(blocks));
+/** Words of prose: without headings, code, tables, names of tests and what is generated, with what is folded. */
+export const countProse = (blocks: readonly RootContent[]): number =>
+  countWords(paragraphs(blocks).map(ownText).join('\n'));
+
+function ownText(node: Nodes): string {
+  if (node.type === 'text') return node.value;
+  if (node.type === 'link' && node.url.endsWith('.test.ts')) return '';
+  return 'children' in node ? written(node.children).map(ownText).join('') : '';
+}
 
 export const countWords = (text: string): number =>
   text.match(/[\p{L}\p{N}][\p{L}\p{N}'’.-]*/gu)?.length ?? 0;
 
-/** The paragraphs, also of lists and quotations, a line each. */
-export function prose(blocks: readonly RootContent[]): string {
-  return [...within(written(blocks))]
-    .flatMap((node) => (node.type === 'paragraph' ? [plain(node)] : []))
-    .join('\n');
-}
+/** What the paragraphs say, also those of lists and quotations, a line each. */
+export const prose = (blocks: readonly RootContent[]): string => paragraphs(blocks).map(plain).join('\n');
+
+const paragraphs = (blocks: readonly RootContent[]): Nodes[] =>
+  [...within(written(blocks))].filter(({ type }) => type === 'paragraph');
 
 const GENERATED = /^<!-- (?:measured:.+?|ladder) -->/;
 const END = /<!-- \/(?:measured|ladder) -->/;
 
-/** Without the blocks between markers, which a program writes. */
-function written(blocks: readonly RootContent[]): Nodes[] {
+/** Without what stands between markers, which a program writes. */
+function written(nodes: readonly Nodes[]): Nodes[] {
   let generated = false;
-  return blocks.filter((block) => {
-    if (block.type !== 'html') return !generated;
-    if (GENERATED.test(block.value)) generated = true;
-    if (END.test(block.value)) generated = false;
+  return nodes.filter((node) => {
+    if (node.type !== 'html') return !generated;
+    if (GENERATED.test(node.value)) generated = true;
+    if (END.test(node.value)) generated = false;
     return false;
   });
 }

@@ -1,10 +1,13 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { rejectedBy } from '../content/mistake';
 import type { LabRun, Task } from '../run/messages';
 import { openRunner, type Runner, type RunResult } from '../run/runner';
+import type { Subject } from '../run/subject';
 import type { Servers } from '../servers/types';
+import { titlesIn } from './ladder';
 
 /** A task, and the lab that it is a proof of. */
 export interface Trial extends Task {
@@ -18,16 +21,39 @@ export interface Trials {
   readonly lost: readonly string[];
 }
 
+export const trialOf = (lab: Lab, subject: Subject): Trial => ({ lab, place: lab.place, subject });
+
 export const trialsOf = (lab: Lab): Trial[] => [
-  { lab, place: lab.place, subject: 'solution' },
-  { lab, place: lab.place, subject: 'starter' },
+  trialOf(lab, 'solution'),
+  trialOf(lab, 'starter'),
+  ...(existsSync(lab.files.core) ? [trialOf(lab, 'core')] : []),
+  ...variantsOf(lab).map((name) => trialOf(lab, `variants/${name}`)),
   ...mistakesOf(lab).map((name) => mistakeTrial(lab, name)),
 ];
 
-/** A mistake meets only the tests that must reject it. */
+/** A mistake meets only the tests that must reject it, unless it is to show that no other test does. */
 function mistakeTrial(lab: Lab, name: string): Trial {
-  const only = rejectedBy(join(lab.files.mistakes, `${name}.diff`));
-  return { lab, place: lab.place, subject: `mistakes/${name}`, ...(only.length > 0 && { only }) };
+  const trial = trialOf(lab, `mistakes/${name}`);
+  const only = rejectionsOf(lab, name);
+  const isFirst = only.length === 1 && candidatesFor(lab, only[0] ?? '')[0] === name;
+  return only.length === 0 || isFirst ? trial : { ...trial, only };
+}
+
+/** The mistakes that may show what a test of In production alone rejects. */
+export const candidatesFor = (lab: Lab, title: string): string[] =>
+  titlesIn(lab, 'production').includes(title)
+    ? mistakesOf(lab).filter((name) => rejectionsOf(lab, name).join() === title)
+    : [];
+
+export const rejectionsOf = (lab: Lab, mistake: string): string[] =>
+  rejectedBy(join(lab.files.mistakes, `${mistake}.diff`));
+
+export function variantsOf({ files }: Lab): string[] {
+  if (!existsSync(files.variants)) return [];
+  return readdirSync(files.variants)
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => file.slice(0, -'.ts'.length))
+    .sort();
 }
 
 export async function runTrials(trials: readonly Trial[], servers: readonly Servers[]): Promise<Trials> {
@@ -76,6 +102,8 @@ export const runOf = (runs: readonly LabRun[], { lab, subject }: Trial): LabRun 
 export function fileOf({ lab, subject }: Trial): string {
   if (subject === 'solution') return shown(lab.files.solution);
   if (subject === 'starter') return shown(lab.files.pristine);
+  if (subject === 'core') return shown(lab.files.core);
+  if (subject.startsWith('variants/')) return shown(join(lab.files.variants, '..', `${subject}.ts`));
   return shown(join(lab.files.mistakes, '..', `${subject}.diff`));
 }
 

@@ -9,20 +9,20 @@ const AGAIN = 'a second get does not load again';
 const OWN = 'each key has its own value';
 const MISTAKE = 'mistakes/keeps-the-last.diff';
 
-const text = (files: Files, name: string) => files.get(name) ?? '';
-const edit =
+export const text = (files: Files, name: string) => files.get(name) ?? '';
+export const edit =
   (name: string, from: string | RegExp, to: string): Change =>
   (files) => {
     const edited = text(files, name).replace(from, () => to);
     if (edited === files.get(name)) throw new Error(`${name} does not hold ${from}`);
     files.set(name, edited);
   };
-const add =
+export const add =
   (name: string, more: string): Change =>
   (files) => {
     files.set(name, text(files, name) + more);
   };
-const leaveOut =
+export const leaveOut =
   (name: string): Change =>
   (files) => {
     files.delete(name);
@@ -129,7 +129,7 @@ export const LAB: Breakages = {
     ...[
       `${AGAIN}" (AssertionError: expected [] to deeply equal [ 'a', 'b' ])`,
       `${OWN}" (AssertionError: expected [ 'same', 'same', 'same' ] to deeply equal [ 'X', 'Y', 'X' ])`,
-    ].map((how) => `solutions/PLACE/memo.ts: fails its own test "${how}: mend the one or the other`),
+    ].map((how) => `solutions/PLACE/memo.ts: fails its own test "${how}: fix the one or the other`),
   ],
   'no solution': [
     leaveOut('memo.ts'),

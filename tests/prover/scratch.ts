@@ -31,14 +31,20 @@ export type Files = Map<string, string>;
 /** What makes a lab other than the one of `memo/`. */
 export type Change = (files: Files) => void;
 
-/** A course whose labs are the one of `memo/`, changed in each of these ways. */
+/** The folder of the sound lab: of the old form, or a ladder. */
+type Form = 'memo' | 'ladder';
+
+/** A course whose labs are the one of `memo/` or of `ladder/`, changed in each of these ways. */
 export interface ScratchCourse {
   readonly root: string;
   /** `99-proof/02-a-broken-link`, by the name of the change. */
   place(change: string): string;
 }
 
-export function scratchCourse(changes: Readonly<Record<string, Change>>): ScratchCourse {
+export function scratchCourse(
+  changes: Readonly<Record<string, Change>>,
+  ladders: Readonly<Record<string, Change>> = {},
+): ScratchCourse {
   const root = realpathSync(mkdtempSync(join(tmpdir(), 'course-prover-')));
   for (const path of ['course', 'package.json', 'tsconfig.json']) {
     cpSync(join(ROOT, path), join(root, path), { recursive: true });
@@ -46,17 +52,18 @@ export function scratchCourse(changes: Readonly<Record<string, Change>>): Scratc
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'));
   writeFileSync(join(root, 'README.md'), '# Course\n');
 
-  const names = Object.keys(changes);
+  const names = [...Object.keys(changes), ...Object.keys(ladders)];
   const place = (name: string) =>
     `99-proof/${String(names.indexOf(name) + 1).padStart(2, '0')}-${name.replaceAll(' ', '-')}`;
-  for (const [name, change] of Object.entries(changes)) writeLab(root, place(name), change);
+  for (const [name, change] of Object.entries(changes)) writeLab(root, place(name), change, 'memo');
+  for (const [name, change] of Object.entries(ladders)) writeLab(root, place(name), change, 'ladder');
   return { root, place };
 }
 
-function writeLab(root: string, place: string, change: Change): void {
+export function writeLab(root: string, place: string, change: Change, form: Form): void {
   const rename = (text: string) =>
     text.replaceAll(PLACE, place).replaceAll('memo', place.slice('99-proof/01-'.length));
-  const files = soundLab();
+  const files = soundLab(form);
   change(files);
   const sealOf = (name: string) => {
     const text = files.get(name);
@@ -71,8 +78,8 @@ function writeLab(root: string, place: string, change: Change): void {
   }
 }
 
-function soundLab(): Files {
-  const folder = join(import.meta.dirname, 'memo');
+function soundLab(form: Form): Files {
+  const folder = join(import.meta.dirname, form);
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
     name.includes('.'),
   );
