@@ -2,6 +2,7 @@ import { nearest } from './base/nearest';
 import { Refusal } from './base/refusal';
 import { outliveReaders } from './base/signals';
 import { COMMANDS, commandHelp, parse, usage } from './commands/table';
+import { unfinishedNote } from './commands/update-state';
 
 /** The process that the runner starts. It is told what to do by its parent, not by options. */
 const CHILD = 'child';
@@ -26,7 +27,10 @@ async function run(name: string, args: readonly string[]): Promise<number> {
       throw new Refusal(`There is no command "${name}". Did you mean ${near}?`);
     }
     if (args.includes('--help')) return print(commandHelp(name, command));
-    return (await command.run(parse(name, command, args))) ?? 0;
+    const taken = parse(name, command, args);
+    const note = name === 'update' ? undefined : unfinishedNote();
+    if (note) console.error(note);
+    return (await command.run(taken)) ?? 0;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     console.error(error.message);

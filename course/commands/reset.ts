@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { cannotWrite, makeFolder, messageOf, readText, writeRemedy } from '../base/files';
+import { askGit } from '../base/git';
 import { Refusal } from '../base/refusal';
-import { ROOT, shown } from '../base/root';
+import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { brokenSeals, isSealed } from '../content/seal';
 import { STATE } from '../run/progress';
@@ -85,20 +85,11 @@ function setAside(lab: Lab): string | undefined {
 /** What a file held in the newest commit in which it was as `wanted`. */
 function fromHistory(file: string, wanted: (text: string) => boolean = () => true): string | undefined {
   const path = shown(file);
-  const commits = git('log', '--all', '--format=%H', '--', path)?.split('\n').filter(Boolean) ?? [];
+  const commits = askGit('log', '--all', '--format=%H', '--', path)?.split('\n').filter(Boolean) ?? [];
   for (const commit of commits) {
     // Relative to this folder: the course may be a part of somebody's own repository.
-    const text = git('show', `${commit}:./${path}`);
+    const text = askGit('show', `${commit}:./${path}`);
     if (text !== undefined && wanted(text)) return text;
   }
   return undefined;
-}
-
-/** What git says; undefined without git, without a repository, or where it fails. */
-function git(...args: string[]): string | undefined {
-  try {
-    return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-  } catch {
-    return undefined;
-  }
 }

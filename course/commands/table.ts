@@ -88,6 +88,10 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     flags: { install: 'install missing servers first' },
     run: async ({ flags }) => (await import('./doctor')).doctor({ install: flags.has('install') }),
   },
+  update: {
+    about: 'the newest version of the course; your work stays',
+    run: async () => (await import('./update')).update(),
+  },
   sync: {
     about: 'write what is derived: starters, seals, code in lessons (for authors)',
     run: async () => (await import('./sync')).sync(),
