@@ -19,11 +19,11 @@ export function missingServers(): Part[] {
 
 /** Which server of this machine is too old for the labs; undefined when none is. */
 export async function oldServer(): Promise<string | undefined> {
-  for (const binary of [redisBinary(), mysqlBinary()]) {
-    const old = binary && tooOld(binary, await versionText(binary));
-    if (old) return old;
-  }
-  return undefined;
+  const binaries = [redisBinary(), mysqlBinary()];
+  const reasons = await Promise.all(
+    binaries.map(async (binary) => binary && tooOld(binary, await versionText(binary))),
+  );
+  return reasons.find(Boolean);
 }
 
 /** In words, for messages. */

@@ -718,8 +718,11 @@ test('a waiter keeps its own deadline', async () => {
   };
 
   const newcomer = async () => {
-    const { read, hold } = await heldKey('newcomer');
-    for (let beganAfter = Number.POSITIVE_INFINITY, waitMs = 250; beganAfter > waitMs - 15; waitMs *= 2) {
+    const { read, hold, sent, count, perLook } = await heldKey('newcomer');
+    // It looks five times, with pauses of 10, 20, 40, 80 and 160 ms after them: at its deadline it is in the last one.
+    const waitMs = 300;
+    const inTime = waitMs - 15;
+    for (let tries = 0, beganAfter = waitMs; tries < 8 && beganAfter > inTime; tries++) {
       await servers.redis.del(entryKey('newcomer'));
       await hold();
       const from = performance.now();
@@ -728,9 +731,10 @@ test('a waiter keeps its own deadline', async () => {
         new Promise<Product>((resolve) => {
           end = () => resolve({ name: 'loaded here' });
         });
+      count();
       const waiting = read(waitMs, loading);
-      // It pauses until 310 ms after its beginning, or later.
-      await pauseFor(190);
+      await until(() => sent.commands >= 5 * perLook);
+      await pauseFor(20);
       await servers.redis.del(lockKey('newcomer'));
       const coming = read(4_000, loading);
       await until(() => end !== undefined);
@@ -740,7 +744,7 @@ test('a waiter keeps its own deadline', async () => {
       end?.();
       const got = await soon(Promise.all([waiting, coming]));
       // Too slow a machine to tell: the load began when the time was almost over.
-      if (beganAfter > waitMs - 15) continue;
+      if (beganAfter > inTime) continue;
       expect(left, 'a newcomer of this process has begun to load: waitMs no longer bounds who paused').toBe(
         'still waiting',
       );
