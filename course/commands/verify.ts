@@ -7,7 +7,9 @@ import { checkClaims } from '../claims/check';
 import { overviewTargets, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
+import { EXEMPT, isExempt, staleExemptions } from '../proof/exempt';
 import { proveLabs } from '../proof/labs';
+import { codeLanguage, pageLanguage } from '../proof/language';
 import { lessonProblems, overviewProblems } from '../proof/lessons';
 import { textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
@@ -86,16 +88,19 @@ const labProof = (chosen: readonly Lab[], servers: ServerPool): Proof => ({
 });
 
 const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: readonly Overview[]): Proof => ({
-  name: 'lessons and hints: headings, code from files, links, figures as measured',
+  name: 'lessons and hints: headings, code from files, links, figures as measured, plain English',
   prove: async () => [
     ...texts.flatMap(textProblems),
     ...chosen.flatMap(lessonProblems),
     ...pages.flatMap(overviewProblems),
+    ...texts.filter((path) => !isExempt(path)).flatMap(pageLanguage),
+    ...chosen.filter(({ place }) => !EXEMPT.has(place)).flatMap(codeLanguage),
   ],
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
   textProof(markdown(), chosen, overviews()),
+  { name: 'what is exempt from the form of a page needs it', prove: async () => staleExemptions() },
   { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },

@@ -31,6 +31,12 @@ export function readMistake(path: string): Mistake {
 /** The same line of a diff that may have other faults. */
 export const rejectedBy = (path: string): string[] => valuesOf('Rejected-by', readFileSync(path, 'utf8'));
 
+/** What a learner reads of a mistake. */
+export function storyOf(path: string): string[] {
+  const text = readFileSync(path, 'utf8');
+  return [...valuesOf('Mistake', text), ...valuesOf('Why', text)];
+}
+
 const valuesOf = (name: string, text: string): string[] =>
   [...text.matchAll(new RegExp(`^${name}: (.+)$`, 'gm'))].map(([, value = '']) => value.trim());
 

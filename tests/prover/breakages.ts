@@ -180,6 +180,10 @@ export const TEXT: Breakages = {
     edit('lesson.md', 'title: Memo', 'title: >\n  Memo'),
     'chapters/PLACE.md: the title is "Memo" to a parser of YAML and ">" to the course: write title: Memo on one line',
   ],
+  'banned English': [
+    edit('lesson.md', 'Say it.', 'Say it for ever.'),
+    'chapters/PLACE.md: "for ever": write "forever"',
+  ],
   'wrong headings': [
     edit('lesson.md', '## Read more', '## Sources'),
     'chapters/PLACE.md: the headings must be: How it works, In code, What breaks it, Measured, The lab, In an interview, Read more',

@@ -6,6 +6,7 @@ import { shown } from '../../course/base/root';
 import type { Lab } from '../../course/content/catalog';
 import { formProblems } from '../../course/proof/form';
 import { ladderLessonProblems } from '../../course/proof/ladder-lesson';
+import { codeLanguage, pageLanguage } from '../../course/proof/language';
 import { pageProblems } from '../../course/proof/other-pages';
 import { openPage } from '../../course/proof/page';
 import { add, all, type Breakages, edit, text } from './breakages';
@@ -166,6 +167,33 @@ const LESSON: Breakages = {
   ],
 };
 
+const LANGUAGE: Breakages = {
+  'banned English in a lesson': [
+    edit('lesson.md', 'Nothing.', 'It stays\nfor ever.'),
+    'chapters/PLACE.md: "for ever": write "forever"',
+  ],
+  'banned English in a heading': [
+    edit('lesson.md', '### Many keys', '### Dear keys'),
+    'chapters/PLACE.md: "Dear": write "expensive"',
+  ],
+  'banned English in hints': [
+    edit('hints.md', 'When is a value', 'A failure is no value. When is one'),
+    'labs/PLACE/hints.md: "is no value": write "is not a …", or "there is no …"',
+  ],
+  'banned English in the message of a test': [
+    edit('checks.ts', 'expect(loaded)', 'expect(loaded, `a value is kept for ever, \n`)'),
+    'labs/PLACE/memo.test.ts: "for ever": write "forever"',
+  ],
+  'banned English in a docstring': [
+    edit('given.ts', 'Resolves with', 'Whoever calls it gets'),
+    'labs/PLACE/given.ts: "Whoever": name the caller, the reader or the process',
+  ],
+  'banned English in a mistake': [
+    edit('mistakes/keeps-a-failure.diff', 'Why: ', 'Why: for want of a check, '),
+    'solutions/PLACE/mistakes/keeps-a-failure.diff: "for want of": say it in everyday words',
+  ],
+};
+
 test('a sound ladder, and one of Core alone, have no problem', () => {
   expect(told(() => {}, formProblems)).toEqual([]);
   expect(told(() => {}, lessonProblems)).toEqual([]);
@@ -188,6 +216,11 @@ test.each(Object.entries(LESSON))('%s is told, and nothing else', (_, [change, .
   expect(told(change, lessonProblems)).toEqual(
     problems.map((problem) => (typeof problem === 'string' ? problem : expect.stringMatching(problem))),
   );
+});
+
+test.each(Object.entries(LANGUAGE))('%s is told, and nothing else', (_, [change, ...problems]) => {
+  expect(told(() => {}, language)).toEqual([]);
+  expect(told(change, language)).toEqual(problems);
 });
 
 test('a drill and an overview have headings of their own', () => {
@@ -214,6 +247,10 @@ function told(change: Change, check: (lab: Lab) => string[]): string[] {
 
 function lessonProblems(lab: Lab): string[] {
   return ladderLessonProblems(lab, openPage(lab.files.lesson));
+}
+
+function language(lab: Lab): string[] {
+  return [...pageLanguage(lab.files.lesson), ...pageLanguage(lab.files.hints), ...codeLanguage(lab)];
 }
 
 function labIn(root: string): Lab {
