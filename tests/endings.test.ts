@@ -12,7 +12,7 @@ import { processesOf, Terminal } from './support/terminal';
 /** However a command ends, nothing of it goes on: no process, no folder. */
 
 /** More of them by hand: COURSE_KILLS=50 npx vitest run tests/endings.test.ts */
-const KILLS = Number(process.env.COURSE_KILLS ?? 3);
+const KILLS = Number(process.env.COURSE_KILLS ?? 4);
 /** Far more than a run of one lab takes, with its servers. */
 const LONG_MS = 60_000;
 
@@ -93,13 +93,13 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
     await expectNothingLeft(TMPDIR);
   });
 
-  test(`${KILLS} kills at random moments leave nothing`, { timeout: KILLS * LONG_MS }, async () => {
+  test(`${KILLS} ends at random moments leave nothing`, { timeout: KILLS * LONG_MS }, async () => {
+    const ways = [runAndKill, watchAndKill, watchAndInterrupt, watchAndHangUp];
     for (let kill = 0; kill < KILLS; kill++) {
       const TMPDIR = ownTemporary();
-      const atMs = Math.random() * 4000;
-      const end = kill % 2 === 0 ? runAndKill(TMPDIR) : watchAndKill(TMPDIR);
-      await sleep(atMs);
-      end();
+      const end = ways[kill % ways.length]?.(TMPDIR);
+      await sleep(Math.random() * 4000);
+      end?.();
       await expectNothingLeft(TMPDIR);
     }
   });
@@ -120,5 +120,15 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
       if (pid) process.kill(Number(pid), 'SIGKILL');
       else terminal.hangUp();
     };
+  }
+
+  function watchAndInterrupt(TMPDIR: string): () => void {
+    const terminal = watching({ TMPDIR });
+    return () => terminal.type('\x03');
+  }
+
+  function watchAndHangUp(TMPDIR: string): () => void {
+    const terminal = watching({ TMPDIR });
+    return () => terminal.hangUp();
   }
 });

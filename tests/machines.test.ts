@@ -3,6 +3,7 @@ import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } fro
 import { dirname, join } from 'node:path';
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { writeRemedy } from '../course/base/files';
+import { ROOT } from '../course/base/root';
 import { type Change, type ScratchCourse, scratchCourse } from './prover/scratch';
 import { run } from './support/course';
 
@@ -145,4 +146,14 @@ test('a path that Vite cannot read is refused with the way out, and an unusual o
   }
   const { output } = await run(within(`it's "ünï cödé" & 日本 (1)`), ['course/cli.cjs', 'test']);
   expect(output).toContain('0 of 2 tests pass');
+});
+
+test('npm has no install script to warn of', () => {
+  const read = (file: string) => JSON.parse(readFileSync(join(ROOT, file), 'utf8'));
+  const packages: Record<string, { hasInstallScript?: true }> = read('package-lock.json').packages;
+  const scripts = Object.keys(packages).filter((path) => packages[path]?.hasInstallScript);
+  const decided = read('package.json').allowScripts;
+  expect(
+    scripts.map((path) => path.replace(/^.*node_modules\//, '')).filter((name) => !(name in decided)),
+  ).toEqual([]);
 });
