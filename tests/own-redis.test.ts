@@ -54,7 +54,7 @@ describe.runIf(hidden)('a Redis of its own without redis-server', { timeout: LON
   it('is refused with the one command that installs it where no engine answers', async () => {
     machine('no-engine');
     await expect(ownRedis()).rejects.toThrow(
-      /^NEEDS SERVER: own-redis fills, .*No redis-server .*\n {2}.*apt-get install .*redis-server\n.*npm run doctor$/,
+      /^NEEDS SERVER: own-redis starts .*This machine has no redis-server .*\n {2}.*apt-get install .*redis-server\n.*npm run doctor$/,
     );
     await expect(ownRedis()).rejects.toMatchObject({ name: 'ServerError' });
   });

@@ -15,7 +15,7 @@ export async function ownRedis(settings: RedisSettings = {}) {
     if (!(error instanceof ServerError)) throw error;
     const lab = basename(expect.getState().testPath ?? 'this lab', '.test.ts');
     throw new ServerError(
-      `NEEDS SERVER: ${lab} fills, reconfigures or stops a Redis, and starts one of its own for that. ${error.message}`,
+      `NEEDS SERVER: ${lab} starts a Redis of its own, which its tests fill, reconfigure or stop. ${error.message}`,
     );
   });
   onTestFinished(() => server.close());
