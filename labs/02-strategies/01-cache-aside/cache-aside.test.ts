@@ -48,19 +48,23 @@ describe('Core', () => {
     expect(work.sql('select'), 'SELECTs of the second find: a hit must not ask MySQL').toBe(0);
   });
 
-  test('the command that stores an entry also sets its TTL', async () => {
+  test('an entry gets its TTL once, from the command that stores it', async () => {
     const proxy = await openProxy(servers.redisUrl);
     let sentBare: string | undefined;
     proxy.schedule(async (request) => {
       if ((await servers.redis.pttl(KEY)) === -1) sentBare ??= request;
     });
-    await openProducts(servers.connectRedis({}, proxy.url)).find(1);
+    const products = openProducts(servers.connectRedis({}, proxy.url));
+    await products.find(1);
     await stored(1);
     expect(
       sentBare,
       'the entry had no TTL when this command was sent: if the process dies before it, the entry stays forever',
     ).toBeUndefined();
     await expectTtl(1, PRODUCT_TTL_MS, 'ms to live: the entry of a product must live for PRODUCT_TTL_MS');
+    await servers.redis.pexpire(KEY, 60_000);
+    await products.find(1);
+    await expectTtl(1, 60_000, 'ms to live after a hit, of 60,000 before it: a hit must not change the TTL');
   });
 
   test('an absence is cached for a shorter time, and a failed query is not cached', async () => {
@@ -92,7 +96,9 @@ describe('Core', () => {
       return found;
     });
     await Promise.race([del.arrived, updating]);
-    expect(resolved, 'Redis has not deleted the entry yet: has the update resolved?').toBe(false);
+    expect(resolved, 'resolved: an update must not resolve while Redis still holds the old entry').toBe(
+      false,
+    );
     del.release();
     expect(await updating, 'the product exists: update must return true').toBe(true);
     expect(await nameInMySql(), 'name in MySQL after the update').toBe('new');
@@ -160,12 +166,21 @@ describe('In production', () => {
           await strike(proxy);
           return products;
         };
+        const withFailedDel = async () => {
+          const products = await unreachable();
+          await outcome(products.update(3, changes('new')));
+          return products;
+        };
         const read = await fastest(unreachable, (products) => products.find(1));
         expect(read.result, `Redis ${fault}: find must return the row of MySQL`).toMatchObject({ id: 1 });
-        expect(read.ms, `ms of a find while Redis ${fault}: DEADLINE_MS once`).toBeLessThan(ONE_DEADLINE);
-        const write = await fastest(unreachable, (products) => products.update(2, changes('new')));
+        expect(read.lateMs, `ms beyond one deadline that a find takes while Redis ${fault}`).toBeLessThan(
+          TOLERATED_MS,
+        );
+        const write = await fastest(withFailedDel, (products) => products.update(2, changes('new')));
         expect(write.result, `Redis ${fault} and MySQL has committed: update must return true`).toBe(true);
-        expect(write.ms, `ms of an update while Redis ${fault}: DEADLINE_MS once`).toBeLessThan(ONE_DEADLINE);
+        expect(write.lateMs, `ms beyond one deadline that an update takes while Redis ${fault}`).toBeLessThan(
+          TOLERATED_MS,
+        );
       }),
     );
   });
@@ -203,10 +218,11 @@ describe('In production', () => {
     await products.update(2, changes('new'));
     expect(errors, 'errors reported: Redis has refused nothing so far').toEqual([]);
 
-    expect(
-      await outcome(products.find(1)),
-      'only the SET is refused: find must return the row',
-    ).toMatchObject({ id: 1 });
+    const work = await servers.work(async () => {
+      const reading = outcome(products.find(1));
+      expect(await reading, 'only the SET is refused: find must return the row').toMatchObject({ id: 1 });
+    });
+    expect(work.sql('select'), 'SELECTs of this find: the row was loaded before the SET').toBe(1);
     await expectRefusal(errors, 'the SET');
     await refuseReads();
     expect(
@@ -238,10 +254,11 @@ describe('In production', () => {
         `the entry is damaged (${kind}): find must return the row of MySQL`,
       ).toMatchObject({ id: 1, name: MUG });
       expect(errors.length, `calls of onCacheError for a damaged entry (${kind})`).toBe(1);
+      await products.find(1);
       await until(async () => (await cachedName()) === MUG);
       expect(
         await cachedName(),
-        `name in Redis: the damaged entry (${kind}) must be replaced, or each read of it asks MySQL`,
+        `name in Redis: the damaged entry (${kind}) must be replaced, or each read asks MySQL`,
       ).toBe(MUG);
     }
   });
@@ -263,7 +280,7 @@ describe('In production', () => {
       for (const call of [() => products.find(id), () => products.update(id, changes('x'))]) {
         expect(
           await rejectionOf(call),
-          `the id ${inspect(id)} must be refused: its text makes another key, which no update deletes`,
+          `the id ${inspect(id)} must be refused with InvalidIdError: its text is another key, which no update deletes`,
         ).toBeInstanceOf(InvalidIdError);
       }
     }
@@ -272,7 +289,7 @@ describe('In production', () => {
 
   test('a SET that an outage has stopped is not sent after it', async () => {
     const elsewhere = openProducts();
-    const patient = { ...cacheClientOptions(), commandTimeout: 1000, retryStrategy: () => 300 };
+    const patient = { ...cacheClientOptions(), commandTimeout: 1000, retryStrategy: () => 250 };
 
     const unanswered = await behindProxy(patient);
     const set = unanswered.proxy.hold(SETS);
@@ -327,37 +344,44 @@ describe('In production', () => {
   });
 
   test('a failed DEL is tried again, after a pause, until Redis confirms it', async () => {
-    const throughOutage = async (id: number, fault: string, strike: (proxy: FaultyProxy) => unknown) => {
+    const throughOutage = async (fault: string, strike: (proxy: FaultyProxy) => unknown, id: number) => {
       const { proxy, products } = await behindProxy();
-      await cache(id, 'old');
+      const uncached = id === 2 ? 3 : 2;
+      await Promise.all([cache(id, 'old'), servers.redis.del(productKey(uncached))]);
       await strike(proxy);
-      // Product 3 has no entry: a 0 confirms its DEL.
-      for (const each of [id, 3]) {
+      for (const each of [id, uncached]) {
         expect(await outcome(products.update(each, changes('new'))), 'MySQL has committed: true').toBe(true);
       }
       await proxy.heal();
       await expectGone(id, 'old', servers.redis, `the DEL failed while Redis ${fault}, and Redis is back`);
-      for (const each of [id, 3]) await expectCachedAgain(products, each);
+      // Where there was no entry, a 0 confirms the DEL.
+      for (const each of [id, uncached]) await expectCachedAgain(products, each);
+    };
+    const throughOutages = async () => {
+      await throughOutage('refused connections', (proxy) => proxy.refuse(), 2);
+      await throughOutage('was a black hole', (proxy) => proxy.blackHole(), 3);
     };
     const refused = async () => {
       const { products, permit, errors, admin } = await refusingRedis();
       await cache(1, 'old', admin);
-      expect(await outcome(products.update(1, changes('new'))), 'MySQL has committed: true').toBe(true);
+      for (const name of ['newer', 'newest', 'new']) {
+        expect(await outcome(products.update(1, changes(name))), 'MySQL has committed: true').toBe(true);
+      }
+      errors.length = 0;
       const start = performance.now();
       const message = 'calls of onCacheError while Redis refuses the DEL: one for each try, without end';
       await expect
         .poll(() => errors.length, { timeout: 3000, interval: 5, message })
-        .toBeGreaterThanOrEqual(13);
+        .toBeGreaterThanOrEqual(12);
       const ms = performance.now() - start;
-      expect(ms, 'ms of these tries: a pause of RETRY_MS comes before each').toBeGreaterThan(9 * RETRY_MS);
+      expect(
+        ms,
+        'ms of 12 tries: RETRY_MS between two, however often the product was updated',
+      ).toBeGreaterThan(9 * RETRY_MS);
       await permit(KEY);
       await expectGone(1, 'old', admin, 'Redis accepts the DEL now');
     };
-    await Promise.all([
-      throughOutage(1, 'refused connections', (proxy) => proxy.refuse()),
-      throughOutage(2, 'was a black hole', (proxy) => proxy.blackHole()),
-      refused(),
-    ]);
+    await Promise.all([throughOutages(), refused()]);
   });
 
   test('until its DEL is confirmed, a product is read from MySQL, and only that product', async () => {
@@ -460,21 +484,32 @@ async function deadMySql() {
   return servers.connectDb({}, proxy.url);
 }
 
-/** Less than two deadlines. */
-const ONE_DEADLINE = 1.8 * DEADLINE_MS;
-
-/** The fastest of five tries, each on products of its own: a busy machine makes one try slow, wrong code all. */
+/**
+ * How long a call takes beyond one deadline and one query, which run beside it: a busy machine delays both. The best of
+ * five tries, each on products of its own.
+ */
 async function fastest(open: () => Promise<Products>, call: (products: Products) => Promise<unknown>) {
-  let best = { result: undefined as unknown, ms: Number.POSITIVE_INFINITY };
-  for (let tries = 0; tries < 5 && best.ms >= ONE_DEADLINE; tries++) {
+  let best = { result: undefined as unknown, lateMs: Number.POSITIVE_INFINITY };
+  for (let tries = 0; tries < 5 && best.lateMs >= TOLERATED_MS; tries++) {
     const products = await open();
-    const start = performance.now();
-    const result = await outcome(call(products));
-    const ms = performance.now() - start;
-    if (ms < best.ms) best = { result, ms };
-    if (result === 'still waiting') break;
+    const [result, reference] = await Promise.all([
+      timed(() => outcome(call(products))),
+      timed(() => sleep(DEADLINE_MS).then(() => servers.db.query('SELECT 1'))),
+    ]);
+    const lateMs = result.ms - reference.ms;
+    if (lateMs < best.lateMs) best = { result: result.value, lateMs };
+    if (result.value === 'still waiting') break;
   }
   return best;
+}
+
+/** A second deadline is longer. */
+const TOLERATED_MS = 0.8 * DEADLINE_MS;
+
+async function timed<T>(action: () => Promise<T>) {
+  const start = performance.now();
+  const value = await action();
+  return { value, ms: performance.now() - start };
 }
 
 /** What a call rejects or throws with. */

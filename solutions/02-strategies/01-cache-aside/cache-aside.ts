@@ -87,18 +87,18 @@ export function createProducts({ redis, db, onCacheError = () => {} }: Options):
     }
   }
 
-  /** Never rejects: the update is committed, whatever Redis says. */
-  async function invalidate(id: number): Promise<'confirmed' | 'refused' | 'unanswered'> {
-    const needsIt = unconfirmed.get(id);
+  /** Never rejects: the update is committed, whatever Redis says. @returns whether Redis has answered */
+  async function invalidate(id: number): Promise<boolean> {
+    const sentFor = unconfirmed.get(id);
     try {
       await redis.del(productKey(id));
       // An update that came after this DEL was sent needs a DEL of its own.
-      if (unconfirmed.get(id) === needsIt) unconfirmed.delete(id);
-      return 'confirmed';
+      if (unconfirmed.get(id) === sentFor) unconfirmed.delete(id);
+      return true;
     } catch (error) {
       onCacheError(error);
       flushLater();
-      return error instanceof ReplyError ? 'refused' : 'unanswered';
+      return error instanceof ReplyError;
     }
   }
 
@@ -112,7 +112,7 @@ export function createProducts({ redis, db, onCacheError = () => {} }: Options):
   async function flushPending(): Promise<void> {
     for (const id of unconfirmed.keys()) {
       // A Redis that does not answer for one product does not answer for ten thousand.
-      if ((await invalidate(id)) === 'unanswered') break;
+      if (!(await invalidate(id))) break;
     }
     flushIsDue = false;
     if (unconfirmed.size > 0) flushLater();
@@ -128,8 +128,9 @@ function requireId(id: number): void {
 
 // #region options
 /**
- * In production: the ioredis options for a Redis that may be away. A command settles within DEADLINE_MS and is sent at
- * most once. A connection that is silent for half a second is replaced; reconnecting never ends.
+ * In production: the ioredis options for a Redis that may be away. A command settles within DEADLINE_MS. It is sent at
+ * once or not at all, and never twice. A connection that is silent for half a second is replaced, and reconnecting never
+ * ends.
  */
 export function cacheClientOptions(): RedisOptions {
   return {

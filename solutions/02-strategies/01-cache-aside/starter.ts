@@ -28,8 +28,9 @@ export function createProducts({ redis, db, onCacheError = () => {} }: Options):
 }
 
 /**
- * In production: the ioredis options for a Redis that may be away. A command settles within DEADLINE_MS and is sent at
- * most once. A connection that is silent for half a second is replaced; reconnecting never ends.
+ * In production: the ioredis options for a Redis that may be away. A command settles within DEADLINE_MS. It is sent at
+ * once or not at all, and never twice. A connection that is silent for half a second is replaced, and reconnecting never
+ * ends.
  */
 export function cacheClientOptions(): RedisOptions {
   throw new Error('not implemented');
