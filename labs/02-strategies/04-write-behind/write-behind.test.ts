@@ -43,8 +43,9 @@ test('a killed worker loses nothing and doubles nothing', async () => {
   await first?.kill();
 
   const commit = mysqlProxy.hold(/^COMMIT/i);
+  const redis = servers.connectRedis({}, redisProxy.url);
   const second = createWorker({
-    redis: servers.connectRedis({}, redisProxy.url),
+    redis,
     db: servers.connectDb({}, mysqlProxy.url),
     name: 'second',
     claimIdleMs: 0,
@@ -57,6 +58,8 @@ test('a killed worker loses nothing and doubles nothing', async () => {
   await Promise.race([...afterCommit.map(({ arrived }) => arrived), step]);
   // To the servers, that is its death: no request of it arrives any more.
   await Promise.all([redisProxy.refuse(), mysqlProxy.refuse()]);
+  redis.disconnect();
+  await settled(step);
   expect(await unlike(), TOGETHER).toEqual([]);
 
   await writer.write(1, { price: '99.00' });
