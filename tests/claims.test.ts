@@ -102,6 +102,16 @@ test('figures have three digits, small counts all of theirs', () => {
   const shown = [1.904, 0.01234, 11_814, 1_234_567, 99.96, 0].map((value) => figure(value, '×'));
   expect(shown).toEqual(['1.9×', '0.0123×', '11,814×', '1,230,000×', '100×', '0×']);
   expect(figure(12.34, 'ms')).toBe('12.3 ms');
+  const counted = ['loads', 'queries', 'misses', 'entries', 'bytes', 'loads/s'];
+  expect(counted.map((unit) => figure(1, unit))).toEqual([
+    '1 load',
+    '1 query',
+    '1 miss',
+    '1 entry',
+    '1 byte',
+    '1 loads/s',
+  ]);
+  expect(figure(0, 'loads')).toBe('0 loads');
   expect(bound({ unit: '%', atLeast: 2, atMost: 5 })).toBe('2 % to 5 %');
   expect(bound({ unit: '%', atLeast: 0, atMost: 0 })).toBe('exactly 0 %');
 });

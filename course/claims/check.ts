@@ -47,7 +47,7 @@ export function checkOutcome(
 function boundMessage({ id, measure }: Target, claim: Claim): string {
   return (
     `${shown(measure)}: claim ${claim.name} is ${figure(claim.value, claim.unit)} and must be ${bound(claim)} ` +
-    `("${claim.says}"). Repeat it alone: npm run measure -- ${id}. If it fails again, mend the solution, ` +
+    `("${claim.says}"). Repeat it alone: npm run measure -- ${id}. If it fails again, fix the solution, ` +
     'or correct the bound and what the lesson says about it.'
   );
 }

@@ -11,7 +11,7 @@ export interface Claim {
   /** What was compared with what: "Redis GET against primary-key SELECT, p50". */
   readonly says: string;
   readonly value: number;
-  /** `×`, `%`, `ms`, `µs`, `bytes`, `ops/s`, … A claim with a bound is a ratio or a share taken in one run. */
+  /** `×`, `%`, `ms`, `ops/s`, or a noun in the plural: `loads`. A claim with a bound is a ratio or a share of one run. */
   readonly unit: string;
   readonly atLeast?: number;
   readonly atMost?: number;

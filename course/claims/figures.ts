@@ -1,6 +1,7 @@
 import type { Claim } from './claims';
 
 const THREE_DIGITS = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 });
+const PLURAL = new Intl.PluralRules('en');
 const WHOLE = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 });
 
 /** For people: three significant digits; a count up to 99,999 in full. */
@@ -8,7 +9,17 @@ export function figure(value: number, unit: string): string {
   const exact = Number.isInteger(value) && Math.abs(value) < 100_000;
   const digits = exact ? WHOLE.format(value) : THREE_DIGITS.format(value);
   if (unit === '') return digits;
-  return unit === '×' ? `${digits}×` : `${digits} ${unit}`;
+  if (unit === '×') return `${digits}×`;
+  return `${digits} ${PLURAL.select(value) === 'one' ? singular(unit) : unit}`;
+}
+
+/** A claim's unit is the plural, whatever its value is: `loads`, `queries`, `misses`. Signs and rates have one form. */
+function singular(unit: string): string {
+  if (!/^[a-z]{3,}s$/.test(unit)) return unit;
+  return unit
+    .replace(/ies$/, 'y')
+    .replace(/(ss|x|ch|sh)es$/, '$1')
+    .replace(/([^s])s$/, '$1');
 }
 
 type Bounded = Pick<Claim, 'unit' | 'atLeast' | 'atMost'>;

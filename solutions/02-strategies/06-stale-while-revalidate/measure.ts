@@ -198,7 +198,7 @@ async function loadsPerExpiry({ redis, db }: MeasureServers, expiries: number): 
           `hard-loads-${instances}`,
           `loads at a hard expiry, ${who} with ${READERS} readers each`,
           mean(hard),
-          mean(hard) === 1 ? 'load' : 'loads',
+          'loads',
         ),
         {
           ...figure(

@@ -59,9 +59,9 @@ export default defineMeasure({
         'distinct-seconds',
         `lifetimes in ${DRAWS} draws, base 2 s ±10 %, whole seconds`,
         inSeconds,
-        plural(inSeconds),
+        'lifetimes',
       ),
-      figure('distinct-ms', 'the same, milliseconds', inMs, plural(inMs)),
+      figure('distinct-ms', 'the same, milliseconds', inMs, 'lifetimes'),
       {
         ...figure('distinct-ratio', 'lifetimes, milliseconds against whole seconds', inMs / inSeconds, '×'),
         atLeast: 100,
@@ -78,7 +78,6 @@ const figure = (name: string, says: string, value: number, unit: string): Claim 
   value,
   unit,
 });
-const plural = (count: number) => (count === 1 ? 'lifetime' : 'lifetimes');
 
 /** Of a batch, how many entries end in the fullest bucket of time. */
 async function ends(redis: Redis, spread: number): Promise<number> {

@@ -214,7 +214,7 @@ async function coldKey(cast: Cast, quick: boolean): Promise<Claim[]> {
       'loads',
     ),
     figure('cold-flight', 'the same, single flight in the process (2.2)', flight, 'loads'),
-    figure('cold-lock', 'the same, the lock', lock, lock === 1 ? 'load' : 'loads'),
+    figure('cold-lock', 'the same, the lock', lock, 'loads'),
     share,
   ];
 }
@@ -249,12 +249,7 @@ async function slowLoader(cast: Cast, quick: boolean): Promise<Claim[]> {
   return [
     figure('peers-guide', "a load of 2.5 lock lives: queries at once, the guide's lock", guide, 'queries'),
     figure('peers-deaf', 'the same, this lock, a loader that ignores its signal', deaf, 'queries'),
-    figure(
-      'peers-heeding',
-      'the same, a loader that stops its query',
-      heeding,
-      heeding === 1 ? 'query' : 'queries',
-    ),
+    figure('peers-heeding', 'the same, a loader that stops its query', heeding, 'queries'),
     share,
   ];
 }
