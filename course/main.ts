@@ -1,3 +1,4 @@
+import { errorCode, messageOf } from './base/files';
 import { nearest } from './base/nearest';
 import { Refusal } from './base/refusal';
 import { outliveReaders } from './base/signals';
@@ -32,10 +33,18 @@ async function run(name: string, args: readonly string[]): Promise<number> {
     if (note) console.error(note);
     return (await command.run(taken)) ?? 0;
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    console.error(error.message);
+    const refusal = error instanceof Refusal ? error.message : missingPackage(error);
+    if (refusal === undefined) throw error;
+    console.error(refusal);
     return 2;
   }
+}
+
+/** After a pull that brought new packages, or an `npm ci` that was interrupted. */
+function missingPackage(error: unknown): string | undefined {
+  if (errorCode(error) !== 'MODULE_NOT_FOUND') return undefined;
+  const [, name] = /^Cannot find module '([^./'][^']*)'/.exec(messageOf(error)) ?? [];
+  return name && `The package ${name} of the course is not installed. Run: npm ci`;
 }
 
 function print(text: string): number {

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest';
 import { writeRemedy } from '../course/base/files';
@@ -146,6 +155,18 @@ test('a path that Vite cannot read is refused with the way out, and an unusual o
   }
   const { output } = await run(within(`it's "ünï cödé" & 日本 (1)`), ['course/cli.cjs', 'test']);
   expect(output).toContain('0 of 2 tests pass');
+});
+
+test('a package that is missing is named with the remedy', async () => {
+  const { root } = openCourse({ alone: asHandedOut });
+  rmSync(join(root, 'node_modules'));
+  mkdirSync(join(root, 'node_modules'));
+  for (const name of readdirSync(join(ROOT, 'node_modules'))) {
+    if (name !== 'diff') symlinkSync(join(ROOT, 'node_modules', name), join(root, 'node_modules', name));
+  }
+  const { code, output } = await run(root, ['course/cli.cjs', 'solution']);
+  expect(output).toBe('The package diff of the course is not installed. Run: npm ci\n');
+  expect(code).toBe(2);
 });
 
 test('npm has no install script to warn of', () => {

@@ -36,10 +36,12 @@ export function update(): number {
 
 function finish(begun: Begun): void {
   const { base, to } = begun;
-  const commits = git('rev-list', '--count', `${base}..${to}`).trim();
+  const commits = Number(git('rev-list', '--count', `${base}..${to}`));
   const kept = contains('HEAD', to) ? begun.kept : takeNewVersion(begun);
   const outcomes = putBack(begun, kept);
-  console.log(`${bold('The course is updated')}: ${commits} new commits. What is new: CHANGELOG.md\n`);
+  console.log(
+    `${bold('The course is updated')}: ${commits} new ${commits === 1 ? 'commit' : 'commits'}. What is new: CHANGELOG.md\n`,
+  );
   for (const text of report(outcomes)) console.log(`${text}\n`);
   installPackages(begun);
   recordDone();
