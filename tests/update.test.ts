@@ -128,6 +128,16 @@ describe('the work of a learner', () => {
   });
 });
 
+test('a fork is updated from the remote that is called upstream', async () => {
+  const { upstream, learner: fork } = course.pair();
+  const learner = fork.clone(`${fork.folder}-of-fork`);
+  learner.git('remote', 'add', 'upstream', upstream.folder);
+  publish(upstream, { 'README.md': '# New\n' });
+
+  expect((await update(learner)).code).toBe(0);
+  expect(learner.read('README.md')).toBe('# New\n');
+});
+
 test('packages are installed where they have changed', async () => {
   const { upstream, learner } = course.pair();
   // Instead of npm: what it is asked for.
