@@ -7,6 +7,7 @@ import { checkClaims } from '../claims/check';
 import { overviewTargets, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
+import { coverageNote, runCourseTests } from '../proof/course-tests';
 import { EXEMPT, isExempt, staleExemptions } from '../proof/exempt';
 import { proveLabs } from '../proof/labs';
 import { codeLanguage, pageLanguage } from '../proof/language';
@@ -21,6 +22,8 @@ import { unknownName } from './test';
 interface Proof {
   readonly name: string;
   prove(): Promise<readonly string[]>;
+  /** What to say beside a pass. */
+  note?(): string;
 }
 
 /** `npm run verify`: the course's own proofs, all or for the labs named. @returns 0 when everything holds */
@@ -36,13 +39,14 @@ export async function verify(names: readonly string[]): Promise<number> {
   const whole = names.length === 0;
   let failed = 0;
   let passed = 0;
-  const carryOut = async ({ name, prove }: Proof) => {
+  const carryOut = async ({ name, prove, note }: Proof) => {
     const began = performance.now();
     const problems = await prove();
     if (problems.length > 0) failed++;
     else passed++;
     const seconds = `${((performance.now() - began) / 1000).toFixed(1)} s`;
     console.log(`${problems.length > 0 ? red('✗') : green('✓')} ${name}  ${dim(seconds)}`);
+    if (note && problems.length === 0) console.log(dim(`  ${note()}`));
     for (const problem of problems) console.log(`  ${problem.replaceAll('\n', '\n  ')}`);
   };
   const inTurn = async (proofs: readonly Proof[]) => {
@@ -109,7 +113,8 @@ const fileProofs = (chosen: readonly Lab[]): Proof[] => [
 
 const courseTests = (): Proof => ({
   name: "the course's own tests",
-  prove: () => runTool('vitest', ['run', 'tests/', '--maxWorkers', '2', '--reporter', 'dot']),
+  prove: runCourseTests,
+  note: coverageNote,
 });
 
 const claimProof = (chosen: readonly Target[]): Proof => ({

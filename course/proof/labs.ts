@@ -37,10 +37,10 @@ export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[
   ];
 }
 
-/** Where a mistake is rejected by more than its own test of In production, the others of that test are tried. */
+/** Where another test rejected the first candidate too, all of them are tried: that one again, on a busy machine. */
 const furtherTrials = (lab: Lab, runs: readonly LabRun[]): Trial[] =>
   unprovenOf(lab, runs)
-    .flatMap((title) => candidatesFor(lab, title).slice(1))
+    .flatMap((title) => candidatesFor(lab, title))
     .map((name) => trialOf(lab, `mistakes/${name}`));
 
 /** Not every lab has these. */
