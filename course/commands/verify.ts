@@ -105,7 +105,7 @@ const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: read
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
   textProof(markdown(), chosen, overviews()),
   { name: 'what is exempt from the form of a page needs it', prove: async () => staleExemptions() },
-  { name: 'Docker compose, devcontainer and workflow fit their schemas', prove: () => checkConfigFiles() },
+  { name: 'Docker compose, devcontainer and workflow are sound', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },
   { name: 'types', prove: () => runTool('tsc', ['--noEmit']) },
