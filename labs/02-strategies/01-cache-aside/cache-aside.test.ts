@@ -396,10 +396,12 @@ describe('In production', () => {
     }
     await permit(productKey(2), productKey(3));
     await expectGone(2, 'old', 'Redis refuses the DEL of product 1, and not that of product 2', url);
-    expect(
-      await nameOf(products.find(1)),
-      'name that find returns: this process has updated the product, and Redis refuses the DEL',
-    ).toBe('new');
+    for (const read of ['first', 'second']) {
+      expect(
+        await nameOf(products.find(1)),
+        `name that the ${read} find returns: this process has updated the product, and Redis refuses the DEL`,
+      ).toBe('new');
+    }
     expect(
       await nameOf(products.find(3)),
       'name that find returns: nobody has updated product 3, so its entry is good',
