@@ -98,6 +98,25 @@ test('a marker that would swallow text or break Markdown is refused', () => {
   );
 });
 
+test('a table has the claims that it names, or the rest', () => {
+  const [claim] = RECORD.claims;
+  if (!claim) throw new Error('the record has no claim');
+  const other = { ...claim, name: 'other', says: 'another row' };
+  const record = { ...RECORD, claims: [claim, other] };
+  const rowsOf = (text: string) =>
+    render(text, record, 'lru').match(/^\| .*(?:another row|GET against).*$/gm);
+  const named = '<!-- measured:table other --><!-- /measured -->';
+  expect(rowsOf(named)).toEqual([expect.stringContaining('another row')]);
+  const both = `${named}\n\n<!-- measured:table rest --><!-- /measured -->`;
+  expect(rowsOf(both)).toEqual([
+    expect.stringContaining('another row'),
+    expect.stringContaining('GET against'),
+  ]);
+  expect(() => render('<!-- measured:table nothing --><!-- /measured -->', record, 'lru')).toThrow(
+    'names no claim',
+  );
+});
+
 test('figures have three digits, small counts all of theirs', () => {
   const shown = [1.904, 0.01234, 11_814, 1_234_567, 99.96, 0].map((value) => figure(value, '×'));
   expect(shown).toEqual(['1.9×', '0.0123×', '11,814×', '1,230,000×', '100×', '0×']);

@@ -1,4 +1,4 @@
-import type { Matrix } from './claims';
+import type { Claim, Matrix } from './claims';
 import { bound, figure } from './figures';
 import { drawPlot } from './plot';
 import type { MeasuredRecord } from './record';
@@ -18,7 +18,11 @@ export function render(lesson: string, record: MeasuredRecord, labId: string): s
     const open = found.slice(0, found.indexOf('-->') + '-->'.length);
     const filled = (text: string) => `${open}${text}<!-- /measured -->`;
 
-    if (name === 'table') return filled(`\n\n${table(record, labId)}\n\n`);
+    if (/^table\b/.test(name)) {
+      const claims = tableClaims(name, record, lesson);
+      if (!claims) throw refuse(unknown('claim', record.claims, labId));
+      return filled(`\n\n${table({ ...record, claims }, labId)}\n\n`);
+    }
     if (name.startsWith('plot ')) {
       const plot = record.plots.find((candidate) => `plot ${candidate.name}` === name);
       if (!plot) throw refuse(unknown('plot', record.plots, labId));
@@ -37,6 +41,21 @@ export function render(lesson: string, record: MeasuredRecord, labId: string): s
     }
     return filled(figure(claim.value, claim.unit));
   });
+}
+
+/**
+ * `table` has all claims, `table cold-loads hard-loads` those that it names, `table rest` those that no other table of
+ * the lesson names. Undefined where a name is unknown.
+ */
+function tableClaims(marker: string, { claims }: MeasuredRecord, lesson: string): Claim[] | undefined {
+  const names = marker.split(' ').slice(1);
+  if (names.length === 0) return [...claims];
+  if (names.join() === 'rest') {
+    const shown = [...lesson.matchAll(MARKER)].flatMap(([, other = '']) => other.split(' ').slice(1));
+    return claims.filter(({ name }) => !shown.includes(name));
+  }
+  const chosen = names.map((name) => claims.find((claim) => claim.name === name));
+  return chosen.every((claim) => claim !== undefined) ? chosen : undefined;
 }
 
 /** The record's plots: file name in the chapter's `images` folder, and SVG. */

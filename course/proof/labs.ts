@@ -8,19 +8,31 @@ import type { LabRun } from '../run/messages';
 import type { Servers } from '../servers/types';
 import { formProblems } from './form';
 import { rungsOf } from './ladder';
-import { unprovenOf } from './parts';
+import { soleProblems, unprovenOf } from './parts';
 import { runProblems } from './runs';
 import { candidatesFor, runTrials, type Trial, trialOf, trialsOf } from './trials';
+
+export interface ProofOptions {
+  /** Also that each test of In production rejects a mistake that no other test rejects. */
+  readonly alone: boolean;
+}
 
 /**
  * Proves labs: the solution passes, the starter fails as a starter, every mistake is rejected by the test that its diff
  * names, and every test rejects a mistake. @returns problems, one sentence each with file and remedy; none is a proof
  */
-export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[]): Promise<string[]> {
+export async function proveLabs(
+  labs: readonly Lab[],
+  servers: readonly Servers[],
+  { alone }: ProofOptions,
+): Promise<string[]> {
   const runnable = labs.filter((lab) => obstacles(lab).length === 0);
-  const first = await runTrials(runnable.flatMap(trialsOf), servers);
+  const first = await runTrials(
+    runnable.flatMap((lab) => trialsOf(lab, alone)),
+    servers,
+  );
   const second = await runTrials(
-    runnable.flatMap((lab) => furtherTrials(lab, first.runs)),
+    alone ? runnable.flatMap((lab) => furtherTrials(lab, first.runs)) : [],
     servers,
   );
   const runs = [...first.runs, ...second.runs];
@@ -33,6 +45,7 @@ export async function proveLabs(labs: readonly Lab[], servers: readonly Servers[
       ...formProblems(lab),
       ...hintProblems(lab),
       ...runProblems(lab, runs),
+      ...(alone ? soleProblems(lab, runs) : []),
     ]),
   ];
 }

@@ -7,7 +7,7 @@ import { interviewProblems } from './interview';
 import { titlesIn, withLadder } from './ladder';
 import { countProse, fieldsOf, headingsOf, type Page } from './page';
 
-const LIMITS = { words: 1500, sceneWords: 60, points: 5 };
+const LIMITS = { words: 1500, sceneWords: 60, points: 5, rows: 5 };
 
 /** What the lesson of a ladder owes its readers. */
 export function ladderLessonProblems(lab: Lab, page: Page): string[] {
@@ -32,6 +32,7 @@ export function ladderLessonProblems(lab: Lab, page: Page): string[] {
     ...productionProblems(lab, page, production),
     ...ladderProblems(lab, page),
     ...openCodeProblems(page),
+    ...measuredProblems(page),
     ...interviewProblems(page),
     ...(words > LIMITS.words ? [`${words} words: make them ${LIMITS.words} at most`] : []),
   ];
@@ -113,14 +114,35 @@ function ladderProblems(lab: Lab, { text }: Page): string[] {
 }
 
 /** A learner who reads first still has a lab. */
-function openCodeProblems({ blocks }: Page): string[] {
+const openCodeProblems = ({ blocks }: Page): string[] =>
+  unfolded(blocks).flatMap((node) =>
+    node.type === 'code' && /^file=solutions\//.test(node.meta ?? '')
+      ? [`the block ${node.meta} shows the solution: fold it with <details>`]
+      : [],
+  );
+
+/** A few figures are read; thirty are skipped. */
+function measuredProblems({ blocks }: Page): string[] {
+  const [section] = sections(blocks, 2).filter(({ title }) => title === 'Measured');
+  const rows = unfolded(section?.content ?? []).map((node) =>
+    node.type === 'table' ? node.children.length - 1 : 0,
+  );
+  const shown = rows.reduce((sum, each) => sum + each, 0);
+  return shown > LIMITS.rows
+    ? [
+        `"Measured" shows ${shown} rows: name ${LIMITS.rows} of them, and fold the others (<!-- measured:table rest -->)`,
+      ]
+    : [];
+}
+
+/** What stands outside of <details>. */
+function unfolded(blocks: Page['blocks']) {
   let folded = 0;
-  return [...within(blocks)].flatMap((node) => {
+  return [...within(blocks)].filter((node) => {
     if (node.type === 'html') {
       folded += count(node.value, /<details\b/g) - count(node.value, /<\/details>/g);
     }
-    const isOpen = node.type === 'code' && folded === 0 && /^file=solutions\//.test(node.meta ?? '');
-    return isOpen ? [`the block ${node.meta} shows the solution: fold it with <details>`] : [];
+    return folded === 0;
   });
 }
 

@@ -11,7 +11,7 @@ const VARIANTS_AT_LEAST = 2;
 /** What the runs of a ladder show beyond that: what Core is, what production adds, and that the tests accept others. */
 export function partProblems(lab: Lab, runs: readonly LabRun[]): string[] {
   if (!isLadder(lab)) return [];
-  return [...coreProblems(lab, runs), ...variantProblems(lab, runs), ...soleProblems(lab, runs)];
+  return [...coreProblems(lab, runs), ...variantProblems(lab, runs)];
 }
 
 /** `core.ts` passes Core, and each test of In production rejects it by an assertion. */
@@ -81,7 +81,7 @@ function refusals(trial: Trial, { tests, fileErrors }: LabRun): string[] {
 }
 
 /** Every test of In production has a mistake that no other test rejects: without one nobody knows what it is for. */
-function soleProblems(lab: Lab, runs: readonly LabRun[]): string[] {
+export function soleProblems(lab: Lab, runs: readonly LabRun[]): string[] {
   return unprovenOf(lab, runs).map((title) => {
     const near = candidatesFor(lab, title).map((name) => {
       const others = runsOf(lab, name, runs)

@@ -23,19 +23,20 @@ export interface Trials {
 
 export const trialOf = (lab: Lab, subject: Subject): Trial => ({ lab, place: lab.place, subject });
 
-export const trialsOf = (lab: Lab): Trial[] => [
+/** @param alone some mistakes meet all tests, to show that one test rejects them alone: it takes three times as long */
+export const trialsOf = (lab: Lab, alone = false): Trial[] => [
   trialOf(lab, 'solution'),
   trialOf(lab, 'starter'),
   ...(existsSync(lab.files.core) ? [trialOf(lab, 'core')] : []),
   ...variantsOf(lab).map((name) => trialOf(lab, `variants/${name}`)),
-  ...mistakesOf(lab).map((name) => mistakeTrial(lab, name)),
+  ...mistakesOf(lab).map((name) => mistakeTrial(lab, name, alone)),
 ];
 
 /** A mistake meets only the tests that must reject it, unless it is to show that no other test does. */
-function mistakeTrial(lab: Lab, name: string): Trial {
+function mistakeTrial(lab: Lab, name: string, alone: boolean): Trial {
   const trial = trialOf(lab, `mistakes/${name}`);
   const only = rejectionsOf(lab, name);
-  const isFirst = only.length === 1 && candidatesFor(lab, only[0] ?? '')[0] === name;
+  const isFirst = alone && only.length === 1 && candidatesFor(lab, only[0] ?? '')[0] === name;
   return only.length === 0 || isFirst ? trial : { ...trial, only };
 }
 

@@ -10,7 +10,7 @@ const FILE = join(STATE, 'progress.json');
 
 export interface Pass {
   readonly at: string;
-  /** Digest of the tests that were passed; empty for a pass of before labs were ladders. */
+  /** Digest of the tests and of what the lab provides; empty for a pass of before labs were ladders. */
   readonly tests: string;
 }
 

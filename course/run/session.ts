@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
-import { digest, testFile } from '../content/seal';
+import { testFile } from '../content/seal';
 import { goneServers } from '../servers/gone';
 import { openServers, type Servers } from '../servers/open';
 import { ServerError } from '../servers/server';
@@ -8,7 +8,7 @@ import { typeErrors } from './check-types';
 import type { Task } from './messages';
 import { recordCore, recordFailing, recordPassed } from './progress';
 import { openRunner } from './runner';
-import { standingOf } from './standing';
+import { standingOf, versionOf } from './standing';
 import {
   type Answer,
   beforeRun,
@@ -103,13 +103,11 @@ function needsServers(lab: Lab): boolean {
 function remember(lab: Lab, verdict: Verdict): void {
   if (verdict.kind === 'not counted') return;
   const core = verdict.kind === 'stopped' ? verdict.core : isCoreGreen(verdict.run.tests);
-  if (core && testFile(lab) === 'as handed out') recordCore(lab, testsOf(lab));
+  if (core && testFile(lab) === 'as handed out') recordCore(lab, versionOf(lab));
   if (verdict.kind === 'passed') {
-    recordPassed(lab, testsOf(lab));
+    recordPassed(lab, versionOf(lab));
     return;
   }
   const test = verdict.kind === 'stopped' ? verdict.test : firstFailing(verdict.run.tests)?.name;
   if (test !== undefined) recordFailing(lab, test);
 }
-
-const testsOf = ({ files }: Lab): string => digest(readFileSync(files.test, 'utf8'));

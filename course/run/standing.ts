@@ -9,10 +9,12 @@ export type Standing = 'open' | 'core' | 'passed' | 'passed earlier';
 export function standingOf(lab: Lab, progress: Progress = readProgress()): Standing {
   const pass = progress.passed[lab.id];
   if (!pass) return lab.id in progress.core ? 'core' : 'open';
-  const tests = textOf(lab.files.test);
-  const same = pass.tests === '' ? !isLadder(tests) : pass.tests === digest(tests);
+  const same = pass.tests === '' ? !isLadder(textOf(lab.files.test)) : pass.tests === versionOf(lab);
   return same ? 'passed' : 'passed earlier';
 }
+
+/** Digest of what a pass is a pass of: the tests, and what the lab provides. */
+export const versionOf = ({ files }: Lab): string => digest(textOf(files.test) + textOf(files.given));
 
 export const isPassed = (lab: Lab): boolean => lab.id in readProgress().passed;
 

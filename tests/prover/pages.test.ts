@@ -141,6 +141,10 @@ const LESSON: Breakages = {
     edit('lesson.md', '<details>', OPEN),
     'the block file=solutions/PLACE/memo.ts#get shows the solution: fold it with <details>',
   ],
+  'too many rows': [
+    edit('lesson.md', 'Nothing.', `| a | b |\n| --- | --- |\n${'| 1 | 2 |\n'.repeat(6)}`),
+    '"Measured" shows 6 rows: name 5 of them, and fold the others (<!-- measured:table rest -->)',
+  ],
   'too many words': [
     add('lesson.md', `\n<details>\n\n${'word '.repeat(500)}\n\n</details>\n`),
     /^15\d\d words: make them 1500 at most$/,

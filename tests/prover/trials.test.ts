@@ -4,7 +4,9 @@ import { fileOf, halving, type Trial, trialsOf } from '../../course/proof/trials
 import type { LabRun, Task } from '../../course/run/messages';
 import type { RunResult } from '../../course/run/runner';
 
-const trials = labs().slice(0, 3).flatMap(trialsOf);
+const trials = labs()
+  .slice(0, 3)
+  .flatMap((lab) => trialsOf(lab));
 const [solution, starter, mistake, ...others] = trials;
 if (!solution || !starter || !mistake) throw new Error('These tests need a lab: is chapters/ complete?');
 
