@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { checkOutcome } from '../course/claims/check';
+import { checkResult } from '../course/claims/check';
 import type { Claim, Plot } from '../course/claims/claims';
 import { bound, figure } from '../course/claims/figures';
 import { type MeasuredRecord, readRecord, recordOf, serialise } from '../course/claims/record';
@@ -146,7 +146,7 @@ test('a claim out of its bound is told with its file and what to do', async () =
   const target = targetWith(
     '{ claims: [{ name: "ratio", says: "a against b", value: 0.8, unit: "×", atLeast: 1.5 }] }',
   );
-  const check = checkOutcome(await outcomeOf(target));
+  const check = checkResult(await resultOf(target));
   expect(check.claims[0]).toMatchObject({ holds: false, recorded: undefined });
   expect(check.problems[0]).toMatch(
     /measure\.mjs: claim ratio is 0\.8× and must be at least 1\.5× \("a against b"\)\. .*npm run measure -- fake/,
@@ -158,9 +158,9 @@ test('a record of other claims than the measure makes is told', async () => {
   const target = targetWith(
     '{ claims: [{ name: "ratio", says: "a against b", value: 2, unit: "×", atLeast: 1.5 }] }',
   );
-  const outcome = await outcomeOf(target);
+  const outcome = await resultOf(target);
   const old = { ...RECORD, claims: [CLAIM, { ...CLAIM, name: 'ratio', atLeast: 1 }] };
-  expect(checkOutcome(outcome, old).problems).toEqual([
+  expect(checkResult(outcome, old).problems).toEqual([
     expect.stringContaining('holds other words or another bound for claim ratio'),
     expect.stringContaining('holds claim get-vs-select, which the measure does not make'),
   ]);
@@ -173,7 +173,7 @@ test('a measure that throws, or gives no number, is told by its file', async () 
     'servers()',
   ];
   const results = [];
-  for (const body of broken) results.push(String((await outcomeOf(targetWith(body))).result));
+  for (const body of broken) results.push(String((await resultOf(targetWith(body))).result));
   expect(results).toEqual([
     expect.stringMatching(/measure\.mjs: no rows/),
     expect.stringMatching(/measure\.mjs: claim ratio is NaN/),
@@ -221,7 +221,7 @@ function targetWith(body: string): Target {
   };
 }
 
-async function outcomeOf(target: Target) {
+async function resultOf(target: Target) {
   for await (const outcome of runMeasures([target], 'quick')) return outcome;
   throw new Error('nothing was measured');
 }

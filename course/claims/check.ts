@@ -2,7 +2,7 @@ import { shown } from '../base/root';
 import type { Claim } from './claims';
 import { bound, figure, holds, isBounded } from './figures';
 import { type MeasuredRecord, readRecord } from './record';
-import { type Mode, type Outcome, runMeasures } from './run';
+import { type MeasureResult, type Mode, runMeasures } from './run';
 import { hasMeasure, type Target } from './targets';
 
 export interface ClaimCheck {
@@ -13,7 +13,7 @@ export interface ClaimCheck {
   readonly holds: boolean;
 }
 
-export interface LabCheck {
+export interface TargetCheck {
   readonly target: Target;
   readonly seconds: number;
   readonly claims: readonly ClaimCheck[];
@@ -22,18 +22,18 @@ export interface LabCheck {
 }
 
 /** Measures the claims of those that make any. */
-export async function checkClaims(chosen: readonly Target[], mode: Mode): Promise<LabCheck[]> {
+export async function checkClaims(chosen: readonly Target[], mode: Mode): Promise<TargetCheck[]> {
   const targets = chosen.filter(hasMeasure);
-  const checks: LabCheck[] = [];
-  for await (const outcome of runMeasures(targets, mode)) checks.push(checkOutcome(outcome));
+  const checks: TargetCheck[] = [];
+  for await (const measured of runMeasures(targets, mode)) checks.push(checkResult(measured));
   return checks;
 }
 
 /** Sets what was seen against the bounds, and against what has been recorded. */
-export function checkOutcome(
-  { target, seconds, result }: Outcome,
+export function checkResult(
+  { target, seconds, result }: MeasureResult,
   record = readRecord(target.record),
-): LabCheck {
+): TargetCheck {
   if (result instanceof Error) return { target, seconds, claims: [], problems: [result.message] };
   const claims = result.claims.map((claim) => ({
     claim,

@@ -8,11 +8,11 @@ const MARKER = /<!-- measured:(.+?) -->([\s\S]*?)<!-- \/measured -->/g;
 const LINE_START = /^(\s|[-*+>]|\d+[.)])*$/;
 
 /** The lesson with the record's table, plots and figures between its markers. @throws where a marker names nothing. */
-export function render(lesson: string, record: MeasuredRecord, labId: string): string {
+export function render(lesson: string, record: MeasuredRecord, id: string): string {
   return lesson.replace(MARKER, (found: string, name: string, between: string, at: number) => {
     const refuse = (what: string) => {
       const line = lesson.slice(0, at).split('\n').length;
-      return new Error(`lesson ${labId}, line ${line}: <!-- measured:${name} --> ${what}`);
+      return new Error(`lesson ${id}, line ${line}: <!-- measured:${name} --> ${what}`);
     };
     if (between.includes('<!-- measured:')) throw refuse('is not closed. End it with <!-- /measured -->.');
     const open = found.slice(0, found.indexOf('-->') + '-->'.length);
@@ -20,21 +20,21 @@ export function render(lesson: string, record: MeasuredRecord, labId: string): s
 
     if (/^table\b/.test(name)) {
       const claims = tableClaims(name, record, lesson);
-      if (!claims) throw refuse(unknown('claim', record.claims, labId));
-      return filled(`\n\n${table({ ...record, claims }, labId)}\n\n`);
+      if (!claims) throw refuse(unknown('claim', record.claims, id));
+      return filled(`\n\n${table({ ...record, claims }, id)}\n\n`);
     }
     if (name.startsWith('plot ')) {
       const plot = record.plots.find((candidate) => `plot ${candidate.name}` === name);
-      if (!plot) throw refuse(unknown('plot', record.plots, labId));
-      return filled(`\n\n![${escapeAlt(plot.title)}](images/${fileName(labId, plot.name)})\n\n`);
+      if (!plot) throw refuse(unknown('plot', record.plots, id));
+      return filled(`\n\n![${escapeAlt(plot.title)}](images/${fileName(id, plot.name)})\n\n`);
     }
     if (name.startsWith('matrix ')) {
       const matrix = record.matrices?.find((candidate) => `matrix ${candidate.name}` === name);
-      if (!matrix) throw refuse(unknown('matrix', record.matrices ?? [], labId));
+      if (!matrix) throw refuse(unknown('matrix', record.matrices ?? [], id));
       return filled(`\n\n${matrixTable(matrix)}\n\n`);
     }
     const claim = record.claims.find((candidate) => candidate.name === name);
-    if (!claim) throw refuse(unknown('claim', record.claims, labId));
+    if (!claim) throw refuse(unknown('claim', record.claims, id));
     const before = lesson.slice(lesson.lastIndexOf('\n', at - 1) + 1, at);
     if (LINE_START.test(before)) {
       throw refuse('begins its line, which makes the whole line raw HTML in Markdown. Put a word before it.');
@@ -59,12 +59,12 @@ function tableClaims(marker: string, { claims }: MeasuredRecord, lesson: string)
 }
 
 /** The record's plots: file name in the chapter's `images` folder, and SVG. */
-export const plots = (record: MeasuredRecord, labId: string): [file: string, svg: string][] =>
-  record.plots.map((plot) => [fileName(labId, plot.name), drawPlot(plot)]);
+export const plots = (record: MeasuredRecord, id: string): [file: string, svg: string][] =>
+  record.plots.map((plot) => [fileName(id, plot.name), drawPlot(plot)]);
 
-const fileName = (labId: string, plot: string) => `${labId}-${plot}.svg`;
+const fileName = (id: string, plot: string) => `${id}-${plot}.svg`;
 
-function table({ claims, date, node, servers, cpu }: MeasuredRecord, labId: string): string {
+function table({ claims, date, node, servers, cpu }: MeasuredRecord, id: string): string {
   const rows = claims.map((claim) => {
     return `| ${escapeCell(claim.says)} | ${figure(claim.value, claim.unit)} | ${bound(claim) || '–'} |`;
   });
@@ -74,7 +74,7 @@ function table({ claims, date, node, servers, cpu }: MeasuredRecord, labId: stri
     '| --- | ---: | --- |',
     ...rows,
     '',
-    `Measured on ${machine}, on ${date}. Again on yours: \`npm run measure -- ${labId}\`.`,
+    `Measured on ${machine}, on ${date}. Again on yours: \`npm run measure -- ${id}\`.`,
   ].join('\n');
 }
 
@@ -86,10 +86,10 @@ function matrixTable({ columns, rows }: Matrix): string {
 const escapeCell = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
 const escapeAlt = (text: string) => text.replace(/[[\]\\]/g, '\\$&').replaceAll('<', '&lt;');
 
-function unknown(kind: string, known: readonly { readonly name: string }[], labId: string): string {
+function unknown(kind: string, known: readonly { readonly name: string }[], id: string): string {
   const names = known.map(({ name }) => name).join(', ') || 'none';
   return (
     `names no ${kind} of measure.ts. Its ${kind}s: ${names}. Correct the marker; ` +
-    `if measure.ts has changed, run npm run measure -- ${labId} --write`
+    `if measure.ts has changed, run npm run measure -- ${id} --write`
   );
 }

@@ -8,7 +8,7 @@ import type { Target } from './targets';
 /** `quick` is for `npm run verify`: about a second each. */
 export type Mode = 'quick' | 'full';
 
-export interface Outcome {
+export interface MeasureResult {
   readonly target: Target;
   readonly seconds: number;
   /** What was seen, or why nothing was. */
@@ -16,7 +16,7 @@ export interface Outcome {
 }
 
 /** Runs the measures one after the other, so that none disturbs another. The servers are opened when the first needs it. */
-export async function* runMeasures(targets: readonly Target[], mode: Mode): AsyncGenerator<Outcome> {
+export async function* runMeasures(targets: readonly Target[], mode: Mode): AsyncGenerator<MeasureResult> {
   let servers: OpenMeasureServers | undefined;
   const open = async () => {
     if (servers) await servers.clean();

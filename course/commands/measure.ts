@@ -1,6 +1,6 @@
 import { nearest } from '../base/nearest';
 import { shown } from '../base/root';
-import { checkOutcome, type LabCheck } from '../claims/check';
+import { checkResult, type TargetCheck } from '../claims/check';
 import { bound, figure, isBounded } from '../claims/figures';
 import { runMeasures } from '../claims/run';
 import { extraTargets, hasMeasure, overviewTargets, type Target, targetOf } from '../claims/targets';
@@ -24,15 +24,15 @@ export async function measure(names: readonly string[], options: MeasureOptions)
   if (!targets) return 2;
 
   let failed = false;
-  for await (const outcome of runMeasures(targets, options.quick ? 'quick' : 'full')) {
-    const check = checkOutcome(outcome);
-    const broken = outcome.result instanceof Error || check.claims.some(({ holds }) => !holds);
+  for await (const measured of runMeasures(targets, options.quick ? 'quick' : 'full')) {
+    const check = checkResult(measured);
+    const broken = measured.result instanceof Error || check.claims.some(({ holds }) => !holds);
     failed ||= broken;
     say(report(check));
-    if (outcome.result instanceof Error) say(`  ${outcome.result.message}`);
+    if (measured.result instanceof Error) say(`  ${measured.result.message}`);
     else if (options.write && broken) say('  Not written: a bound does not hold.');
     else if (options.write) {
-      const files = write(outcome.target, outcome.result);
+      const files = write(measured.target, measured.result);
       say(files.length === 0 ? '  Nothing to write.' : `  Written: ${files.map(shown).join(', ')}`);
     }
     say('');
@@ -72,7 +72,7 @@ function unknownName(name: string, candidates: readonly string[]): string {
 }
 
 /** One line a claim: here, in the lesson, the bound, and in words what was compared. */
-function report({ target, seconds, claims }: LabCheck): string {
+function report({ target, seconds, claims }: TargetCheck): string {
   const rows = claims.map(({ claim, recorded, holds }) => [
     !isBounded(claim) ? ' ' : holds ? '✓' : '✗',
     figure(claim.value, claim.unit),
