@@ -14,7 +14,6 @@ import { openPage } from './page';
 export const EXEMPT: ReadonlySet<string> = new Set([
   'chapters/02-strategies/README.md',
   'chapters/03-invalidation/README.md',
-  '01-fundamentals/01-hit-or-miss',
   '01-fundamentals/02-layers',
   '01-fundamentals/03-keys-and-codecs',
   '01-fundamentals/04-lru',

@@ -1,91 +1,25 @@
-import { inspect } from 'node:util';
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
-
-/** How long a profile is served from Redis (ms). */
-export const PROFILE_TTL_MS = 10 * 60_000;
-
-/** How long "there is no such user" is served from Redis (ms): short, because a sign-up ends it. */
-export const ABSENT_TTL_MS = 30_000;
-
-/** Percentiles are taken over this many of the latest latencies: what bounds the memory of the statistics. */
-export const WINDOW = 1000;
-
-/** The Redis key of a profile, and of the absence of one. */
-export const profileKey = (id: number): string => `profile:${id}`;
-
-/** One row of the table `users`, without its date: lesson 1.3 is about values that JSON does not keep. */
-export interface Profile {
-  readonly id: number;
-  readonly email: string;
-  readonly name: string;
-  readonly locale: string;
-}
-
-/**
- * How a lookup ended:
- * - `hit`: Redis had the profile;
- * - `negative`: Redis had the knowledge that there is no such user;
- * - `miss`: Redis had nothing, and MySQL answered, with a row or with none;
- * - `error`: Redis or MySQL failed, and so did the lookup.
- */
-export type Outcome = 'hit' | 'negative' | 'miss' | 'error';
-
-/** A latency runs from the call of `get` until its promise settles. */
-export interface Latency {
-  /** Lookups since the cache was created. */
-  readonly count: number;
-  /** Median of the last {@link WINDOW} of them, by nearest rank (ms); undefined while there is none. */
-  readonly p50Ms: number | undefined;
-  /** 99th percentile of the same lookups, by nearest rank (ms); undefined while there is none. */
-  readonly p99Ms: number | undefined;
-}
-
-export interface Stats extends Readonly<Record<Outcome, Latency>> {
-  /** Every lookup, whatever its outcome: the percentiles of the last {@link WINDOW} lookups. */
-  readonly all: Latency;
-  /**
-   * What the cache has saved since it was created (ms): the time that the hits, negatives and misses would have
-   * taken straight from MySQL, at the mean time of the loads so far, minus the time they did take. A load is a query
-   * that MySQL answered, with a row or with none, and without the storing after it; a query that failed is none.
-   * Errors are left out on both sides. Below zero the cache costs more time than it saves. 0 before the first load.
-   */
-  readonly savedMs: number;
-}
+import type { Profile, Stats } from './given';
 
 export interface ProfileCache {
   /**
-   * The profile, or null when there is no such user. One query on a miss, none when Redis knows the answer.
-   * What MySQL answered is stored before `get` resolves, by one command that sets the TTL as well
-   * ({@link PROFILE_TTL_MS} or {@link ABSENT_TTL_MS}); being read does not prolong it.
-   * When the query fails, rejects with its error and leaves nothing in Redis. When Redis fails, to read or to store,
-   * rejects with its error too: going on without the cache is lesson 2.1.
-   * @param id rejects with {@link InvalidIdError} unless a number that is a positive safe integer; nothing is sent or counted then
+   * The profile, or null when there is no such user: from Redis, or on a miss from MySQL.
+   * @throws what the query of MySQL throws
    */
   get(id: number): Promise<Profile | null>;
+  /** How the lookups so far have ended. */
   stats(): Stats;
 }
 
-export interface ProfileCacheOptions {
+export interface Options {
   readonly redis: Redis;
   readonly db: Pool;
-  /** Milliseconds from any origin; it must never step back. */
+  /** In production: the clock, in ms. It never steps back. */
   readonly now?: () => number;
 }
 
-export class InvalidIdError extends TypeError {
-  override readonly name = 'InvalidIdError';
-
-  constructor(id: unknown) {
-    super(`a user id is a positive safe integer, not ${inspect(id)}`);
-  }
-}
-
-/** User profiles from Redis, else from MySQL, with a record of how each lookup ended and how long it took. */
-export function createProfileCache({
-  redis,
-  db,
-  now = () => performance.now(),
-}: ProfileCacheOptions): ProfileCache {
+/** User profiles, cached in Redis. TTLs, the key and the codec are in `given.ts`. */
+export function createProfileCache({ redis, db, now = () => performance.now() }: Options): ProfileCache {
   throw new Error('not implemented');
 }
