@@ -16,7 +16,6 @@ export const EXEMPT: ReadonlySet<string> = new Set([
   'chapters/03-invalidation/README.md',
   '01-fundamentals/02-layers',
   '01-fundamentals/03-keys-and-codecs',
-  '01-fundamentals/04-lru',
   '01-fundamentals/05-eviction',
   '01-fundamentals/06-redis-memory',
   '02-strategies/02-read-through',

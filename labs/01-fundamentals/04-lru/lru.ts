@@ -1,52 +1,47 @@
 export interface LruOptions<K, V> {
   /**
-   * Called once for each entry that had to go because the cache was full, after the new entry is in place. So it may
-   * use the cache, and if it throws, `set` throws the same and the cache is whole. Not called by `delete`, nor when
-   * a value is overwritten.
+   * Called with each evicted entry, as the last step of `set`: it may call the cache, and `set` throws what it throws.
+   * A deleted entry or an overwritten value is not evicted.
    */
   readonly onEvict?: (key: K, value: V) => void;
 }
 
 /**
- * A cache that holds at most `capacity` entries and, when one more comes, drops the one that was used least recently.
- * Every operation costs the same whatever the capacity. Keys are compared as a Map compares them; any value may be
- * stored, `undefined` too.
+ * A cache of at most `capacity` entries. A new key in a full cache evicts the entry that was used least recently.
+ * Keys are compared as a Map compares them, and any value may be stored. Every call costs the same at any capacity.
  */
 export class Lru<K, V> {
-  /**
-   * @param capacity entries, a whole number from 1
-   * @throws {RangeError} for any other capacity
-   */
+  /** @throws RangeError unless `capacity` is a whole number of 1 or more */
   constructor(capacity: number, options: LruOptions<K, V> = {}) {
     throw new Error('not implemented');
   }
 
-  /** Entries held now: 0 to `capacity`. */
+  /** The number of entries. */
   get size(): number {
     throw new Error('not implemented');
   }
 
-  /** The value, or undefined when the key is absent. Counts as a use. */
+  /** The value, or undefined when there is no such entry. Counts as a use. */
   get(key: K): V | undefined {
     throw new Error('not implemented');
   }
 
-  /** The value, or undefined when the key is absent. Does not count as a use. */
+  /** The value, or undefined when there is no such entry. Does not count as a use. */
   peek(key: K): V | undefined {
     throw new Error('not implemented');
   }
 
-  /** Whether the key is held: what tells a stored `undefined` from an absent key. Does not count as a use. */
+  /** Whether there is such an entry. Does not count as a use. */
   has(key: K): boolean {
     throw new Error('not implemented');
   }
 
-  /** Stores the value and counts as a use. A new key in a full cache evicts the entry used least recently. */
+  /** Stores the value. Counts as a use. */
   set(key: K, value: V): void {
     throw new Error('not implemented');
   }
 
-  /** Removes the entry. Returns whether there was one. */
+  /** Removes the entry. @returns whether there was one */
   delete(key: K): boolean {
     throw new Error('not implemented');
   }

@@ -6,12 +6,15 @@ import { median } from '#claims';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
 
-export type Name = 'fast' | 'plain' | 'lru-cache' | 'mnemonist' | 'quick-lru' | 'map';
-export type Work = 'hit' | 'long-hit' | 'evict' | 'mix';
-/** `speed` is in calls a second of processor time, `bytes` of an entry without its key and value, `held` the most entries seen at once. */
+export type Name = 'fast' | 'plain' | 'lru-cache' | 'mnemonist' | 'quick-lru' | 'map' | 'kept';
+export type Work = 'hit' | 'long-hit' | 'hot' | 'evict' | 'mix';
+/**
+ * `speed` is in calls a second of processor time, `bytes` of an entry without its key and value, `held` the most entries
+ * seen at once, `left` the MB that a million hits leave behind.
+ */
 export type Question =
   | { readonly ask: 'prepare'; readonly entries: number; readonly work: Work }
-  | { readonly ask: 'bytes' | 'held' }
+  | { readonly ask: 'bytes' | 'held' | 'left' }
   | { readonly ask: 'speed'; readonly ms: number };
 
 interface Cache {
@@ -38,12 +41,24 @@ class MapLru implements Cache {
   }
   set(key: string, value: string) {
     if (!this.#map.delete(key) && this.#map.size >= this.capacity) {
-      this.#map.delete(this.#map.keys().next().value as string);
+      this.#map.delete(this.oldest(this.#map));
     }
     this.#map.set(key, value);
   }
+  protected oldest(map: Map<string, string>): string {
+    return map.keys().next().value as string;
+  }
   drop(oldest: string) {
     this.#map.delete(oldest);
+  }
+}
+
+/** The same with one iterator for all evictions. */
+class KeptIteratorLru extends MapLru {
+  #keys: Iterator<string> | undefined;
+  protected override oldest(map: Map<string, string>): string {
+    this.#keys ??= map.keys();
+    return this.#keys.next().value as string;
   }
 }
 
@@ -72,6 +87,8 @@ async function maker(name: Name): Promise<(capacity: number) => Cache> {
     }
     case 'map':
       return (capacity) => new MapLru(capacity);
+    case 'kept':
+      return (capacity) => new KeptIteratorLru(capacity);
   }
 }
 
@@ -81,6 +98,9 @@ const SEQUENCE = 100_000;
 const WORLD = 4;
 /** Keys that a full cache has seen before it is measured, for each entry that fits. */
 const OVERFILL = 2.5;
+
+/** Hits on the one key before they are measured: each costs a Map more than the one before. */
+const WARM_HITS = 20_000;
 
 const chosen = maker(process.argv[2] as Name);
 let make = (capacity: number): Cache => new MapLru(capacity);
@@ -105,6 +125,10 @@ function prepare(entries: number, nextWork: Work) {
   if (work === 'hit' || work === 'long-hit') {
     for (const key of keys.slice(0, entries)) cache.set(key, key);
     sequence = Array.from({ length }, () => keys[Math.floor(random() * entries)] as string);
+  } else if (work === 'hot') {
+    overfill(entries);
+    sequence = [keys[OVERFILL * entries - 1] as string];
+    run(WARM_HITS);
   } else if (work === 'evict') {
     overfill(entries);
     sequence = keys;
@@ -163,11 +187,6 @@ function speed(ms: number): number {
 /** Of the cache alone, after evictions: keys and values were there before. */
 function bytes(): number {
   const entries = keys.length / WORLD;
-  const used = () => {
-    for (let i = 0; i < 2; i++) globalThis.gc?.();
-    const { heapUsed, external } = process.memoryUsage();
-    return heapUsed + external;
-  };
   const seen = Array.from({ length: 5 }, () => {
     cache = make(1);
     const before = used();
@@ -176,6 +195,22 @@ function bytes(): number {
     return (used() - before) / entries;
   });
   return median(seen);
+}
+
+function used(): number {
+  for (let i = 0; i < 2; i++) globalThis.gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+/** Without an eviction among them. */
+function leftBehind(): number {
+  const entries = keys.length / WORLD;
+  cache = make(entries);
+  for (const key of keys.slice(0, entries + 1)) cache.set(key, key);
+  const before = used();
+  for (let hit = 0; hit < 1e6; hit++) cache.get(keys[1 + (hit % entries)] as string);
+  return (used() - before) / 1e6;
 }
 
 function mostHeld(): number {
@@ -193,6 +228,7 @@ process.on('message', async (question: Question) => {
   const answer = () => {
     if (question.ask === 'speed') return speed(question.ms);
     if (question.ask === 'bytes') return bytes();
+    if (question.ask === 'left') return leftBehind();
     return question.ask === 'held' ? mostHeld() : 0;
   };
   process.send?.(answer());

@@ -1,25 +1,21 @@
 export interface LruOptions<K, V> {
   /**
-   * Called once for each entry that had to go because the cache was full, after the new entry is in place. So it may
-   * use the cache, and if it throws, `set` throws the same and the cache is whole. Not called by `delete`, nor when
-   * a value is overwritten.
+   * Called with each evicted entry, as the last step of `set`: it may call the cache, and `set` throws what it throws.
+   * A deleted entry or an overwritten value is not evicted.
    */
   readonly onEvict?: (key: K, value: V) => void;
 }
 
-// #region entry
 interface Entry<K, V> {
   readonly key: K;
   value: V;
   newer: Entry<K, V> | undefined;
   older: Entry<K, V> | undefined;
 }
-// #endregion
 
 /**
- * A cache that holds at most `capacity` entries and, when one more comes, drops the one that was used least recently.
- * Every operation costs the same whatever the capacity. Keys are compared as a Map compares them; any value may be
- * stored, `undefined` too.
+ * A cache of at most `capacity` entries. A new key in a full cache evicts the entry that was used least recently.
+ * Keys are compared as a Map compares them, and any value may be stored. Every call costs the same at any capacity.
  */
 export class Lru<K, V> {
   readonly #capacity: number;
@@ -28,25 +24,22 @@ export class Lru<K, V> {
   #newest: Entry<K, V> | undefined;
   #oldest: Entry<K, V> | undefined;
 
-  /**
-   * @param capacity entries, a whole number from 1
-   * @throws {RangeError} for any other capacity
-   */
+  /** @throws RangeError unless `capacity` is a whole number of 1 or more */
   constructor(capacity: number, options: LruOptions<K, V> = {}) {
     if (!Number.isSafeInteger(capacity) || capacity < 1) {
-      throw new RangeError(`capacity must be a whole number of at least 1, not ${capacity}`);
+      throw new RangeError(`capacity must be a whole number of 1 or more, not ${capacity}`);
     }
     this.#capacity = capacity;
     this.#onEvict = options.onEvict;
   }
 
-  /** Entries held now: 0 to `capacity`. */
+  /** The number of entries. */
   get size(): number {
     return this.#entries.size;
   }
 
   // #region get
-  /** The value, or undefined when the key is absent. Counts as a use. */
+  /** The value, or undefined when there is no such entry. Counts as a use. */
   get(key: K): V | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined) return undefined;
@@ -55,18 +48,18 @@ export class Lru<K, V> {
   }
   // #endregion
 
-  /** The value, or undefined when the key is absent. Does not count as a use. */
+  /** The value, or undefined when there is no such entry. Does not count as a use. */
   peek(key: K): V | undefined {
     return this.#entries.get(key)?.value;
   }
 
-  /** Whether the key is held: what tells a stored `undefined` from an absent key. Does not count as a use. */
+  /** Whether there is such an entry. Does not count as a use. */
   has(key: K): boolean {
     return this.#entries.has(key);
   }
 
   // #region set
-  /** Stores the value and counts as a use. A new key in a full cache evicts the entry used least recently. */
+  /** Stores the value. Counts as a use. */
   set(key: K, value: V): void {
     const present = this.#entries.get(key);
     if (present !== undefined) {
@@ -80,12 +73,12 @@ export class Lru<K, V> {
     const entry: Entry<K, V> = { key, value, newer: undefined, older: undefined };
     this.#entries.set(key, entry);
     this.#append(entry);
-    // Last, so that a callback that throws, or that calls the cache, meets it whole.
+    // Last: the callback may call the cache, and may throw.
     if (evicted !== undefined) this.#onEvict?.(evicted.key, evicted.value);
   }
   // #endregion
 
-  /** Removes the entry. Returns whether there was one. */
+  /** Removes the entry. @returns whether there was one */
   delete(key: K): boolean {
     const entry = this.#entries.get(key);
     if (entry === undefined) return false;
