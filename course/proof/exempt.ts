@@ -13,7 +13,6 @@ import { openPage } from './page';
  */
 export const EXEMPT: ReadonlySet<string> = new Set([
   '01-fundamentals/02-layers',
-  '01-fundamentals/03-keys-and-codecs',
   '01-fundamentals/05-eviction',
   '01-fundamentals/06-redis-memory',
   '02-strategies/02-read-through',
