@@ -15,7 +15,6 @@ export const EXEMPT: ReadonlySet<string> = new Set([
   '01-fundamentals/02-layers',
   '01-fundamentals/05-eviction',
   '01-fundamentals/06-redis-memory',
-  '02-strategies/02-read-through',
   '02-strategies/03-write-through',
   '02-strategies/04-write-behind',
   '02-strategies/05-counters',

@@ -1,21 +1,457 @@
-import type { Redis } from 'ioredis';
+import { inspect } from 'node:util';
+import type { Redis, RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { explore } from '#kit/explore';
+import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome } from '#kit/waiting';
-import { type Args, cacheKey, createReadThrough, decode, LoadTimeoutError } from './read-through';
+import { outcome, until } from '#kit/waiting';
+import { type Args, decode, encode, LoadTimeoutError, type Options } from './given';
+import { cacheKey, createReadThrough } from './read-through';
 
 const servers = useServers('products');
 
 const NAME = 'products-of';
 const MUG = 'Enamel mug, 350 ml';
+const TTL_MS = 60_000;
+const STORES = /^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b/i;
+const DELETES = /^(DEL|UNLINK|GETDEL|EVAL|EVALSHA|MULTI)\b/i;
+const REJECTION = expect.stringMatching(/^rejected/);
+
+describe('Core', () => {
+  test('a value is loaded once, and comes from Redis after that', async () => {
+    const loaded = await openCache(selectProducts).get({ category: 1 });
+    expect(loaded[0], 'a miss must return what load returns').toMatchObject({
+      name: MUG,
+      updatedAt: expect.any(Date),
+    });
+    await stored({ category: 1 });
+    const work = await servers.work(async () => {
+      const hit = await openCache(selectProducts).get({ category: 1 });
+      expect(hit, 'a hit of another cache with this name must equal what was loaded').toEqual(loaded);
+    });
+    expect(work.sql('select'), 'SELECTs of the second get: a hit must not load').toBe(0);
+    const ttl = await servers.redis.pttl(cacheKey(NAME, { category: 1 }));
+    expect(ttl, 'ms to live: the entry must live for ttlMs').toBeGreaterThan(TTL_MS - 10_000);
+    expect(ttl, 'ms to live: the entry must live for ttlMs').toBeLessThanOrEqual(TTL_MS);
+  });
+
+  test('an absence is cached too', async () => {
+    for (const absence of [null, undefined]) {
+      const { cache, loads } = countingCache(async () => absence);
+      const question = { kind: String(absence) };
+      expect(await cache.get(question), `load has returned ${absence}: get must return it`).toBe(absence);
+      await stored(question);
+      expect(await cache.get(question), `the second get: ${absence} again`).toBe(absence);
+      expect(loads(), `loads of two calls: ${absence} is an answer, which Redis can hold`).toBe(1);
+    }
+  });
+
+  test('a question has one key, which no other question has', async () => {
+    const { cache, loads } = countingCache(async () => 'loaded');
+    await cache.get({ category: 1, page: 2 });
+    await stored({ category: 1, page: 2 });
+    await cache.get({ page: 2, category: 1 });
+    expect(loads(), 'loads of two calls: the order of the arguments is not a part of the question').toBe(1);
+    await cache.invalidate({ page: 2, category: 1 });
+    await cache.get({ category: 1, page: 2 });
+    expect(loads(), 'loads: an invalidation must delete the entry that the reads use').toBe(2);
+
+    const args: Args[] = [{ b: 1 }, { b: '1' }, { b: true }, { b: 'true' }, { b: 12 }, { b: 1, c: 2 }];
+    const questions = [...args, { b: 2, c: 1 }, ...lookalikes()].map((each) => [NAME, each] as const);
+    const askedBy = new Map<string, string>();
+    for (const [name, each] of [...questions, ['customers-of', { b: 1 }] as const]) {
+      const key = cacheKey(name, each);
+      const question = `${name} ${inspect(each)}`;
+      expect(askedBy.get(key), `the question that has the key of ${question} too`).toBeUndefined();
+      askedBy.set(key, question);
+    }
+  });
+
+  test('200 readers of a cold key share one load', async () => {
+    const cache = openCache(selectProducts);
+    let answers: unknown[] = [];
+    const work = await servers.work(async () => {
+      answers = await Promise.all(Array.from({ length: 200 }, () => cache.get({ category: 1 })));
+    });
+    expect(work.sql('select'), 'SELECTs of 200 calls that came at the same time').toBe(1);
+    expect(answers, 'each of the 200 callers must get the answer').toEqual(Array(200).fill(answers[0]));
+  });
+
+  test('different keys load side by side', async () => {
+    const second = held();
+    const cache = openCache(async ({ category }) => {
+      if (category === 1) await second.promise;
+      else second.release();
+      return category;
+    });
+    const both = Promise.all([cache.get({ category: 1 }), cache.get({ category: 2 })]);
+    expect(
+      await outcome(both),
+      'the load of key 1 ends when that of key 2 has begun: no key may wait for another one',
+    ).toEqual([1, 2]);
+  });
+
+  test('a rejection is shared by those who wait, and then forgotten', async () => {
+    const failure = new Error('connection lost');
+    const { cache, loads } = countingCache(async (number) => {
+      await turn();
+      if (number === 1) throw failure;
+      return 'loaded';
+    });
+    const calls = Array.from({ length: 5 }, () => cache.get({}).catch((error: unknown) => error));
+    expect(await outcome(Promise.all(calls)), 'each of the five callers must get the error of load').toEqual(
+      Array(5).fill(failure),
+    );
+    expect(loads(), 'loads of five calls: they shared a load, so they share its failure').toBe(1);
+    expect(await outcome(cache.get({})), 'the next call must load again').toBe('loaded');
+  });
+});
+
+describe('In production', () => {
+  test('a caller that changes its value changes nobody else’s', async () => {
+    const source = [{ name: MUG, updatedAt: new Date(1), tags: ['shop'] }];
+    const original = structuredClone(source);
+    const cache = openCache(async () => source);
+    const two = () => Promise.all([cache.get({}), cache.get({})]);
+    const [one, other] = await two();
+    deface(one);
+    expect(other, 'two callers shared a load: a change by the first one must not reach the second').toEqual(
+      original,
+    );
+    expect(source, 'the object that load has returned must not change: load may keep it').toEqual(original);
+    await stored({});
+    const [hit, secondHit] = await two();
+    deface(hit);
+    expect(
+      secondHit,
+      'two callers shared a hit: a change by the first one must not reach the second',
+    ).toEqual(original);
+    expect(await cache.get({}), 'a change must not reach the callers that come later').toEqual(original);
+  });
+
+  test('a caller that aborts ends its own call only', async () => {
+    const loading = held();
+    const signals: AbortSignal[] = [];
+    const cache = openCache(async (_, signal) => {
+      signals.push(signal);
+      await loading.promise;
+      return 'loaded';
+    });
+    const [first, second] = [new AbortController(), new AbortController()];
+    const firstCall = outcome(cache.get({}, { signal: first.signal }));
+    const secondCall = outcome(cache.get({}, { signal: second.signal }));
+    const stays = outcome(cache.get({}));
+    await until(() => signals.length > 0);
+    first.abort(new Error('closed the tab'));
+    second.abort(new Error('went home'));
+    expect(await firstCall, 'its signal has aborted: the call must reject at once, with the reason').toBe(
+      'rejected: Error: closed the tab',
+    );
+    expect(await secondCall, 'a call that joined a load must end by its own signal').toBe(
+      'rejected: Error: went home',
+    );
+    expect(signals[0]?.aborted, 'aborted: a caller still waits, so the load must go on').toBe(false);
+    loading.release();
+    expect(await stays, 'this caller has not aborted, so it must get the value').toBe('loaded');
+  });
+
+  test('a load that every caller has left is aborted or not begun, and nobody joins it', async () => {
+    const signals: AbortSignal[] = [];
+    const { proxy, redis } = await behindProxy();
+    const cache = openCache(
+      (_, signal) => {
+        signals.push(signal);
+        return signals.length === 1 ? new Promise<string>(() => {}) : Promise.resolve('loaded');
+      },
+      { redis },
+    );
+    const leaving = [new AbortController(), new AbortController()];
+    const calls = leaving.map(({ signal }) => outcome(cache.get({}, { signal })));
+    await until(() => signals.length > 0);
+    for (const controller of leaving) controller.abort(new Error('gone'));
+    const next = outcome(cache.get({}));
+    await Promise.all(calls);
+    expect(signals[0]?.aborted, 'aborted: both callers have left, so load must learn that it may stop').toBe(
+      true,
+    );
+    expect(await next, 'a call that comes after that must begin a new load').toBe('loaded');
+
+    const early = outcome(cache.get({ page: 2 }, { signal: AbortSignal.abort(new Error('gone')) }));
+    expect(await early, 'the signal had aborted before the call: reject with its reason').toBe(
+      'rejected: Error: gone',
+    );
+    const get = proxy.hold(/products-of/);
+    const during = new AbortController();
+    const call = outcome(cache.get({ page: 3 }, { signal: during.signal }));
+    await Promise.race([get.arrived, call]);
+    during.abort(new Error('gone'));
+    await call;
+    get.release();
+    await redis.ping();
+    await turn();
+    expect(signals.length, 'loads: for pages 2 and 3 every caller had left before the load').toBe(2);
+  });
+
+  test('a load that never settles is given up at its deadline', async () => {
+    const late = held();
+    const signals: AbortSignal[] = [];
+    const cache = openCache(
+      async (_, signal) => {
+        if (signals.push(signal) > 1) return 'loaded';
+        await late.promise;
+        return 'too late';
+      },
+      { loadDeadlineMs: 60 },
+    );
+    const calls = [1, 2].map(() => outcome(cache.get({}).catch((error: unknown) => error)));
+    for (const answer of await Promise.all(calls)) {
+      expect(
+        answer,
+        'load has not settled within loadDeadlineMs: each caller must get a LoadTimeoutError',
+      ).toBeInstanceOf(LoadTimeoutError);
+    }
+    expect(signals[0]?.aborted, 'aborted: load must learn that it is too late').toBe(true);
+    late.release();
+    await turn();
+    await servers.redis.ping();
+    expect(await entry({}), 'the entry: a value that came too late must not be stored').toBeUndefined();
+    expect(await outcome(cache.get({})), 'the next call must begin a new load').toBe('loaded');
+    await new Promise((resolve) => setTimeout(resolve, 90));
+    expect(
+      signals[1]?.aborted,
+      'aborted: this load was in time, and what it has started may live on after it',
+    ).toBe(false);
+  });
+
+  test('a Redis that fails costs a call one deadline, fails no read, and is reported', async () => {
+    const faults: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
+      'refuses connections': (proxy) => proxy.refuse(),
+      'answers after 5 s': (proxy) => proxy.delay(5000),
+      stalls: (proxy) => proxy.stall(),
+      'is a black hole': (proxy) => proxy.blackHole(),
+      'does not answer a SET': (proxy) => proxy.hold(STORES),
+    };
+    const scenes = Object.entries(faults).map(async ([fault, strike]) => {
+      const { read, write, errors } = await underFault(fault, strike);
+      expect(read, `Redis ${fault}: within one deadline, get must return the loaded value`).toBe('loaded');
+      expect(write, `Redis ${fault}: within one deadline, invalidate must reject`).toEqual(REJECTION);
+      expect(errors.length, `errors of the get reported while Redis ${fault}`).toBeGreaterThan(0);
+    });
+    const refused = async () => {
+      const { redis, permit } = await refusingRedis();
+      await permit();
+      const errors: unknown[] = [];
+      const cache = openCache(async () => 'loaded', { redis, onCacheError: (error) => errors.push(error) });
+      const read = await outcome(cache.get({}));
+      expect(read, 'Redis refuses the GET: get must return the loaded value').toBe('loaded');
+      expect(errors.map(String), 'errors reported: Redis has refused the GET').toContainEqual(
+        expect.stringMatching(/NOPERM|EXECABORT/),
+      );
+    };
+    await Promise.all([...scenes, refused()]);
+  });
+
+  test('an entry that cannot be decoded is reported, and loaded again', async () => {
+    const entries = {
+      'an HTML page': Buffer.from('<html>502 Bad Gateway</html>'),
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'cut off': encode({ name: MUG }).subarray(0, 8),
+      empty: Buffer.alloc(0),
+    };
+    for (const [kind, bytes] of Object.entries(entries)) {
+      const errors: unknown[] = [];
+      const cache = openCache(async () => 'loaded', { onCacheError: (error) => errors.push(error) });
+      await servers.redis.set(cacheKey(NAME, { kind }), bytes);
+      expect(
+        await outcome(cache.get({ kind })),
+        `the entry is damaged (${kind}): get must return the loaded value`,
+      ).toBe('loaded');
+      expect(errors.length, `errors reported for a damaged entry (${kind})`).toBe(1);
+      await until(async () => (await entry({ kind })) === 'loaded');
+      expect(
+        await entry({ kind }),
+        `the entry: the damaged one (${kind}) must be replaced, or each read loads`,
+      ).toBe('loaded');
+    }
+  });
+
+  test('an invalidation separates the loads before it from those after it', async () => {
+    const loads: ReturnType<typeof held>[] = [];
+    const { proxy, redis } = await behindProxy();
+    const cache = openCache(
+      async () => {
+        const number = loads.push(held());
+        await loads[number - 1]?.promise;
+        return `load ${number}`;
+      },
+      { redis },
+    );
+    const before = outcome(cache.get({}));
+    await until(() => loads.length === 1);
+    const del = proxy.hold(DELETES);
+    const invalidated = outcome(cache.invalidate({}));
+    // This call begins while the DEL is on its way.
+    const after = outcome(cache.get({}));
+    await Promise.race([del.arrived, invalidated]);
+    del.release();
+    await invalidated;
+    await until(() => loads.length === 2);
+    expect(
+      loads.length,
+      'loads: a call that begins after an invalidation must not share a load from before it',
+    ).toBe(2);
+    loads[0]?.release();
+    expect(await before, 'this call began before the invalidation, so its load is good enough').toBe(
+      'load 1',
+    );
+    await redis.ping();
+    const joining = outcome(cache.get({}));
+    await redis.ping();
+    await turn();
+    loads[1]?.release();
+    // Only where it has not joined the second load.
+    loads[2]?.release();
+    expect(await Promise.all([after, joining]), 'two calls that began after the invalidation').toEqual([
+      'load 2',
+      'load 2',
+    ]);
+    expect(loads.length, 'loads: the end of the first one must not hide the second one from new calls').toBe(
+      2,
+    );
+  });
+
+  test('a load that an invalidation has overtaken stores nothing', async () => {
+    const [began, loading] = [held(), held()];
+    const cache = openCache(async () => {
+      began.release();
+      await loading.promise;
+      return 'old';
+    });
+    const reading = outcome(cache.get({ category: 2 }));
+    await Promise.race([began.promise, reading]);
+    await outcome(cache.invalidate({ category: 2 }));
+    loading.release();
+    expect(await reading, 'the call began before the invalidation, so it may get the old value').toBe('old');
+    await servers.redis.ping();
+    expect(await entry({ category: 2 }), 'the entry: this value was loaded before the invalidation').not.toBe(
+      'old',
+    );
+
+    let shared: ReturnType<typeof openCache<string>> | undefined;
+    await explore(servers, {
+      runs: 20,
+      prepare: async () => {
+        await servers.redis.del(cacheKey(NAME, { category: 1 }));
+        await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
+      },
+      actors: {
+        reader: ({ redis, db }) => {
+          shared = openCache(() => selectName(db), { redis });
+          return shared.get({ category: 1 });
+        },
+        writer: async ({ db }) => {
+          await db.query("UPDATE products SET name = 'new' WHERE id = 1");
+          await shared?.invalidate({ category: 1 });
+        },
+      },
+      verdict: async () =>
+        (await entry({ category: 1 })) === MUG
+          ? 'Redis holds the old value after the invalidation, and this process knew of both'
+          : undefined,
+    });
+  });
+
+  test('until its DEL is confirmed or ttlMs is over, a key is loaded', async () => {
+    const { redis, admin, permit } = await refusingRedis();
+    const cache = openCache(async () => 'new', { redis });
+    const cacheInRedis = (args: Args, value: string) =>
+      admin.set(cacheKey(NAME, args), encode(value), 'PX', TTL_MS);
+    await Promise.all([cacheInRedis({ page: 1 }, 'old'), cacheInRedis({ page: 2 }, 'from Redis')]);
+    const invalidating = outcome(cache.invalidate({ page: 1 }));
+    const meanwhile = outcome(cache.get({ page: 1 }));
+    expect(await invalidating, 'Redis refuses the DEL: invalidate must reject').toEqual(REJECTION);
+    expect(await meanwhile, 'get began after invalidate, which had no answer yet').toBe('new');
+    expect(await outcome(cache.get({ page: 1 })), 'the DEL has failed: the entry is still the old one').toBe(
+      'new',
+    );
+    expect(await outcome(cache.get({ page: 2 })), 'nobody has invalidated page 2: its entry is good').toBe(
+      'from Redis',
+    );
+
+    const shortLived = openCache(async () => 'loaded', { redis, ttlMs: 80 });
+    expect(await outcome(shortLived.invalidate({ page: 3 })), 'Redis refuses the DEL').toEqual(REJECTION);
+    await cacheInRedis({ page: 3 }, 'stored later');
+    await expectSoon(
+      () => shortLived.get({ page: 3 }),
+      'stored later',
+      'value of get: ttlMs is over, and with it each entry from before the invalidation. Else such keys pile up',
+    );
+
+    await permit('~*');
+    await expectSoon(
+      async () => {
+        await cache.get({ page: 1 });
+        return entry({ page: 1 }, admin);
+      },
+      'new',
+      'the entry: Redis accepts the DEL now, so reads must get this key cached again',
+    );
+  });
+
+  test('a confirmed DEL confirms no later invalidation', async () => {
+    const { proxy, redis } = await behindProxy();
+    let value = 'first';
+    const cache = openCache(async () => value, { redis });
+    await cache.get({});
+    const [firstDel, secondDel] = [proxy.hold(DELETES), proxy.hold(DELETES)];
+    const first = outcome(cache.invalidate({}));
+    await Promise.race([firstDel.arrived, first]);
+    value = 'second';
+    const second = outcome(cache.invalidate({}));
+    firstDel.release();
+    expect(await first, 'Redis has confirmed the DEL of the first invalidation').toBeUndefined();
+    await Promise.race([secondDel.arrived, second]);
+    // Another process had read before the second change, and stores now.
+    await servers.redis.set(cacheKey(NAME, {}), encode('first'), 'PX', TTL_MS);
+    proxy.cut();
+    expect(await second, 'the connection broke before the second DEL: invalidate must reject').toEqual(
+      REJECTION,
+    );
+    await connected(redis);
+    expect(
+      await outcome(cache.get({})),
+      'value of get: only the DEL of the first invalidation has been confirmed',
+    ).toBe('second');
+  });
+});
 
 interface Product {
   name: string;
   updatedAt: Date;
   tags: string[];
+}
+
+type Load<V> = Options<Args, V>['load'];
+
+function openCache<V>(load: Load<V>, options: Partial<Options<Args, V>> = {}) {
+  return createReadThrough<Args, V>({
+    redis: servers.redis,
+    name: NAME,
+    load,
+    ttlMs: TTL_MS,
+    loadDeadlineMs: 3000,
+    cacheDeadlineMs: 2000,
+    ...options,
+  });
+}
+
+/** A cache whose loads are numbered from 1. */
+function countingCache<V>(load: (number: number) => Promise<V>) {
+  let loads = 0;
+  return { cache: openCache(() => load(++loads)), loads: () => loads };
 }
 
 async function selectProducts({ category = 1 }: Args): Promise<Product[]> {
@@ -26,393 +462,113 @@ async function selectProducts({ category = 1 }: Args): Promise<Product[]> {
   return rows.map(({ name, updatedAt }) => ({ name, updatedAt, tags: ['shop'] }));
 }
 
-function openCache<V = Product[]>(
-  load: (args: Args, signal: AbortSignal) => Promise<V>,
-  { redis = servers.redis, loadDeadlineMs = 3000, cacheDeadlineMs = 2000 } = {},
-) {
-  return createReadThrough<Args, V>({
-    redis,
-    name: NAME,
-    load,
-    ttlMs: 60_000,
-    loadDeadlineMs,
-    cacheDeadlineMs,
-  });
+async function selectName(db: typeof servers.db): Promise<string> {
+  const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
+  return String(row?.name);
 }
 
-test('200 readers of a cold key make one query, and a hit is what the miss was', async () => {
-  const cache = openCache(selectProducts);
-  let answers: Product[][] = [];
-  const cold = await servers.work(async () => {
-    answers = await Promise.all(Array.from({ length: 200 }, () => cache.get({ category: 1 })));
-  });
-  expect(cold.sql('select'), '200 calls of one key met: they had to share one query').toBe(1);
-  expect(answers[199]?.[0], 'every reader gets the answer, its dates as Dates').toMatchObject({
-    name: MUG,
-    updatedAt: expect.any(Date),
-  });
-  const warm = await servers.work(async () => {
-    expect(await cache.get({ category: 1 }), 'from Redis it must be equal to what was loaded').toEqual(
-      answers[0],
-    );
-  });
-  expect(warm.sql('select'), 'the value was stored: no second query').toBe(0);
-  const ttl = await servers.redis.pttl(cacheKey(NAME, { category: 1 }));
-  expect(ttl, 'an entry lives for ttlMs, by the clock of Redis').toSatisfy(
-    (ms: number) => ms > 40_000 && ms <= 60_000,
-  );
-});
-
-test('different keys load side by side', async () => {
-  const second = held();
-  const cache = openCache(async ({ category }) => {
-    if (category === 1) await second.promise;
-    else second.release();
-    return category;
-  });
-  const both = Promise.all([cache.get({ category: 1 }), cache.get({ category: 2 })]);
-  expect(
-    await outcome(both),
-    'the load of key 1 goes on until that of key 2 has begun: one lock for all keys makes each wait for the others',
-  ).toEqual([1, 2]);
-});
-
-test('a rejection is shared, then forgotten', async () => {
-  const failure = new Error('connection lost');
-  let loads = 0;
-  const cache = openCache(async () => {
-    loads++;
-    await turn();
-    if (loads === 1) throw failure;
-    return 'loaded';
-  });
-  const answers = await Promise.all(
-    Array.from({ length: 5 }, () => cache.get({}).catch((error: unknown) => error)),
-  );
-  expect(answers, 'five callers shared a load that failed: each gets its error').toEqual(
-    Array(5).fill(failure),
-  );
-  expect(
-    loads,
-    'one failure for all five: 50 callers must not make 50 attempts at a database in trouble',
-  ).toBe(1);
-  expect(await outcome(cache.get({})), 'the next call must try again: a failure is no answer to keep').toBe(
-    'loaded',
-  );
-});
-
-test('who leaves leaves alone, and a load that nobody waits for is aborted', async () => {
-  const loading = held();
-  const signals: AbortSignal[] = [];
-  const cache = openCache(async (_args, signal) => {
-    signals.push(signal);
-    await loading.promise;
-    return 'loaded';
-  });
-  const first = new AbortController();
-  const left = outcome(cache.get({}, { signal: first.signal }));
-  const stays = outcome(cache.get({}));
-  await expect.poll(() => signals.length, { interval: 5 }).toBe(1);
-  first.abort(new Error('gone home'));
-  expect(await left, 'its own signal must end the call at once, with its reason').toBe(
-    'rejected: Error: gone home',
-  );
-  expect(signals[0]?.aborted, 'somebody still waits: the load goes on').toBe(false);
-  loading.release();
-  expect(await stays, "one caller's abort must not fail the others").toBe('loaded');
-
-  await cache.invalidate({});
-  const never = openCache((_args, signal) => {
-    signals.push(signal);
-    return new Promise<string>(() => {});
-  });
-  const [one, other] = [new AbortController(), new AbortController()];
-  const leaving = [
-    outcome(never.get({}, { signal: one.signal })),
-    outcome(never.get({}, { signal: other.signal })),
+/** Questions made from the text between two values in a key: they share a key where a value can end early. */
+function lookalikes(): Args[] {
+  const key = cacheKey(NAME, { b: 'first', c: 'second' });
+  const [from, to] = [key.indexOf('first'), key.indexOf('second')];
+  if (from === -1 || to < from) return [];
+  const between = key.slice(from + 'first'.length, to);
+  return [
+    { b: 'first', c: 'second' },
+    { b: `first${between}second` },
+    { b: `x${between}y`, c: 'z' },
+    { b: 'x', c: `y${between}z` },
   ];
-  await expect.poll(() => signals.length, { interval: 5 }).toBe(2);
-  one.abort();
-  other.abort();
-  await Promise.all(leaving);
-  await expect
-    .poll(() => signals[1]?.aborted, {
-      message: 'nobody waits any more: tell the loader, which may stop its query',
-    })
-    .toBe(true);
-  const last = new AbortController();
-  const joining = outcome(never.get({}, { signal: last.signal }));
-  await expect
-    .poll(() => signals.length, {
-      interval: 5,
-      timeout: 500,
-      message: 'the next caller must not join what was aborted',
-    })
-    .toBe(3);
-  last.abort();
-  await joining;
-  await leaveEarly();
-});
-
-/** A signal that has aborted before the call, and one that aborts during the GET. */
-async function leaveEarly(): Promise<void> {
-  let loads = 0;
-  const { proxy, redis } = await wired();
-  const cache = openCache(async () => ++loads, { redis });
-  expect(
-    await outcome(cache.get({ early: true }, { signal: AbortSignal.abort(new Error('gone')) })),
-    'the signal has aborted before the call: reject with its reason',
-  ).toBe('rejected: Error: gone');
-  const gate = proxy.hold(/products-of/);
-  const leaves = new AbortController();
-  const leaving = outcome(cache.get({ early: true }, { signal: leaves.signal }));
-  await gate.arrived;
-  leaves.abort(new Error('gone'));
-  expect(await leaving, 'a caller may leave while Redis is asked').toBe('rejected: Error: gone');
-  gate.release();
-  await outcome(redis.ping());
-  await turn();
-  expect(loads, 'nobody was left when Redis answered: do not begin the load').toBe(0);
 }
 
-test('no caller can change what another gets', async () => {
-  const cache = openCache(selectProducts);
-  const two = () => Promise.all([cache.get({ category: 1 }), cache.get({ category: 1 })]);
-  const [one, other] = await two();
-  const deface = (products: Product[]) => {
-    try {
-      products[0]?.tags.push('sold out');
-      products[0]?.updatedAt.setTime(0);
-    } catch {
-      // Frozen values are as good as copies.
-    }
-  };
-  deface(one);
-  expect(other[0]?.tags, 'two callers shared a load: a change of one must not reach the other').toEqual([
-    'shop',
-  ]);
-  expect(other[0]?.updatedAt.getTime(), 'a Date can be changed too, even in a frozen object').toBeGreaterThan(
-    0,
-  );
-  const [hit, secondHit] = await two();
-  deface(hit);
-  expect(secondHit[0]?.tags, 'two callers shared a hit: that holds for hits, too').toEqual(['shop']);
-  expect((await cache.get({ category: 1 }))[0]?.tags, 'nor may it reach the callers after it').toEqual([
-    'shop',
-  ]);
-});
-
-test('one question has one key, for reads and for invalidations', async () => {
-  let loads = 0;
-  const count = async () => ++loads;
-  const cache = openCache(count);
-  await cache.get({ category: 1, page: 2 });
-  await cache.get({ page: 2, category: 1 });
-  expect(loads, 'the order of the arguments is no part of the question').toBe(1);
-  await openCache(count).get({ category: 1, page: 2 });
-  expect(loads, 'another object, or process, with the same name must find the same entry').toBe(1);
-  await cache.invalidate({ page: 2, category: 1 });
-  await cache.get({ category: 1, page: 2 });
-  expect(loads, 'the invalidation has to meet the key that the reads use').toBe(2);
-  await cache.get({ category: '1', page: 2 });
-  await cache.get({ category: 1, page: 2, all: true });
-  expect(loads, "1 is not '1', and one argument more is another question").toBe(4);
-  expect(
-    cacheKey('a', { b: 1 }),
-    'two questions with the same arguments are two keys: the name belongs in it',
-  ).not.toBe(cacheKey('c', { b: 1 }));
-  expect(
-    () => cacheKey('a', { b: Number.NaN }),
-    'NaN and Infinity are one text in JSON: refuse them',
-  ).toThrow(RangeError);
-  expect(cacheKey('a', { b: 'x","y' }), 'no text may end its place in the key early').not.toBe(
-    cacheKey('a', { b: 'x', y: '' }),
-  );
-});
-
-test('a load that never settles holds its key no longer than its deadline', async () => {
-  const late = held();
-  const signals: AbortSignal[] = [];
-  const cache = openCache(
-    async (_args, signal) => {
-      if (signals.push(signal) === 1) await late.promise.then(() => 'too late');
-      return signals.length === 1 ? 'too late' : 'loaded';
-    },
-    { loadDeadlineMs: 60 },
-  );
-  const answers = await Promise.all(
-    [1, 2].map(() => outcome(cache.get({}).catch((error: unknown) => error))),
-  );
-  for (const answer of answers) {
-    expect(
-      answer,
-      'the load hangs: after loadDeadlineMs all who wait must get a LoadTimeoutError',
-    ).toBeInstanceOf(LoadTimeoutError);
+function deface(products: Product[]): void {
+  try {
+    products[0]?.updatedAt.setTime(0);
+    products[0]?.tags.push('sold out');
+  } catch {
+    // Frozen values are as good as copies.
   }
-  expect(signals[0]?.aborted, 'tell the loader too: its signal aborts at the deadline').toBe(true);
-  late.release();
-  await turn();
-  expect(
-    await servers.redis.exists(cacheKey(NAME, {})),
-    'what came after the deadline must not be stored',
-  ).toBe(0);
-  expect(await outcome(cache.get({})), 'the load that hung must not be joined by those who come later').toBe(
-    'loaded',
-  );
-});
-
-test('a read begun after an invalidation does not get what was loaded before it', async () => {
-  const loading = held();
-  const began = held();
-  let first = true;
-  const cache = openCache(async (args) => {
-    const rows = await selectProducts(args);
-    began.release();
-    if (first) {
-      first = false;
-      await loading.promise;
-    }
-    return rows[0]?.name;
-  });
-  const old = cache.get({ category: 1 });
-  await Promise.race([began.promise, old]);
-  await servers.db.query("UPDATE products SET name = 'new' WHERE id = 1");
-  await cache.invalidate({ category: 1 });
-  expect(
-    await outcome(cache.get({ category: 1 })),
-    'a load from before the invalidation was going on: a read after it must not join that load',
-  ).toBe('new');
-  loading.release();
-  expect(await old, 'who came before the invalidation may get the old value').toBe(MUG);
-  expect(
-    await cache.get({ category: 1 }),
-    'the old load ended last, and must not have stored its value',
-  ).toBe('new');
-
-  await twoFlights();
-  let shared: ReturnType<typeof openCache<string>> | undefined;
-  await explore(servers, {
-    runs: 20,
-    prepare: async () => {
-      await servers.redis.del(cacheKey(NAME, { category: 1 }));
-      await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
-    },
-    actors: {
-      reader: ({ redis, db }) => {
-        shared = openCache(
-          async () => {
-            const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
-            return String(row?.name);
-          },
-          { redis },
-        );
-        return shared.get({ category: 1 });
-      },
-      writer: async ({ db }) => {
-        await db.query("UPDATE products SET name = 'new' WHERE id = 1");
-        await shared?.invalidate({ category: 1 });
-      },
-    },
-    verdict: async () => {
-      const bytes = await servers.redis.getBuffer(cacheKey(NAME, { category: 1 }));
-      return bytes && decode(bytes) === MUG
-        ? 'the invalidation is over and the old value is in Redis: this process knew of both'
-        : undefined;
-    },
-  });
-});
-
-/** An old load ends while the one after the invalidation goes on; and a read begins while the DEL is on its way. */
-async function twoFlights(): Promise<void> {
-  const loads: ReturnType<typeof held>[] = [];
-  const { proxy, redis } = await wired();
-  const cache = openCache(
-    async () => {
-      const number = loads.push(held());
-      await loads[number - 1]?.promise;
-      return number;
-    },
-    { redis },
-  );
-  const first = outcome(cache.get({ of: 'two' }));
-  await expect.poll(() => loads.length, { interval: 5 }).toBe(1);
-  const gate = proxy.hold(/^(DEL|UNLINK|EVAL|EVALSHA|MULTI)\b/i);
-  const invalidated = cache.invalidate({ of: 'two' });
-  const second = outcome(cache.get({ of: 'two' }));
-  await Promise.race([gate.arrived, invalidated]);
-  gate.release();
-  await invalidated;
-  await expect
-    .poll(() => loads.length, {
-      interval: 5,
-      timeout: 700,
-      message: 'a read begun while the DEL is on its way joined the old load',
-    })
-    .toBe(2);
-  loads[0]?.release();
-  await first;
-  const third = outcome(cache.get({ of: 'two' }));
-  await turn();
-  loads[1]?.release();
-  loads[2]?.release();
-  expect(
-    await Promise.all([second, third]),
-    'the old load has ended and must not take the new one out of the map',
-  ).toEqual([2, 2]);
-  expect(loads.length, 'the third read had a load to join').toBe(2);
 }
 
-const FAULTS: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
-  refused: (proxy) => proxy.refuse(),
-  stalled: (proxy) => proxy.stall(),
-  'black-holed': (proxy) => proxy.blackHole(),
+/** It waits for its server as long as it takes, as by default. */
+const PATIENT: RedisOptions = { maxRetriesPerRequest: null, retryStrategy: () => 20 };
+
+/** It keeps nothing for later. */
+const IMPATIENT: RedisOptions = {
+  maxRetriesPerRequest: 0,
+  enableOfflineQueue: false,
+  retryStrategy: () => 20,
 };
 
-test('a Redis that is refused, stalled or black-holed delays a call by its deadline only, and no invalidation is lost', async () => {
-  await Promise.all(
-    Object.entries(FAULTS).map(async ([fault, strike]) => {
-      const { proxy, redis } = await wired();
-      let stored = 'old';
-      const cache = openCache(async () => stored, { redis, cacheDeadlineMs: 40 });
-      await openCache(async () => 'old').get({ fault });
-      await strike(proxy);
-      expect(
-        await outcome(cache.get({ fault: `${fault}, cold` })),
-        `Redis is ${fault}, with a client that waits for ever: the loader has the answer`,
-      ).toBe('old');
-      await servers.redis.set(cacheKey(NAME, { garbage: fault }), 'no value at all');
-      expect(
-        await outcome(openCache(async () => 'loaded').get({ garbage: fault })),
-        'bytes that decode refuses are a miss, not an error of the caller',
-      ).toBe('loaded');
-      stored = 'new';
-      expect(
-        await outcome(cache.invalidate({ fault })),
-        `Redis is ${fault}: invalidate must say so, soon`,
-      ).toBe(false);
-      expect(
-        await outcome(cache.get({ fault })),
-        `Redis is ${fault}: the read after it is of the loader`,
-      ).toBe('new');
-      await proxy.heal();
-      await expect.poll(() => outcome(redis.ping(), 100), { interval: 10, timeout: 2500 }).toBe('PONG');
-      expect(
-        await outcome(cache.get({ fault })),
-        'Redis is back with the old entry: this object knows that it was to be deleted',
-      ).toBe('new');
-    }),
-  );
-});
-
-async function wired(): Promise<{ proxy: FaultyProxy; redis: Redis }> {
+async function behindProxy(options: RedisOptions = IMPATIENT) {
   const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(
-    { retryStrategy: () => 20, maxRetriesPerRequest: null, autoResendUnfulfilledCommands: false },
-    proxy.url,
-  );
+  const redis = servers.connectRedis(options, proxy.url);
   onTestFinished(() => redis.disconnect());
-  await expect.poll(() => redis.status).toBe('ready');
+  await connected(redis);
   return { proxy, redis };
+}
+
+/** A Redis that lets its client read, and refuses every write until it is permitted. */
+async function refusingRedis() {
+  const { url } = await ownRedis();
+  const admin = servers.connectRedis({}, url);
+  nameRequests(admin, '');
+  const permit = (...keys: string[]) =>
+    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', ...keys);
+  await permit('%R~*');
+  const asShop = Object.assign(new URL(url), { username: 'shop', password: 'any' }).href;
+  const redis = servers.connectRedis(IMPATIENT, asShop);
+  onTestFinished(() => {
+    for (const client of [redis, admin]) client.disconnect();
+  });
+  await connected(redis);
+  return { redis, admin, permit };
+}
+
+const connected = (redis: Redis) =>
+  expect
+    .poll(() => redis.ping().catch(() => 'away'), {
+      timeout: 3000,
+      interval: 5,
+      message: 'the client must connect (again)',
+    })
+    .toBe('PONG');
+
+const SHORT_MS = 200;
+
+/** What calls come to within one deadline, and not within two. A busy machine gets three tries. */
+async function underFault(fault: string, strike: (proxy: FaultyProxy) => unknown) {
+  for (let attempt = 1; ; attempt++) {
+    const { proxy, redis } = await behindProxy(PATIENT);
+    const errors: unknown[] = [];
+    const cache = openCache(async () => 'loaded', {
+      redis,
+      cacheDeadlineMs: SHORT_MS,
+      onCacheError: (error) => errors.push(error),
+    });
+    await strike(proxy);
+    const read = await outcome(cache.get({ fault }), 1.8 * SHORT_MS);
+    await until(() => errors.length > 0);
+    const reported = [...errors];
+    const write = await outcome(cache.invalidate({ fault }), 1.8 * SHORT_MS);
+    if (attempt === 3 || ![read, write].includes('still waiting')) return { read, write, errors: reported };
+  }
+}
+
+const expectSoon = (read: () => Promise<unknown>, value: unknown, message: string) =>
+  expect.poll(() => read().catch(String), { timeout: 2000, interval: 10, message }).toBe(value);
+
+/** Waits for the entry that a `get` stores, which its caller need not wait for. */
+const stored = (args: Args) => until(async () => (await servers.redis.exists(cacheKey(NAME, args))) === 1);
+
+/** The value in Redis; undefined where there is no entry. */
+async function entry(args: Args, redis = servers.redis): Promise<unknown> {
+  const bytes = await redis.getBuffer(cacheKey(NAME, args));
+  try {
+    return bytes ? decode(bytes) : undefined;
+  } catch (error) {
+    return String(error);
+  }
 }
 
 /** A promise that the test resolves. */

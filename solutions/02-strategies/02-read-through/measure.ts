@@ -1,8 +1,9 @@
 import { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { defineMeasure, median } from '#claims';
+import { decode } from './given';
 import { besidePeers } from './peers';
-import { cacheKey, createReadThrough, decode, type ReadThrough } from './read-through';
+import { cacheKey, createReadThrough, type ReadThrough } from './read-through';
 
 const READERS = 1000;
 const RACES = 100;
@@ -23,35 +24,35 @@ export default defineMeasure({
       claims: [
         {
           name: 'queries-shared',
-          says: `queries for ${READERS} readers of one cold key, one load shared`,
+          says: `queries for ${READERS} readers of one cold key: single flight`,
           value: shared.queries,
           unit: '',
           atMost: 1,
         },
         {
           name: 'queries-each',
-          says: 'the same for 100 readers by cache-aside: each that finds nothing loads for itself',
+          says: 'queries for 100 readers of one cold key: cache-aside, where each that misses loads',
           value: shared.queriesEach,
           unit: '',
           atLeast: 100,
         },
         {
           name: 'time-to-warm',
-          says: 'time until all 100 readers of a cold page have it: each loads, against one shared load',
+          says: 'time until 100 readers of a cold page all have it: a load each, against one shared load',
           value: shared.ratio,
           unit: '×',
           atLeast: 1.5,
         },
         {
           name: 'races-one-process',
-          says: `old values left in Redis by ${RACES} loads, each invalidated by the object that loads`,
+          says: `old values left in Redis by ${RACES} overtaken loads: invalidated by the process that loads`,
           value: races.same,
           unit: '',
           atMost: 0,
         },
         {
           name: 'races-two-processes',
-          says: 'the same, each invalidated by another object, as from another process',
+          says: `old values left in Redis by ${RACES} overtaken loads: invalidated as by another process`,
           value: races.other,
           unit: '',
           atLeast: RACES,

@@ -107,7 +107,7 @@ export const strategies: readonly Strategy[] = [
         read: (id) => cache.get({ id }),
         async write(id, version) {
           await update(servers, id, version);
-          await cache.invalidate({ id });
+          await cache.invalidate({ id }).catch(() => {});
         },
       };
     },
