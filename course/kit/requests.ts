@@ -16,7 +16,8 @@ export type Told =
   | { readonly request: number; readonly text: string }
   | { readonly answered: number; readonly answer: string };
 
-const KEPT = 12;
+/** More than are shown: what is repeated will be one row. */
+const KEPT = 40;
 const ring: Request[] = [];
 const names = new WeakMap<object, string>();
 

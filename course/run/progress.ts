@@ -47,9 +47,11 @@ export function recordCore(lab: Lab, tests: string): void {
   change(({ core }) => ({ core: { ...core, [lab.id]: { at: now(), tests } } }));
 }
 
-/** Remembers where to help. */
-export function recordFailing(lab: Lab, test: string): void {
-  change(({ failing }) => ({ failing: { ...failing, [lab.id]: test } }));
+/** Remembers where to help; nowhere, where no test has failed. */
+export function recordFailing(lab: Lab, test: string | undefined): void {
+  change(({ failing: { [lab.id]: _was, ...failing } }) => ({
+    failing: test === undefined ? failing : { ...failing, [lab.id]: test },
+  }));
 }
 
 export function recordNamed(lab: Lab): void {

@@ -109,5 +109,5 @@ function remember(lab: Lab, verdict: Verdict): void {
     return;
   }
   const test = verdict.kind === 'stopped' ? verdict.test : firstFailing(verdict.run.tests)?.name;
-  if (test !== undefined) recordFailing(lab, test);
+  recordFailing(lab, test);
 }

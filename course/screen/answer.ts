@@ -22,8 +22,13 @@ export interface View {
 export const screen = ({ lab, verdict }: Answer, view: View): string =>
   [...body(lab, verdict, view), ...editedNote(lab, verdict)].join('\n');
 
-/** Core was green before this run, so that it was about production. */
-export const viewOf = ({ before }: Answer): View => ({ production: before !== 'open' });
+/** Core was green before, and production was run: then the run was about production. */
+export const viewOf = ({ before, verdict }: Answer): View => ({
+  production:
+    before !== 'open' &&
+    'run' in verdict &&
+    verdict.run.tests.some(({ part, state }) => part === 'production' && state !== 'not run'),
+});
 
 /** The tests' part at once: the compiler may take longer. */
 export async function printAnswer(answer: Answer): Promise<void> {

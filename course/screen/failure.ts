@@ -15,10 +15,14 @@ export function explain({ name, message, expected, actual }: TestError): string[
   const said = sentence ? [wrap(short(sentence, 12), INDENT)] : [];
   if (actual !== undefined && expected === undefined) return [...said, ...labelled('seen', actual, red)];
   if (expected === undefined || actual === undefined || expected === actual) {
-    return account ? [...said, wrap(short(account, 4), INDENT)] : said;
+    return account ? [...said, wrap(short(rounded(account), 4), INDENT)] : said;
   }
   return [...said, ...compared(expected, actual)];
 }
+
+/** Nobody reads the tenth digit of a time. */
+const rounded = (text: string): string =>
+  text.replace(/\d+\.\d{4,}/g, (number) => String(Number(Number(number).toPrecision(4))));
 
 /** At most `rows` rows of a text. */
 export function short(text: string, rows: number): string {

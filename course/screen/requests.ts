@@ -1,11 +1,14 @@
 import type { Sent } from '../kit/requests';
 import { cut, dim, width } from './terminal';
 
+const ROWS = 12;
+
 /** What the failing test sent to the servers last, by whom, and what came back. The answer is never cut off. */
 export function requestsSection(requests: readonly Sent[]): string[] {
   if (requests.length === 0) return [];
-  const names = Math.max(...requests.map(({ by }) => by.length));
-  const rows = collapsed(requests).map(({ by, text, answer, times }) => {
+  const last = collapsed(requests).slice(-ROWS);
+  const names = Math.max(...last.map(({ by }) => by.length));
+  const rows = last.map(({ by, text, answer, times }) => {
     const again = times > 1 ? ` ×${times}` : '';
     const room = width() - names - answer.length - again.length - 7;
     return `  ${dim(by.padEnd(names))}  ${cut(text, Math.max(room, 20))} ${dim('→')} ${answer}${dim(again)}`;
