@@ -12,7 +12,6 @@ import { openPage } from './page';
  * to their form. The list only gets shorter.
  */
 export const EXEMPT: ReadonlySet<string> = new Set([
-  '01-fundamentals/02-layers',
   '01-fundamentals/05-eviction',
   '01-fundamentals/06-redis-memory',
   '02-strategies/03-write-through',

@@ -1,241 +1,105 @@
 import type { Redis } from 'ioredis';
-import type { Pool, RowDataPacket } from 'mysql2/promise';
-
-/** A value and how long it may be believed. What the text means is the next lesson's matter. */
-export interface Entry {
-  readonly value: string;
-  /** Deadline in ms since the epoch. A copy keeps it: time spent in one layer is not given back by the next. */
-  readonly expiresAt: number;
-}
-
-/** Where the data lives. What it does not have exists nowhere. */
-export interface Source {
-  readonly name: string;
-  /** How long the lookup waits for one answer, in ms. */
-  readonly timeoutMs: number;
-  /** `undefined` when the key is not there. */
-  get(key: string): Promise<Entry | undefined>;
-}
-
-/** A cache. Its `get` may return an entry whose deadline has passed: the lookup counts that as a miss. */
-export interface Layer extends Source {
-  /** Stores a copy, to be gone at `entry.expiresAt`. The lookup waits for it no longer than `timeoutMs` either. */
-  set(key: string, entry: Entry): Promise<void>;
-}
-
-export interface Found extends Entry {
-  /** Name of the cache or source that answered. */
-  readonly layer: string;
-  /** Resolves when the fills have ended, well or badly; never rejects. A caller that only wants the value ignores it. */
-  readonly filled: Promise<void>;
-}
-
-export type Lookup = (key: string) => Promise<Found | undefined>;
+import { withDeadline } from '#kit/given';
+import {
+  type Entry,
+  type Layer,
+  type LayerStats,
+  LayerTimeoutError,
+  type Lookup,
+  type Prediction,
+  type Share,
+  type Source,
+} from './given';
 
 export interface LookupOptions {
-  /** The clock, in ms since the epoch. Default: `Date.now`. */
+  /** The clock (ms since the epoch). */
   readonly now?: () => number;
-  /** Told of each cache that failed or was late, in a read or in a fill: nobody else hears of it. What it throws is dropped. */
+  /** In production: called with the name of a cache and each error of its `get` and `set`. It never throws. */
   readonly onFailure?: (layer: string, error: unknown) => void;
 }
 
-export class LayerTimeoutError extends Error {
-  constructor(layer: Source) {
-    super(`${layer.name} did not answer within ${layer.timeoutMs} ms`);
-    this.name = 'LayerTimeoutError';
-  }
-}
-
-/**
- * A lookup through `caches`, nearest first, down to `source`.
- *
- * - The first cache that holds a live entry (`expiresAt` after now) answers. Nothing below it is asked.
- * - The caches above it that missed are filled with the entry as it is; no other cache is written to.
- *   The reader does not wait for the fills.
- * - A cache that throws, rejects, or takes longer than its `timeoutMs` is passed over, reported to `onFailure`,
- *   and not filled in this lookup.
- * - The source has the last word: its entry is returned even past its deadline (a fill with it does no harm: it is
- *   a miss at once), its `undefined` means that the key exists nowhere (and fills nothing), and its error is the
- *   reader's. A cached entry past its deadline is not returned in its place.
- * - A deadline that was met leaves no timer behind.
- *
- * @throws the source's own error, or LayerTimeoutError when the source is late (from the lookup, not from here)
- */
 // #region lookup
+/**
+ * A lookup that asks `caches` in their order, then `source`. The first entry that has not expired is the answer, and the
+ * caches that missed get a copy.
+ * @throws what `source` throws
+ */
 export function createLookup(
   caches: readonly Layer[],
   source: Source,
   { now = Date.now, onFailure = () => {} }: LookupOptions = {},
 ): Lookup {
-  const report = (layer: string, error: unknown): void => {
+  async function ask(cache: Layer, key: string): Promise<Entry | 'miss' | 'failed'> {
     try {
-      onFailure(layer, error);
-    } catch {
-      // A log that is down is no reason to fail a read.
-    }
-  };
-  const attempt = async <T>(layer: Source, action: () => Promise<T>): Promise<T | 'failed'> => {
-    try {
-      return await within(layer, action);
+      const entry = await within(cache, cache.get(key));
+      return entry && entry.expiresAt > now() ? entry : 'miss';
     } catch (error) {
-      report(layer.name, error);
+      onFailure(cache.name, error);
       return 'failed';
     }
-  };
-  const fill = async (missed: readonly Layer[], key: string, entry: Entry): Promise<void> => {
-    await Promise.all(missed.map((cache) => attempt(cache, () => cache.set(key, entry))));
-  };
+  }
+
+  /** The reader has its answer: it waits for no fill. */
+  function fill(missed: readonly Layer[], key: string, entry: Entry): void {
+    for (const cache of missed) {
+      within(cache, cache.set(key, entry)).catch((error: unknown) => onFailure(cache.name, error));
+    }
+  }
 
   return async (key) => {
-    // A cache that fails is not listed: a fill would queue another command on a connection that has just failed.
     const missed: Layer[] = [];
     for (const cache of caches) {
-      const entry = await attempt(cache, () => cache.get(key));
-      if (entry === 'failed') continue;
-      if (entry && entry.expiresAt > now()) {
-        return { ...entry, layer: cache.name, filled: fill(missed, key, entry) };
+      const entry = await ask(cache, key);
+      if (typeof entry === 'object') {
+        fill(missed, key, entry);
+        return { ...entry, layer: cache.name };
       }
-      missed.push(cache);
+      // A cache that has just failed would only be sent one more command.
+      if (entry === 'miss') missed.push(cache);
     }
-    const entry = await within(source, () => source.get(key));
-    return entry && { ...entry, layer: source.name, filled: fill(missed, key, entry) };
+    const entry = await within(source, source.get(key));
+    if (entry) fill(missed, key, entry);
+    return entry && { ...entry, layer: source.name };
   };
 }
+
+const within = <T>(layer: Source, answer: Promise<T>): Promise<T> =>
+  withDeadline(answer, layer.timeoutMs, () => new LayerTimeoutError(layer));
 // #endregion
 
-// #region within
-async function within<T>(layer: Source, action: () => Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new LayerTimeoutError(layer)), layer.timeoutMs);
-  });
-  try {
-    return await Promise.race([action(), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+export interface RedisLayerOptions {
+  readonly redis: Redis;
+  readonly timeoutMs: number;
+  readonly now?: () => number;
 }
-// #endregion
 
-/**
- * Redis as a layer: keys as they come, values as strings.
- *
- * - `get` gives the deadline that Redis itself keeps: now, read before asking, plus the key's remaining time (PTTL).
- *   Value and remaining time belong together even when somebody overwrites the key between two commands.
- *   A key without a time to live comes out as expired.
- * - `set` gives Redis the time that is left of the entry, in whole ms rounded down (PX), in the command that stores
- *   the value. With less than 1 ms left it sends nothing.
- * - Only time left crosses the wire, never a deadline: the clock of Redis may not agree with `now`.
- *
- * @throws what the client throws; a reply that is an error counts as one
- */
 // #region redis
-export function redisLayer(options: {
-  redis: Redis;
-  timeoutMs: number;
-  now?: () => number;
-  name?: string;
-}): Layer {
-  const { redis, timeoutMs, now = Date.now, name = 'redis' } = options;
+/** One step: between a GET and a PTTL, another client can replace the value. */
+const VALUE_AND_TIME_LEFT = `
+  local value = redis.call('GET', KEYS[1])
+  return value and { value, redis.call('PTTL', KEYS[1]) }`;
+
+/** Redis as a layer named `redis`. Redis drops a copy when its entry expires. A key without a TTL has expired. */
+export function redisLayer({ redis, timeoutMs, now = Date.now }: RedisLayerOptions): Layer {
   return {
-    name,
+    name: 'redis',
     timeoutMs,
     async get(key) {
-      // Read now: counted from the answer, the copy would outlive the original by the way back.
+      // The time left is that of the moment when Redis answers, which is not before this one.
       const asked = now();
-      // MULTI: without it, another client's SET could come between the value and the time that is left.
-      const replies = (await redis.multi().get(key).pttl(key).exec()) ?? [];
-      const [value, left] = replies.map(([error, reply]) => {
-        if (error) throw error;
-        return reply;
-      });
-      return typeof value === 'string' ? { value, expiresAt: asked + Number(left) } : undefined;
+      const found = (await redis.eval(VALUE_AND_TIME_LEFT, 1, key)) as [string, number] | null;
+      return found ? { value: found[0], expiresAt: asked + found[1] } : undefined;
     },
     async set(key, { value, expiresAt }) {
-      const left = Math.floor(expiresAt - now());
-      if (left > 0) await redis.set(key, value, 'PX', left);
+      const leftMs = Math.floor(expiresAt - now());
+      if (leftMs > 0) await redis.set(key, value, 'PX', leftMs);
     },
   };
 }
 // #endregion
 
-/** What a Map, or an LRU cache with the same two methods, has to offer. */
-export interface MapLike {
-  get(key: string): Entry | undefined;
-  set(key: string, entry: Entry): unknown;
-}
-
-/** The process's own memory as a layer. A bare Map grows without bound: in production pass an LRU (lesson 1.4). Provided. */
-export function mapLayer(map: MapLike, name = 'map'): Layer {
-  return {
-    name,
-    timeoutMs: 1000,
-    get: async (key) => map.get(key),
-    async set(key, entry) {
-      map.set(key, entry);
-    },
-  };
-}
-
-/**
- * MySQL as the source: `product:1` is that row as JSON, to be believed for `ttlMs` from before the SELECT.
- * Any other shape of key is absent and never reaches SQL. Provided.
- */
-export function productSource(options: {
-  db: Pool;
-  ttlMs: number;
-  timeoutMs: number;
-  now?: () => number;
-}): Source {
-  const { db, ttlMs, timeoutMs, now = Date.now } = options;
-  return {
-    name: 'mysql',
-    timeoutMs,
-    async get(key) {
-      const id = /^product:([1-9]\d{0,15})$/.exec(key)?.[1];
-      if (!id) return undefined;
-      const expiresAt = now() + ttlMs;
-      const [rows] = await db.execute<RowDataPacket[]>(
-        'SELECT id, name, price, stock FROM products WHERE id = ?',
-        [id],
-      );
-      return rows[0] && { value: JSON.stringify(rows[0]), expiresAt };
-    },
-  };
-}
-
-/** What was measured at one layer. */
-export interface LayerStats {
-  readonly name: string;
-  /** Share of the lookups that reach this layer which it answers, 0 to 1; 1 for a source that has every key. */
-  readonly hitRate: number;
-  /** Mean time of one lookup in this layer, hit or miss, in ms; ≥ 0. */
-  readonly latencyMs: number;
-}
-
-export interface Share {
-  readonly name: string;
-  /** Share of all requests that ask this layer. */
-  readonly reached: number;
-  /** Share of all requests that this layer answers. */
-  readonly served: number;
-}
-
-export interface Prediction {
-  /** Mean time of a lookup through all layers, in ms. */
-  readonly effectiveMs: number;
-  /** In the order of the layers. The `served` and `absent` sum to 1. */
-  readonly funnel: readonly Share[];
-  /** Share of all requests that no layer answers. */
-  readonly absent: number;
-}
-
-/**
- * What the layers cost together, from what was measured at each of them; nearest layer first.
- *
- * @throws RangeError for a rate outside 0 to 1 (a rate in percent, NaN from 0 of 0) or a latency below 0 or not finite
- */
 // #region predict
+/** Mean time and funnel of layers that are asked in this order. */
 export function predict(layers: readonly LayerStats[]): Prediction {
   let reached = 1;
   let effectiveMs = 0;
@@ -246,7 +110,7 @@ export function predict(layers: readonly LayerStats[]): Prediction {
     if (!(latencyMs >= 0 && latencyMs < Infinity)) {
       throw new RangeError(`the latency of ${name} must be 0 ms or more, and is ${latencyMs}`);
     }
-    // Who asks pays, and a miss has asked.
+    // A request that misses here has waited here too.
     effectiveMs += reached * latencyMs;
     const share = { name, reached, served: reached * hitRate };
     reached -= share.served;
