@@ -1,674 +1,620 @@
 import type { Redis } from 'ioredis';
-import type { RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test } from 'vitest';
-import { explore } from '#kit/explore';
-import { startProcesses } from '#kit/processes';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
-import { soon, unhandledRejections, until } from '#kit/waiting';
-import { createLeaseCache, InvalidationError, LoadTimeoutError, leaseKey, valueKey } from './leases';
-import subjectFile from './leases?file';
+import { outcome, soon, unhandledRejections, until } from '#kit/waiting';
+import { type Clock, LoadTimeoutError, leaseKey, systemClock, valueKey } from './given';
+import { createLeaseCache } from './leases';
 
-type Subject = typeof import('./leases');
-
-const servers = useServers('products');
+const servers = useServers();
 
 const KEY = 'product:1';
-const MUG = 'Enamel mug, 350 ml';
-const TTL_MS = 60_000;
-const LEASE_MS = 10_000;
-const TIMES = { ttlMs: TTL_MS, leaseMs: LEASE_MS, waitMs: 4_000 };
+const TIMES = { ttlMs: 57_300, leaseMs: 9_700, waitMs: 3_900 };
+/** Does not wait for another caller. */
+const AT_ONCE = { ...TIMES, waitMs: 0 };
 const OLD = { name: 'old' };
 const NEW = { name: 'new' };
+const OTHER = 'the token of another caller';
+/** A command that may take a lease. */
+const TAKES_LEASE = /^(SET|EVAL|EVALSHA|FCALL)\b.*leased:lease/is;
 
-test('one caller of all processes holds the lease and loads, and a holder that is killed is survived', async () => {
-  const proxy = await openProxy(servers.mysqlUrl);
-  const gate = proxy.hold(/SELECT .* FROM products/i);
-  const args = { redis: servers.redisUrl, mysql: proxy.url, times: TIMES };
-  const [peer] = await startProcesses<Subject, typeof args, never>(
-    1,
-    subjectFile,
-    args,
-    async ({ subject, args, Redis, mysql, tell }) => {
-      const db = mysql.createPool({ uri: args.mysql });
-      const cache = subject.createLeaseCache({ redis: new Redis(args.redis) });
-      const load = async () => {
-        await db.query('SELECT name FROM products WHERE id = 1');
-        return { name: 'loaded by the peer' };
-      };
-      await cache.getOrLoad('product:1', load, args.times);
-      const hung = () => {
-        tell('loading product:2');
-        return new Promise<never>(() => {});
-      };
-      return cache.getOrLoad('product:2', hung, args.times);
-    },
-  );
-  await Promise.race([gate.arrived, peer?.result]);
-  const { source, load } = productSource();
-  const cache = createLeaseCache({ redis: servers.redis });
-  const lifeOfLease = await servers.redis.pttl(leaseKey(KEY));
-  const readers = Promise.all(Array.from({ length: 10 }, () => cache.getOrLoad(KEY, load, TIMES)));
-  // The peer's SELECT is held while they look.
-  await soon(readers, 20);
-  expect(source.loads, 'the peer holds the lease and is loading: nobody else loads').toBe(0);
-  gate.release();
-  expect(
-    await soon(readers),
-    'the peer has loaded and stored: those who wait look again, and take what was stored',
-  ).toEqual(Array.from({ length: 10 }, () => ({ name: 'loaded by the peer' })));
-  expect(lifeOfLease, 'the PX of the lease is leaseMs').toBeGreaterThan(LEASE_MS / 2);
-  expect(lifeOfLease, 'the PX of the lease is leaseMs').toBeLessThanOrEqual(LEASE_MS);
-  expect(await servers.redis.exists(leaseKey(KEY)), 'the value is stored: its lease is removed').toBe(0);
-  expect(await servers.redis.pttl(valueKey(KEY)), 'the PX of the value is ttlMs').toSatisfy(
-    (ms: number) => ms > TTL_MS / 2 && ms <= TTL_MS,
-  );
-
-  const orphan = 'product:2';
-  await Promise.race([peer?.heard('loading product:2'), peer?.result]);
-  await peer?.kill();
-  const survivors = Promise.all(Array.from({ length: 5 }, () => cache.getOrLoad(orphan, load, TIMES)));
-  await soon(survivors, 20);
-  expect(source.loads, 'nobody can know that the holder is dead: wait until its lease expires').toBe(0);
-  expect(
-    await servers.redis.pttl(leaseKey(orphan)),
-    'a holder that was killed removes nothing: its lease must expire by itself, after leaseMs at most',
-  ).toSatisfy((ms: number) => ms > 0 && ms <= LEASE_MS);
-  // Its end, brought forward.
-  await servers.redis.pexpire(leaseKey(orphan), 1);
-  expect(await soon(survivors), 'the lease of the dead has expired: one of those who wait gets it').toEqual(
-    Array.from({ length: 5 }, () => ({ name: MUG })),
-  );
-  expect(source.loads, 'one of those who wait gets the lease, the others go on waiting').toBe(1);
-  expect(await stored(orphan), 'the new holder stores what it has loaded').toEqual({ name: MUG });
-});
-
-test('a value is what JSON makes of it, for the holder too, and unreadable bytes are none', async () => {
-  const cache = createLeaseCache({ redis: servers.redis });
-  const { source, load } = productSource();
-  const dated = async () => ({ ...(await load()), at: new Date(0) });
-  const readers = await Promise.all(Array.from({ length: 20 }, () => cache.getOrLoad(KEY, dated, TIMES)));
-  expect(source.loads, '20 calls missed at once: one gets the lease').toBe(1);
-  expect(new Set(readers).size, 'callers share no object').toBe(20);
-  expect(readers[0], 'the holder gets what a hit gives: what JSON makes of the value').toEqual({
-    name: MUG,
-    at: '1970-01-01T00:00:00.000Z',
+describe('Core', () => {
+  test('a miss loads the value and stores it for ttlMs, a hit gives the same and loads nothing', async () => {
+    const cache = openCache();
+    const source = countedLoad({ name: 'mug', since: new Date(0), price: null });
+    const miss = await cache.getOrLoad(KEY, source.load, TIMES);
+    expect(miss, 'a miss must give what was loaded').toMatchObject({ name: 'mug', price: null });
+    await until(async () => (await stored(KEY)) !== undefined);
+    await expectTtl(valueKey(KEY), TIMES.ttlMs, 'the value must live for ttlMs');
+    expect(
+      await cache.getOrLoad(KEY, source.load, TIMES),
+      'a hit and a miss must give the same: what JSON makes of the value',
+    ).toEqual(miss);
+    expect(source.loads, 'loads after a miss and a hit: a hit must not load').toBe(1);
+    await cache.getOrLoad('none', async () => null, TIMES);
+    await until(async () => (await stored('none')) !== undefined);
+    expect(
+      await cache.getOrLoad<string | null>('none', async () => 'loaded again', TIMES),
+      'null is a value: it must be cached',
+    ).toBeNull();
+    await servers.redis.pexpire(valueKey(KEY), 20_000);
+    await cache.getOrLoad(KEY, source.load, TIMES);
+    await expectTtl(valueKey(KEY), 20_000, 'a hit must not change the TTL, which was 20,000');
   });
-  expect(
-    await Promise.all(['a', 'b'].map((key) => cache.getOrLoad(key, async () => key, TIMES))),
-    'two keys have two leases',
-  ).toEqual(['a', 'b']);
-  await cache.getOrLoad('none', async () => null, TIMES);
-  expect(
-    await cache.getOrLoad<string | null>('none', async () => 'loaded again', TIMES),
-    'null is a value, and cached',
-  ).toBeNull();
 
-  for (const value of [undefined, 9007199254740993n]) {
+  test('one caller gets the lease and loads, the others wait for its value', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    let requests = 0;
+    proxy.schedule(async () => void requests++);
+    const source = heldLoad(NEW);
+    const here = openCache();
+    const first = outcome(here.getOrLoad(KEY, source.load, TIMES));
+    await begun(source, first);
+    const elsewhere = openCache(servers.connectRedis({}, proxy.url));
+    const others = Array.from({ length: 10 }, () => [
+      outcome(here.getOrLoad(KEY, source.load, TIMES)),
+      outcome(elsewhere.getOrLoad(KEY, source.load, TIMES)),
+    ]).flat();
+    await until(() => requests >= 20 || source.loads > 1);
+    expect(source.loads, 'loads of 21 calls at once: only the holder of the lease must load').toBe(1);
+    source.end();
     expect(
-      await soon(failureOf(cache.getOrLoad('odd', async () => value, TIMES))),
-      `JSON cannot hold ${typeof value}: a TypeError tells the caller`,
-    ).toBeInstanceOf(TypeError);
+      await Promise.all([first, ...others]),
+      'values of 21 calls in two processes: one of them loaded, the others must look again until they find it',
+    ).toEqual(Array(21).fill(NEW));
+    await until(async () => !(await servers.redis.exists(leaseKey(KEY))));
+    expect(await servers.redis.exists(leaseKey(KEY)), 'leases left: a fill must remove its lease').toBe(0);
     expect(
-      await servers.redis.exists(valueKey('odd'), leaseKey('odd')),
-      `${typeof value} is not stored, and its lease is given back`,
-    ).toBe(0);
-  }
+      await outcome(here.getOrLoad('product:2', async () => OLD, TIMES)),
+      'another key has a lease of its own',
+    ).toEqual(OLD);
+  });
 
-  for (const bytes of [Buffer.from('{"name":"Ena'), Buffer.from([0xff, 0xfe, 0x00]), Buffer.alloc(0)]) {
-    await servers.redis.set(valueKey(KEY), bytes, 'PX', TTL_MS);
-    expect(
-      await soon(failureOf(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }))),
-      `bytes that are no JSON (${bytes.toString('hex') || 'none at all'}) are no value: load`,
-    ).toEqual({ name: MUG });
-    expect(await stored(KEY), 'bytes that are no JSON are replaced by what was loaded').toEqual({
-      name: MUG,
+  test('a lease ends after leaseMs, even if its holder has died', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
+      const lives = await Promise.all([leaseKey(KEY), valueKey(KEY)].map((key) => servers.redis.pttl(key)));
+      if (lives.includes(-1)) bare ??= request;
     });
-  }
-  await servers.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TTL_MS);
-  await servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
-  await soon(cache.getOrLoad(KEY, load, { ...TIMES, waitMs: 0 }));
-  expect(
-    await servers.redis.mget(valueKey(KEY), leaseKey(KEY)),
-    'the bytes are no JSON, and another holds the lease: it will replace them, and nobody else',
-  ).toEqual(['{"name":"Ena', 'the token of another']);
-  await servers.redis.del(leaseKey(KEY));
-  const overtaken = async () => {
-    await cache.invalidate(KEY);
-    return OLD;
-  };
-  expect(await soon(cache.getOrLoad(KEY, overtaken, TIMES)), 'the caller gets what was loaded').toEqual(OLD);
-  expect(
-    await servers.redis.exists(valueKey(KEY)),
-    'the bytes were no JSON, and the key was invalidated during the load: to replace them too takes the lease',
-  ).toBe(0);
+    const source = heldLoad(NEW);
+    const reading = outcome(
+      openCache(servers.connectRedis({}, proxy.url)).getOrLoad(KEY, source.load, TIMES),
+    );
+    await begun(source, reading);
+    await expectTtl(leaseKey(KEY), TIMES.leaseMs, 'the lease must live for leaseMs');
+    source.end();
+    expect(await reading, 'the holder must get what it has loaded').toEqual(NEW);
+    expect(
+      bare,
+      'when this command was sent, the lease or the value had no TTL: if the process dies before it, they stay forever',
+    ).toBeUndefined();
 
-  await servers.redis.set(valueKey(KEY), '{"name":"hit"}', 'PX', 5_000);
-  await cache.getOrLoad(KEY, load, TIMES);
-  expect(
-    await servers.redis.pttl(valueKey(KEY)),
-    'a hit must not prolong the life of the value: ttlMs bounds what an invalidation that was lost leaves behind',
-  ).toBeLessThanOrEqual(5_000);
-});
+    await servers.redis.del(valueKey(KEY));
+    await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 40);
+    expect(
+      await outcome(openCache().getOrLoad(KEY, async () => OLD, TIMES)),
+      'the holder has died and its lease has ended: a caller that waits must get the lease, and load',
+    ).toEqual(OLD);
+    await until(async () => (await stored(KEY)) !== undefined);
+    expect(await stored(KEY), 'value in Redis: the new holder of the lease must store').toEqual(OLD);
+  });
 
-test('a fill whose lease is lost is refused, and its caller still gets the value', async () => {
-  const proxy = await openProxy(servers.redisUrl);
-  const cache = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
-  const other = createLeaseCache({ redis: servers.redis });
-  let endOther = () => {};
-  let withoutExpiry = 0;
-  const watchExpiry = async () => {
-    const left = await Promise.all([leaseKey(KEY), valueKey(KEY)].map((key) => servers.redis.pttl(key)));
-    if (left.includes(-1)) withoutExpiry++;
-  };
-  const losses = {
-    'the key was invalidated': () => other.invalidate(KEY),
-    'the lease had expired': () => servers.redis.del(leaseKey(KEY)),
-    async 'the key was invalidated, and another held the new lease'() {
-      await other.invalidate(KEY);
-      let begun = false;
-      const load = () => {
-        begun = true;
-        return new Promise<typeof NEW>((resolve) => {
-          endOther = () => resolve(NEW);
-        });
-      };
-      const reading = other.getOrLoad(KEY, load, TIMES);
-      reading.catch(() => {});
-      await until(() => begun);
-    },
-    async 'the key was invalidated, and another had stored the new value'() {
-      await other.invalidate(KEY);
-      await soon(other.getOrLoad(KEY, async () => NEW, TIMES));
-    },
-  };
-  /** One load that ends by `end`; `lose` happens before it ends (0), or before the nth command that follows it. */
-  const round = async (end: 'well' | 'badly', nth: number, lose: () => Promise<unknown>) => {
-    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-    proxy.schedule(watchExpiry);
-    let settle = () => {};
-    let begun = false;
-    const load = () => {
-      begun = true;
-      return new Promise<typeof OLD>((resolve, reject) => {
-        settle = () => (end === 'well' ? resolve(OLD) : reject(new Error('deadlock')));
-      });
-    };
-    const caller = failureOf(cache.getOrLoad(KEY, load, TIMES));
-    await Promise.race([until(() => begun), caller]);
-    if (nth === 0) await lose();
-    let sent = 0;
-    let lost = await inRedis();
-    proxy.schedule(async () => {
-      await watchExpiry();
-      if (++sent !== nth) return;
-      await lose();
-      lost = await inRedis();
-    });
-    settle();
-    const got = await soon(caller);
-    proxy.schedule();
-    const now = await inRedis();
-    endOther();
-    return { got, lost, now, isOver: sent < nth };
-  };
-  const inRedis = async () => {
-    const [value, lease] = await servers.redis.mget(valueKey(KEY), leaseKey(KEY));
-    return { value, lease };
-  };
-  for (const [what, lose] of Object.entries(losses)) {
-    for (const end of ['well', 'badly'] as const) {
-      for (let nth = 0; ; nth++) {
-        const { got, lost, now, isOver } = await round(end, nth, lose);
-        if (isOver) {
-          expect(now.lease, `the load has ended ${end}: its lease must go with it`).toBeNull();
-          break;
-        }
-        const when = `${what} ${nth === 0 ? 'before the load ended' : `after the load had ended, just before the holder's next command (the ${nth}.)`} ${end}`;
-        expect(now.value, `${when}: the fill must be refused, in the step that would store`).toBe(lost.value);
-        expect(now.lease, `${when}: the lease of another must stay, with its token`).toBe(lost.lease);
-        if (end === 'well')
-          expect(got, `${when}: the holder's caller gets what was loaded for it`).toEqual(OLD);
-        else expect(got, `${when}: the holder's caller gets the error of its load`).toBeInstanceOf(Error);
-      }
-    }
-  }
-  await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-  const ends: (() => void)[] = [];
-  const read = async (value: typeof OLD) => {
-    const load = () => new Promise<typeof OLD>((resolve) => ends.push(() => resolve(value)));
-    const begun = ends.length + 1;
-    const reading = failureOf(cache.getOrLoad(KEY, load, TIMES));
-    await Promise.race([until(() => ends.length === begun), reading]);
-    return { reading };
-  };
-  const { reading: overtaken } = await read(OLD);
-  await other.invalidate(KEY);
-  const { reading: current } = await read(NEW);
-  ends[0]?.();
-  await soon(overtaken);
-  expect(
-    await stored(KEY),
-    'two calls of one object: the lease is that of the second by now, so each call needs a token of its own',
-  ).toBeUndefined();
-  ends[1]?.();
-  await soon(current);
-  expect(
-    await stored(KEY),
-    'two calls of one object: the lease was that of the second, so it stores',
-  ).toEqual(NEW);
-  expect(
-    withoutExpiry,
-    'a process that is killed between two commands leaves a lease, or a value, for ever: set it together with its PX',
-  ).toBe(0);
-});
-
-test('who asks after an invalidation gets nothing older, in whatever process it was', async () => {
-  const proxy = await openProxy(servers.redisUrl);
-  const stalled = servers.connectRedis({ commandTimeout: 30 }, proxy.url);
-  await connected(stalled);
-  const takeLease = () => servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', LEASE_MS);
-  const situations = {
-    async 'the holder'() {},
-    // It does not wait, and loads for itself.
-    'one who does not hold the lease': takeLease,
-    async 'one without Redis'() {
-      proxy.stall();
-    },
-  };
-  for (const [who, arrange] of Object.entries(situations)) {
-    const withoutRedis = who === 'one without Redis';
-    for (const where of ['the same process', 'another process'] as const) {
-      if (withoutRedis && where === 'the same process') continue;
-      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-      const cache = createLeaseCache({ redis: withoutRedis ? stalled : servers.redis });
-      const writer = where === 'the same process' ? cache : createLeaseCache({ redis: servers.redis });
-      const times = { ...TIMES, waitMs: 0 };
-      await arrange();
-      let endOld = () => {};
-      let begun = false;
-      const slow = () => {
-        begun = true;
-        return new Promise<typeof OLD>((resolve) => {
-          endOld = () => resolve(OLD);
-        });
-      };
-      const before = failureOf(cache.getOrLoad(KEY, slow, times));
-      await until(() => begun);
-      await writer.invalidate(KEY);
-      await arrange();
-      const after = failureOf(cache.getOrLoad(KEY, async () => NEW, times));
-      expect(
-        await soon(after, 300),
-        `${who} had read the old row when ${where} invalidated the key: who asks now must not wait for that load, and not share it`,
-      ).toEqual(NEW);
-      endOld();
-      expect(await soon(before), 'who asked before gets what was loaded for it').toEqual(OLD);
-      await proxy.heal();
-    }
-  }
-});
-
-test('no interleaving leaves the old value behind an acknowledged invalidation', async () => {
-  const reader = ({ redis, db }: Pick<typeof servers, 'redis' | 'db'>) =>
-    createLeaseCache({ redis }).getOrLoad(KEY, productSource(db).load, { ...TIMES, waitMs: 0 });
-  await explore(servers, {
-    runs: 20,
-    seed: 2,
-    async prepare() {
-      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-      await servers.db.query('UPDATE products SET name = ? WHERE id = 1', [MUG]);
-    },
-    actors: {
-      one: reader,
-      other: reader,
-      async writer({ redis, db }) {
-        await db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
-        await createLeaseCache({ redis }).invalidate(KEY);
+  test('a load that an invalidation overtakes is neither stored nor shared', async () => {
+    const other = openCache();
+    const losses: Readonly<Record<string, () => Promise<unknown>>> = {
+      'an invalidation came': () => other.invalidate(KEY),
+      async 'an invalidation came, and another caller got the new lease'() {
+        await other.invalidate(KEY);
+        await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
       },
-      expiry: ({ redis }) => redis.del(leaseKey(KEY)),
-    },
-    async verdict() {
-      const left = await servers.redis.get(valueKey(KEY));
-      return left?.includes(MUG)
-        ? `the invalidation is acknowledged, MySQL holds "Steel mug", and Redis "${MUG}" until its TTL`
-        : undefined;
-    },
+      async 'an invalidation came, and another caller stored the new value'() {
+        await other.invalidate(KEY);
+        await servers.redis.set(valueKey(KEY), JSON.stringify(NEW), 'PX', 20_000);
+      },
+    };
+    for (const [what, lose] of Object.entries(losses)) {
+      await beforeEachStep(lose, 'load', (step, { result, lost, left }) => {
+        const when = `${what} ${step === 0 ? 'during the load' : `before command ${step} after the load`}`;
+        expect(result, `${when}: the caller must get what was loaded for it`).toEqual(OLD);
+        expect(left, `what Redis holds. ${when}: the fill must be refused, and change nothing`).toEqual(lost);
+      });
+    }
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+    const [before, after] = [heldLoad(OLD), heldLoad(NEW)];
+    const cache = openCache();
+    const first = outcome(cache.getOrLoad(KEY, before.load, TIMES));
+    await begun(before, first);
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+    const second = outcome(cache.getOrLoad(KEY, after.load, TIMES));
+    await begun(after, second);
+    expect(
+      after.loads,
+      'loads of a call that began after an invalidation by another process: it must not share an older load',
+    ).toBe(1);
+    before.end();
+    await first;
+    expect(await stored(KEY), 'value in Redis: by now the lease is that of a later call').toBeUndefined();
+    after.end();
+    expect(await second, 'the later call must get its own value').toEqual(NEW);
   });
 
-  const proxy = await openProxy(servers.redisUrl);
-  const writer = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
-  for (let nth = 1, isOver = false; !isOver; nth++) {
-    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-    let endLoad = () => {};
-    let begun = false;
-    const load = () => {
-      begun = true;
-      return new Promise<typeof OLD>((resolve) => {
-        endLoad = () => resolve(OLD);
+  test('an invalidation deletes value and lease in one step, and rejects unless Redis confirms it', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    const writer = openCache(servers.connectRedis({}, proxy.url));
+    for (let step = 1, sent = 0; sent >= step - 1; step++) {
+      sent = 0;
+      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+      const source = heldLoad(OLD);
+      const reading = outcome(openCache().getOrLoad(KEY, source.load, AT_ONCE));
+      await begun(source, reading);
+      proxy.schedule(async () => {
+        if (++sent !== step) return;
+        source.end();
+        await reading;
       });
+      expect(await outcome(writer.invalidate(KEY), 3000), 'Redis has confirmed: resolve').toBeUndefined();
+      proxy.schedule();
+      source.end();
+      await reading;
+      const when = sent < step ? 'after' : `before command ${step} of`;
+      expect(
+        await stored(KEY),
+        `value in Redis: a fill came ${when} the invalidation, and its load had begun earlier`,
+      ).toBeUndefined();
+    }
+    expect(await outcome(writer.invalidate(KEY)), 'there is nothing to delete: resolve').toBeUndefined();
+    const away = await behindProxy();
+    away.proxy.stall();
+    expect(
+      await outcome(away.cache.invalidate(KEY)),
+      'Redis does not answer: invalidate must reject, or the writer believes that the old value is gone',
+    ).toEqual(expect.stringMatching(/^rejected/));
+  });
+
+  test('a caller without the lease loads after waitMs, and stores nothing', async () => {
+    const cache = openCache();
+    await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
+    const start = performance.now();
+    const waited = await outcome(cache.getOrLoad(KEY, async () => NEW, { ...TIMES, waitMs: 60 }));
+    expect(waited, 'the lease is held for longer than waitMs: load for this caller').toEqual(NEW);
+    expect(performance.now() - start, 'ms that the caller waited, of waitMs 60').toBeGreaterThan(55);
+    const [before, after] = [heldLoad(OLD), heldLoad(NEW)];
+    const first = outcome(cache.getOrLoad(KEY, before.load, AT_ONCE));
+    await begun(before, first);
+    expect(before.loads, 'waitMs is 0: load at once').toBe(1);
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+    await servers.redis.set(leaseKey(KEY), `${OTHER} now`, 'PX', 20_000);
+    const second = outcome(cache.getOrLoad(KEY, after.load, AT_ONCE));
+    after.end();
+    expect(
+      await second,
+      'an invalidation came between two calls without the lease: the second must not share the load of the first',
+    ).toEqual(NEW);
+    before.end();
+    expect(await first, 'a caller without the lease must get what was loaded for it').toEqual(OLD);
+    expect(
+      await servers.redis.mget(valueKey(KEY), leaseKey(KEY)),
+      'value and lease in Redis: without the lease a caller must change neither',
+    ).toEqual([null, `${OTHER} now`]);
+    await expectTtl(leaseKey(KEY), 20_000, 'a look must not prolong the lease of another caller');
+  });
+});
+
+describe('In production', () => {
+  test('a load that fails gives back its lease, and only its own', async () => {
+    const down = new Error('connect ECONNREFUSED');
+    const failing: Readonly<Record<string, () => Promise<unknown>>> = {
+      rejects: () => Promise.reject(down),
+      throws: () => {
+        throw down;
+      },
+      'gives undefined': async () => undefined,
     };
-    const reading = failureOf(createLeaseCache({ redis: servers.redis }).getOrLoad(KEY, load, TIMES));
-    await Promise.race([until(() => begun), reading]);
-    let sent = 0;
-    proxy.schedule(async () => {
-      if (++sent !== nth) return;
-      endLoad();
-      await soon(reading);
+    for (const [how, load] of Object.entries(failing)) {
+      const expected = how === 'gives undefined' ? TypeError : down;
+      const error = await soon(rejectionOf(() => openCache().getOrLoad(KEY, load, TIMES)));
+      const message = `the load ${how}: the caller must get that error, here a ${how === 'gives undefined' ? 'TypeError' : 'ECONNREFUSED'}`;
+      if (expected === down) expect(error, message).toBe(down);
+      else expect(error, message).toBeInstanceOf(TypeError);
+      await until(async () => !(await servers.redis.exists(leaseKey(KEY))));
+      expect(
+        await servers.redis.exists(leaseKey(KEY), valueKey(KEY)),
+        `keys left by a load that ${how}: without its lease the next caller can load at once`,
+      ).toBe(0);
+    }
+    const lose = () => servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
+    await beforeEachStep(lose, 'failure', (step, { lost, left }) => {
+      const when = step === 0 ? 'during the load' : `before command ${step} after the load`;
+      expect(
+        left,
+        `what Redis holds: another caller got the lease ${when}, and the load failed: its lease must stay`,
+      ).toEqual(lost);
     });
-    await soon(writer.invalidate(KEY));
-    proxy.schedule();
-    isOver = sent < nth;
-    endLoad();
-    await soon(reading);
+  });
+
+  test('a load may take leaseMs from when it begins, and no longer', async () => {
+    const unhandled = unhandledRejections();
+    const times = { ...AT_ONCE, leaseMs: 40 };
+    await servers.redis.set(leaseKey('held'), OTHER, 'PX', 20_000);
+    for (const [key, who] of [
+      [KEY, 'the holder'],
+      ['held', 'a caller without the lease'],
+    ] as const) {
+      let seen: AbortSignal | undefined;
+      let fail = () => {};
+      const hung = (signal?: AbortSignal) =>
+        new Promise<never>((_, reject) => {
+          seen = signal;
+          fail = () => reject(new Error('killed'));
+        });
+      expect(
+        await soon(rejectionOf(() => openCache().getOrLoad(key, hung, times))),
+        `the load of ${who} hangs: after leaseMs the caller must get a LoadTimeoutError`,
+      ).toBeInstanceOf(LoadTimeoutError);
+      expect(seen?.aborted, `the load of ${who} is late: its signal must be aborted`).toBe(true);
+      fail();
+    }
+    const proxy = await openProxy(servers.redisUrl);
+    const asks = proxy.hold(TAKES_LEASE);
+    const brief = async () => {
+      await systemClock.sleep(5);
+      return NEW;
+    };
+    const cache = openCache(servers.connectRedis({}, proxy.url));
+    const late = outcome(cache.getOrLoad('late', brief, times));
+    await Promise.race([asks.arrived, late]);
+    await systemClock.sleep(60);
+    asks.release();
+    expect(
+      await late,
+      'Redis granted the lease after 60 ms: a load must have its 40 ms from when it begins',
+    ).toEqual(NEW);
+    expect(unhandled(), 'a load that was given up fails later: that must not end the process').toEqual([]);
+  });
+
+  test('a call that Redis does not answer loads, and stores nothing', async () => {
+    const unanswered = async (fault: 'refuse' | 'blackHole') => {
+      const { proxy, redis, cache, errors } = await behindProxy();
+      await proxy[fault]();
+      // Redis is back before the load ends.
+      const load = async () => {
+        await proxy.heal();
+        await connected(redis);
+        return OLD;
+      };
+      expect(
+        await outcome(cache.getOrLoad(fault, load, TIMES)),
+        `Redis does not answer (${fault}): the call must load`,
+      ).toEqual(OLD);
+      expect(errors.length, 'calls of onCacheError: Redis has failed').toBeGreaterThan(0);
+      await redis.ping();
+      expect(
+        await stored(fault),
+        'value in Redis: this call has no lease, so nothing shows whether an invalidation has come',
+      ).toBeUndefined();
+    };
+    const silentWhileItWaits = async () => {
+      const { proxy, cache } = await behindProxy();
+      await servers.redis.set(leaseKey('waiting'), OTHER, 'PX', 20_000);
+      let looks = 0;
+      proxy.schedule(async () => void looks++);
+      const waiting = outcome(cache.getOrLoad('waiting', async () => NEW, TIMES));
+      await until(() => looks > 1);
+      proxy.blackHole();
+      expect(await waiting, 'Redis fell silent while the call waited: it must load').toEqual(NEW);
+    };
+    await Promise.all([unanswered('refuse'), unanswered('blackHole'), silentWhileItWaits()]);
+  });
+
+  test('a lease whose grant was not answered is not used', async () => {
+    const { proxy, redis, cache } = await behindProxy();
+    // The connection is up, and scripts are loaded.
+    await outcome(cache.getOrLoad('another key', async () => NEW, TIMES));
+    const asking = proxy.hold(TAKES_LEASE);
+    const source = heldLoad(OLD);
+    const reading = outcome(cache.getOrLoad(KEY, source.load, AT_ONCE));
+    await Promise.race([asking.arrived, reading]);
+    await begun(source, reading);
+    // The writer commits here, and invalidates. After that Redis receives the question.
+    await openCache().invalidate(KEY);
+    asking.release();
+    await until(async () => (await servers.redis.exists(leaseKey(KEY))) === 1);
+    source.end();
+    expect(await reading, 'Redis did not answer in time: the call must load').toEqual(OLD);
+    await redis.ping();
     expect(
       await stored(KEY),
-      `a fill came ${isOver ? 'after' : `just before command ${nth} of`} the invalidation: it must leave no value of a load that began before it`,
+      'value in Redis: the load began, an invalidation came, and only then was the lease granted',
     ).toBeUndefined();
-  }
-});
+  });
 
-test('who does not get the lease looks again until waitMs, then loads and stores nothing', async () => {
-  const cache = createLeaseCache({ redis: servers.redis });
-  const { source, load } = productSource();
-  await servers.redis.set(leaseKey(KEY), 'the token of another', 'PX', 5_000);
-  let impatient: unknown;
-  const atOnce = await servers.work(async () => {
-    const dated = async () => ({ ...(await load()), at: new Date(0) });
-    impatient = await soon(cache.getOrLoad(KEY, dated, { ...TIMES, waitMs: 0 }));
-  });
-  expect(impatient, 'with waitMs 0 a call does not wait: it loads for itself').toMatchObject({ name: MUG });
-  expect(impatient, 'without the lease too, a caller gets what JSON makes of the value').toEqual({
-    name: MUG,
-    at: '1970-01-01T00:00:00.000Z',
-  });
-  expect(
-    await soon(failureOf(cache.getOrLoad(KEY, async () => undefined, { ...TIMES, waitMs: 0 }))),
-    'JSON cannot hold undefined: a TypeError tells the caller without the lease too',
-  ).toBeInstanceOf(TypeError);
-  expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
-  expect(source.loads, 'who does not get the lease has to load').toBe(1);
-  // Pauses of 5, 10, 20, 40 and 80 ms: the fourth ends at 75, and the fifth would end at 155.
-  const slowly = createLeaseCache({ redis: servers.redis, random: () => 0 });
-  const waits: number[] = [];
-  let patient: unknown;
-  const looks = await servers.work(async () => {
-    // Again, if the machine was busy.
-    while (waits.length < 4 && waits.every((ms) => ms > 145)) {
-      const began = performance.now();
-      const brief = async () => {
-        waits.push(performance.now() - began);
-        await new Promise((resolve) => setTimeout(resolve, 5));
-        return { name: MUG };
-      };
-      patient = await soon(failureOf(slowly.getOrLoad(KEY, brief, { ...TIMES, leaseMs: 80, waitMs: 100 })));
-      if (waits.length === 0) break;
-    }
-  });
-  expect(
-    patient,
-    'waitMs has passed and the lease is still held: load for this caller alone, for leaseMs from when the load begins',
-  ).toEqual({ name: MUG });
-  expect(
-    Math.min(...waits),
-    'a call waits for all of waitMs, even if the next pause would end after it',
-  ).toBeGreaterThan(90);
-  expect(Math.min(...waits), 'the last pause must end with waitMs').toBeLessThanOrEqual(145);
-  expect(looks.redis(), 'a call that waits must look again').toBeGreaterThan(atOnce.redis());
-  expect(looks.redis(), 'a call that waits must pause between its looks (pauseMs)').toBeLessThan(100);
-  const down = new Error('connect ECONNREFUSED');
-  const fail = () => Promise.reject(down);
-  expect(
-    await soon(failureOf(cache.getOrLoad(KEY, fail, { ...TIMES, waitMs: 0 }))),
-    'a caller without the lease gets the error of its own load',
-  ).toBe(down);
-  let signal: AbortSignal | undefined;
-  const hung = (its: AbortSignal) => {
-    signal = its;
-    return new Promise<never>(() => {});
-  };
-  expect(
-    await soon(failureOf(cache.getOrLoad(KEY, hung, { ...TIMES, leaseMs: 30, waitMs: 0 }))),
-    'a load without the lease may take leaseMs too',
-  ).toBeInstanceOf(LoadTimeoutError);
-  expect(signal?.aborted, 'a load without the lease is late: abort its signal').toBe(true);
-  expect(await stored(KEY), 'only the holder of the lease may store').toBeUndefined();
-  expect(await servers.redis.get(leaseKey(KEY)), 'the lease is still that of its holder').toBe(
-    'the token of another',
-  );
-  expect(
-    await servers.redis.pttl(leaseKey(KEY)),
-    'who looks must not prolong the lease of another',
-  ).toBeLessThanOrEqual(5_000);
-});
-
-test('a load that fails or hangs gives its lease back', async () => {
-  const unhandled = unhandledRejections();
-  const cache = createLeaseCache({ redis: servers.redis });
-  const other = createLeaseCache({ redis: servers.connectRedis() });
-  const down = new Error('connect ECONNREFUSED');
-  const failing = {
-    'rejects with its error': () => Promise.reject(down),
-    'throws its error': () => {
-      throw down;
-    },
-  };
-  for (const [how, fail] of Object.entries(failing)) {
-    expect(await soon(failureOf(cache.getOrLoad(KEY, fail, TIMES))), `a load that ${how}: pass it on`).toBe(
-      down,
-    );
+  test('a fill that fails costs its caller nothing', async () => {
+    const { proxy, cache, errors } = await behindProxy({ commandTimeout: 3000 });
+    const down = new Error('connect ECONNREFUSED');
+    const [well, badly] = [heldLoad(NEW), heldLoad(OLD)];
+    const value = outcome(cache.getOrLoad('stores', well.load, TIMES));
+    const failure = soon(rejectionOf(() => cache.getOrLoad('fails', badly.load, TIMES)));
+    await Promise.all([begun(well, value), begun(badly, failure)]);
+    await proxy.refuse();
+    errors.length = 0;
+    well.end();
+    badly.fail(down);
     expect(
-      await servers.redis.exists(leaseKey(KEY)),
-      'the load has failed: give the lease back, others need not wait until it expires',
-    ).toBe(0);
-  }
-  const { load } = productSource();
-  expect(await soon(other.getOrLoad(KEY, load, TIMES)), 'a failure is not remembered').toEqual({ name: MUG });
-
-  const lateGrant = async () => {
-    const proxy = await openProxy(servers.redisUrl);
-    const far = createLeaseCache({ redis: servers.connectRedis({}, proxy.url) });
-    const [asks, fills] = [proxy.hold(/leased:lease:\{slow/), proxy.hold(/leased:lease:\{slow/)];
-    const brief = () => new Promise<typeof NEW>((resolve) => setTimeout(() => resolve(NEW), 10));
-    const caller = failureOf(far.getOrLoad('slow', brief, { ...TIMES, leaseMs: 40, waitMs: 0 }));
-    await Promise.race([asks.arrived, caller]);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    asks.release();
-    await Promise.race([fills.arrived, caller]);
-    const beforeTheFill = await soon(caller, 20);
-    fills.release();
-    expect(
-      await soon(caller),
-      'Redis took longer than leaseMs to grant the lease: a load has leaseMs from when it begins',
+      await value,
+      'Redis went away during the load: the caller must get the value all the same',
     ).toEqual(NEW);
     expect(
-      beforeTheFill,
-      'Redis has not answered the fill yet: a call settles after its fill, or who asks next may miss',
-    ).toBe('still waiting');
-  };
-  await servers.redis.del(valueKey(KEY));
-  // Both at once: each takes its time.
-  const late = lateGrant();
-  late.catch(() => {});
-  let signal: AbortSignal | undefined;
-  let endLate = () => {};
-  const hung = (its: AbortSignal) => {
-    signal = its;
-    return new Promise<never>((_, reject) => {
-      endLate = () => reject(new Error('killed'));
-    });
-  };
-  const caller = soon(failureOf(cache.getOrLoad(KEY, hung, { ...TIMES, leaseMs: 40 })));
-  await until(() => signal !== undefined);
-  const waiting = other.getOrLoad(KEY, load, TIMES);
-  expect(await caller, 'a load may take leaseMs, no longer').toBeInstanceOf(LoadTimeoutError);
-  expect(signal?.aborted, 'the load is late: abort its signal').toBe(true);
-  expect(await soon(waiting), 'the lease of the hung load is free: who waits for it loads').toEqual({
-    name: MUG,
+      await failure,
+      'Redis went away during the load, and the load failed: the caller must get the error of its load',
+    ).toBe(down);
+    await until(() => errors.length >= 2);
+    expect(
+      errors.length,
+      'calls of onCacheError: the fill and the giving back have failed',
+    ).toBeGreaterThanOrEqual(2);
   });
-  expect(await stored(KEY), 'who waited got the lease, so it stores').toEqual({ name: MUG });
-  endLate();
-  await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(unhandled(), 'a load that was given up fails later: nobody may hear of it').toEqual([]);
 
-  await late;
-});
-
-test('an invalidation that Redis has not confirmed rejects', async () => {
-  const cache = createLeaseCache({ redis: servers.redis });
-  await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
-  const lease = leaseKey('product:2');
-  await servers.redis.set(lease, 'the token of another', 'PX', LEASE_MS);
-  expect(await soon(cache.invalidate(KEY)), 'Redis has deleted the value: resolve').toBeUndefined();
-  expect(await stored(KEY), 'an invalidation deletes the value').toBeUndefined();
-  await soon(cache.invalidate('product:2'));
-  expect(await servers.redis.exists(lease), 'an invalidation deletes the lease, of whatever holder').toBe(0);
-  expect(
-    await soon(cache.invalidate('nothing there')),
-    'there was nothing to delete: resolve',
-  ).toBeUndefined();
-
-  await soon(cache.getOrLoad(KEY, async () => OLD, TIMES));
-  const unconfirmed = async (fault: 'stall' | 'refuse') => {
-    const away = await behindProxy();
-    await away.proxy[fault]();
-    const outcome = await soon(failureOf(createLeaseCache({ redis: away.redis }).invalidate(KEY)));
-    await away.proxy.heal();
-    return outcome;
-  };
-  for (const outcome of await Promise.all([unconfirmed('stall'), unconfirmed('refuse')])) {
-    expect(
-      outcome,
-      'nobody knows whether Redis has deleted the value: tell the writer, who must try again',
-    ).toBeInstanceOf(InvalidationError);
-    expect((outcome as Error).cause, 'cause says what Redis, or the client, has said').toBeInstanceOf(Error);
-  }
-});
-
-test('without Redis, getOrLoad loads, and stores nothing', async () => {
-  const { load } = productSource();
-  /** Redis is silent, and back before the load has ended. */
-  const silentFromTheStart = async () => {
-    const { onCacheError, told } = brokenLog();
-    const { proxy, redis } = await behindProxy();
-    const cache = createLeaseCache({ redis, onCacheError });
-    proxy.stall();
-    const backBeforeTheLoadEnds = async () => {
-      await proxy.heal();
-      await redis.ping();
-      return { name: MUG };
-    };
-    expect(
-      await soon(failureOf(cache.getOrLoad(KEY, backBeforeTheLoadEnds, TIMES))),
-      'Redis does not answer: load',
-    ).toEqual({ name: MUG });
-    await redis.ping();
-    expect(told.length, 'Redis has failed, and no caller hears of it: tell onCacheError').toBeGreaterThan(0);
+  test('a question that the client sends twice finds its own lease', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({ retryStrategy: () => 1 }, proxy.url);
+    const cache = openCache(redis);
+    await outcome(cache.getOrLoad('another key', async () => NEW, TIMES));
+    const asking = proxy.hold(TAKES_LEASE);
+    const reading = outcome(
+      cache.getOrLoad(KEY, async () => NEW, { ...TIMES, waitMs: 200 }),
+      3000,
+    );
+    await Promise.race([asking.arrived, reading]);
+    proxy.delay(5000);
+    asking.release();
+    await until(async () => (await servers.redis.exists(leaseKey(KEY))) === 1);
+    proxy.cut();
+    await proxy.heal();
+    expect(await reading, 'the connection broke before the answer: the client asks again').toEqual(NEW);
+    await until(async () => (await stored(KEY)) !== undefined);
     expect(
       await stored(KEY),
-      'Redis is back, but this call has no lease: nothing has proved that no invalidation has come meanwhile',
+      'value in Redis: the lease that the second question found has the token of this call, so the call must store',
+    ).toEqual(NEW);
+  });
+
+  test('a value that cannot be decoded is reported, and replaced under a lease', async () => {
+    const errors: unknown[] = [];
+    const cache = openCache(servers.redis, { onCacheError: (error) => errors.push(error) });
+    const damaged = {
+      'JSON that was cut off': Buffer.from('{"name":"Ena'),
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'JSON whose text is not UTF-8': Buffer.from('{"name":"\xff"}', 'latin1'),
+      'no bytes at all': Buffer.alloc(0),
+    };
+    for (const [kind, bytes] of Object.entries(damaged)) {
+      await servers.redis.set(valueKey(KEY), bytes, 'PX', TIMES.ttlMs);
+      errors.length = 0;
+      expect(
+        await outcome(cache.getOrLoad(KEY, async () => NEW, TIMES)),
+        `the value is damaged (${kind}): the call must load`,
+      ).toEqual(NEW);
+      expect(errors.length, `calls of onCacheError for a damaged value (${kind})`).toBeGreaterThan(0);
+      await until(async () => (await servers.redis.get(valueKey(KEY))) === JSON.stringify(NEW));
+      expect(await stored(KEY), `value in Redis: damaged bytes (${kind}) must be replaced`).toEqual(NEW);
+    }
+    await servers.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TIMES.ttlMs);
+    await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
+    await outcome(cache.getOrLoad(KEY, async () => NEW, AT_ONCE));
+    expect(
+      await stored(KEY),
+      'value in Redis: it is damaged and another caller holds the lease, so only that caller may store',
+    ).not.toEqual(NEW);
+    await servers.redis.del(leaseKey(KEY));
+    await servers.redis.set(valueKey(KEY), '{"name":"Ena', 'PX', TIMES.ttlMs);
+    const overtaken = async () => {
+      await openCache().invalidate(KEY);
+      return OLD;
+    };
+    await outcome(cache.getOrLoad(KEY, overtaken, TIMES));
+    expect(
+      await stored(KEY),
+      'value in Redis: it was damaged, and an invalidation came during the load that was to replace it',
     ).toBeUndefined();
-  };
-  /** Redis falls silent while two calls load and one waits. */
-  const silentLater = async () => {
-    const { onCacheError, told } = brokenLog();
-    const later = await behindProxy();
-    const silent = createLeaseCache({ redis: later.redis, onCacheError });
-    await servers.redis.set(leaseKey('waiting'), 'the token of another', 'PX', LEASE_MS);
-    const ends: (() => void)[] = [];
-    const down = new Error('connect ECONNREFUSED');
-    const callers = (['stores', 'fails'] as const).map((key) => {
-      const load = () =>
-        new Promise<{ name: string }>((resolve, reject) => {
-          ends.push(() => (key === 'stores' ? resolve({ name: MUG }) : reject(down)));
-        });
-      return failureOf(silent.getOrLoad(key, load, TIMES));
+  });
+
+  test('the last pause ends with waitMs, and one more look follows', async () => {
+    const waitMs = 137;
+    await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
+    let isOver = false;
+    const clock = fakeClock(async (waited) => {
+      if (waited < waitMs - 0.5) return;
+      isOver = true;
+      await servers.redis.set(valueKey(KEY), JSON.stringify(NEW), 'PX', TIMES.ttlMs);
     });
-    const waiting = failureOf(silent.getOrLoad('waiting', load, TIMES));
-    await until(() => ends.length === 2);
-    told.length = 0;
-    later.proxy.stall();
-    for (const end of ends) end();
+    const cache = openCache(servers.redis, { clock });
+    const result = await outcome(cache.getOrLoad(KEY, async () => OLD, { ...TIMES, waitMs }));
+    const waited = clock.pauses.reduce((sum, ms) => sum + ms, 0);
+    expect(waited, 'ms of all pauses by clock.sleep: waitMs is 137').toBeGreaterThan(waitMs - 1);
+    expect(waited, 'ms of all pauses by clock.sleep: waitMs is 137').toBeLessThan(waitMs + 2);
+    expect(isOver, 'whether waitMs has passed').toBe(true);
+    expect(result, 'the holder stored "new" during the last pause: the call must find it').toEqual(NEW);
+  });
+
+  test('pauses grow, and differ from call to call', async () => {
+    await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
+    const waitMs = 900;
+    const clocks = [fakeClock(), fakeClock()] as const;
+    for (const clock of clocks) {
+      const cache = openCache(servers.redis, { clock });
+      await outcome(
+        cache.getOrLoad(KEY, async () => NEW, { ...TIMES, waitMs }),
+        3000,
+      );
+      const [firstMs = Number.POSITIVE_INFINITY] = clock.pauses;
+      expect(firstMs, 'ms of the first pause by clock.sleep: a load of 10 ms must not cost 100').toBeLessThan(
+        60,
+      );
+      const message = 'pauses in 900 ms: a waiting call must not ask Redis every few milliseconds';
+      expect(clock.pauses.length, message).toBeLessThan(45);
+      expect(Math.max(...clock.pauses), 'ms of the longest pause').toBeLessThan(600);
+    }
     expect(
-      await soon(Promise.all(callers)),
-      'Redis fell silent during two loads: one caller gets its value, one the error of its load',
-    ).toEqual([{ name: MUG }, down]);
-    expect(await soon(waiting), 'Redis fell silent while this call waited: load').toEqual({ name: MUG });
-    expect(told.length, 'each of the three commands that failed is told').toBeGreaterThanOrEqual(3);
-    await later.proxy.heal();
-  };
-  /** The connection breaks before the answer. */
-  const answerLost = async () => {
-    const broken = await openProxy(servers.redisUrl);
-    const sendsAgain = servers.connectRedis({ retryStrategy: () => 1 }, broken.url);
-    await sendsAgain.ping();
-    const again = createLeaseCache({ redis: sendsAgain });
-    broken.delay(5_000);
-    const asked = failureOf(again.getOrLoad('asked twice', load, { ...TIMES, waitMs: 300 }));
-    for (let looks = 0; looks < 200 && !(await servers.redis.exists(leaseKey('asked twice'))); looks++)
-      await new Promise((resolve) => setTimeout(resolve, 1));
-    broken.cut();
-    await broken.heal();
-    expect(await soon(asked), 'the connection broke before the answer: ask again, and load').toEqual({
-      name: MUG,
-    });
-    expect(
-      await stored('asked twice'),
-      'the connection broke before the answer, and the client asked again: the lease is its own, by its token',
-    ).toEqual({ name: MUG });
-  };
-  // All at once: each waits for timeouts.
-  const parts = await Promise.allSettled([silentFromTheStart(), silentLater(), answerLost()]);
-  for (const part of parts) if (part.status === 'rejected') throw part.reason;
+      clocks[0].pauses.slice(0, 5),
+      'the first pauses of two calls, in ms: they must differ, or all callers ask at the same time',
+    ).not.toEqual(clocks[1].pauses.slice(0, 5));
+  });
 });
 
-/** Reads product 1, and counts how often. */
-function productSource(db = servers.db) {
-  const source = { loads: 0 };
-  const load = async (): Promise<{ name: string }> => {
-    source.loads++;
-    const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
-    return { name: row?.name };
-  };
-  return { source, load };
+function openCache(
+  redis: Redis = servers.redis,
+  options: { clock?: Clock; onCacheError?: (error: unknown) => void } = {},
+) {
+  return createLeaseCache({ redis, ...options });
 }
 
-/** An onCacheError that remembers what it is told, and throws. */
-function brokenLog() {
-  const told: unknown[] = [];
-  const onCacheError = (error: unknown) => {
-    told.push(error);
-    throw new Error('the log is down too');
-  };
-  return { told, onCacheError };
-}
-
-/** A client whose Redis can be taken away. Its connection is up. */
-async function behindProxy() {
+/** A cache whose Redis can be taken away. The connection is up. */
+async function behindProxy({ commandTimeout = 80 } = {}) {
   const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({ commandTimeout: 100, maxRetriesPerRequest: 1 }, proxy.url);
+  const redis = servers.connectRedis(
+    { commandTimeout, maxRetriesPerRequest: 0, enableOfflineQueue: false, retryStrategy: () => 5 },
+    proxy.url,
+  );
   onTestFinished(() => redis.disconnect());
   await connected(redis);
-  return { proxy, redis };
+  const errors: unknown[] = [];
+  const cache = openCache(redis, { onCacheError: (error) => errors.push(error) });
+  return { proxy, redis, cache, errors };
 }
 
 const connected = (redis: Redis) =>
   expect
     .poll(() => redis.ping().catch(() => 'away'), {
       timeout: 3000,
-      interval: 1,
-      message: 'the client connects',
+      interval: 5,
+      message: 'the client must connect (again)',
     })
     .toBe('PONG');
 
-async function stored(key: string): Promise<unknown> {
-  const text = await servers.redis.get(valueKey(key));
-  return text === null ? undefined : JSON.parse(text);
+function countedLoad<V>(value: V) {
+  const source = {
+    loads: 0,
+    async load() {
+      source.loads++;
+      return value;
+    },
+  };
+  return source;
 }
 
-/** What a promise resolves to, or what it rejects with; "not implemented" is thrown on. */
-const failureOf = <T>(promise: Promise<T>): Promise<T | Error> =>
-  promise.catch((error: Error) => {
-    if (error.message === 'not implemented') throw error;
-    return error;
+/** A load that ends when the test says so. */
+function heldLoad<V>(value: V) {
+  let begin = () => {};
+  let end = () => {};
+  let fail = (_: Error) => {};
+  const begun = new Promise<void>((resolve) => {
+    begin = resolve;
   });
+  const ended = new Promise<V>((resolve, reject) => {
+    end = () => resolve(value);
+    fail = reject;
+  });
+  const source = {
+    loads: 0,
+    begun,
+    load() {
+      source.loads++;
+      begin();
+      return ended;
+    },
+    end: () => end(),
+    fail: (error: Error) => fail(error),
+  };
+  return source;
+}
+
+/** Waits until the load has begun; a call that ends without it, or never begins it, does not hang the test. */
+const begun = (source: { readonly begun: Promise<void> }, call: Promise<unknown>) =>
+  soon(Promise.race([source.begun, call]));
+
+/**
+ * Runs a load again and again. It loses its lease by `lose` while it runs (step 0), then before the first command that
+ * follows it, then before the second, until there is no such command.
+ */
+async function beforeEachStep(
+  lose: () => Promise<unknown>,
+  end: 'load' | 'failure',
+  check: (step: number, seen: { result: unknown; lost: unknown; left: unknown }) => void,
+) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({}, proxy.url);
+  const cache = openCache(redis);
+  for (let step = 0, sent = 0; sent >= step; step++) {
+    proxy.schedule();
+    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+    const source = heldLoad(OLD);
+    const reading = outcome(cache.getOrLoad(KEY, source.load, TIMES));
+    await begun(source, reading);
+    let lost: unknown;
+    const loseIt = async () => {
+      await lose();
+      lost = await inRedis();
+    };
+    if (step === 0) await loseIt();
+    sent = 0;
+    proxy.schedule(async () => {
+      if (++sent === step) await loseIt();
+    });
+    if (end === 'load') source.end();
+    else source.fail(new Error('deadlock'));
+    const result = await reading;
+    // A fill that the caller did not wait for has been answered too.
+    await redis.ping();
+    if (lost !== undefined) check(step, { result, lost, left: await inRedis() });
+  }
+}
+
+/** Not `pttl`: a lease of another caller may live on. */
+async function inRedis() {
+  const [value, lease] = await servers.redis.mget(valueKey(KEY), leaseKey(KEY));
+  return { value, lease };
+}
+
+/** A clock whose pauses take no time. After a thousand of them time stops. */
+function fakeClock(afterEach: (waitedMs: number) => Promise<unknown> = async () => {}) {
+  const pauses: number[] = [];
+  let waited = 0;
+  const clock = {
+    pauses,
+    now: () => 1_000 + waited,
+    async sleep(ms: number) {
+      pauses.push(ms);
+      waited += ms;
+      if (pauses.length > 1000) await new Promise(() => {});
+      await afterEach(waited);
+    },
+  };
+  return clock;
+}
+
+/** What a call rejects or throws with; the value of one that resolves. */
+async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error;
+  }
+}
+
+/** The value in Redis; its text where that is not JSON. */
+async function stored(key: string): Promise<unknown> {
+  const text = await servers.redis.get(valueKey(key));
+  if (text === null) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+async function expectTtl(key: string, ttlMs: number, message: string) {
+  const ms = await servers.redis.pttl(key);
+  expect(ms, `ms to live: ${message}`).toBeLessThanOrEqual(ttlMs);
+  expect(ms, `ms to live: ${message}`).toBeGreaterThan(ttlMs - 5000);
+}
