@@ -1,9 +1,10 @@
 import { Redis } from 'ioredis';
-import type { Pool, RowDataPacket } from 'mysql2/promise';
+import type { Pool } from 'mysql2/promise';
 import { defineMeasure, median } from '#claims';
 import { SCHEMA } from '#kit/data/schema';
 import { openPool } from '#kit/pool';
-import { createUsers, SELECT_USER, USER_TTL_MS, type User, userKey } from './write-through';
+import { selectUser, USER_TTL_MS, userKey } from './given';
+import { createUsers } from './write-through';
 
 /** No deadline may end what is measured. */
 const PATIENT_MS = 5000;
@@ -26,59 +27,59 @@ export default defineMeasure({
       claims: [
         {
           name: 'write-overhead',
-          says: 'update() against the same transaction without Redis, p50',
+          says: 'an update with write-through against the same transaction without Redis: median time',
           value: writes.through / writes.transaction,
           unit: '×',
           atMost: 2.5,
         },
         {
           name: 'write-against-update',
-          says: 'update() against the UPDATE alone in autocommit, p50',
+          says: 'an update with write-through against a bare UPDATE that commits by itself: median time',
           value: writes.through / writes.update,
           unit: '×',
           atLeast: 1,
         },
         {
           name: 'cache-adds',
-          says: 'what Redis adds to update(), p50',
+          says: 'what Redis adds to an update: median time',
           value: 1000 * (writes.through - writes.transaction),
           unit: 'µs',
         },
         {
           name: 'transaction',
-          says: 'the transaction without Redis, p50',
+          says: 'the transaction of an update, without Redis: median time',
           value: 1000 * writes.transaction,
           unit: 'µs',
         },
         {
           name: 'update-alone',
-          says: 'the UPDATE alone in autocommit, p50',
+          says: 'a bare UPDATE that commits by itself: median time',
           value: 1000 * writes.update,
           unit: 'µs',
         },
         {
           name: 'miss-against-hit',
-          says: 'find() on a miss (HGET, SELECT, EVAL) against a hit, p50',
+          says: 'a miss of find() (HGET, SELECT, EVAL) against a hit: median time',
           value: reads.miss / reads.hit,
           unit: '×',
           atLeast: 1.3,
         },
         {
           name: 'select-against-hit',
-          says: 'the SELECT alone against a hit of find(), p50',
+          says: 'a SELECT by primary key against a hit of find(): median time',
           value: reads.select / reads.hit,
           unit: '×',
           atLeast: 0.6,
         },
         {
           name: 'seen-newer',
-          says: 'of readers who had just read a row in MySQL: share to whom find() then gave an older version, during writes',
+          says: 'during writes, a reader reads a row in MySQL and then asks find(): how often find() returns an older version',
           value: 100 * seen.older,
           unit: '%',
         },
         {
           name: 'left-older',
-          says: 'the same when the writes were over',
+          says: 'after the writes, a reader reads a row in MySQL and then asks find(): how often find() returns an older version',
           value: 100 * seen.left,
           unit: '%',
           atMost: 0,
@@ -114,7 +115,7 @@ async function updateInTransaction(db: Pool, name: string): Promise<void> {
   const connection = await db.getConnection();
   await connection.beginTransaction();
   await connection.execute('UPDATE users SET name = ?, version = version + 1 WHERE id = ?', [name, ID]);
-  await connection.execute(SELECT_USER, [ID]);
+  await selectUser(connection, ID);
   await connection.commit();
   connection.release();
 }
@@ -126,7 +127,7 @@ async function readLatencies(redis: Redis, db: Pool, rounds: number) {
     await redis.del(userKey(ID));
     times.miss.push(await timed(() => users.find(ID)));
     times.hit.push(await timed(() => users.find(ID)));
-    times.select.push(await timed(() => db.execute(SELECT_USER, [ID])));
+    times.select.push(await timed(() => selectUser(db, ID)));
   }
   return { hit: median(times.hit), miss: median(times.miss), select: median(times.select) };
 }
@@ -138,7 +139,7 @@ async function staleReads(redisUrl: string, mysqlUrl: string, samples: number) {
   const writer = createUsers({ ...theirs, cacheDeadlineMs: PATIENT_MS });
   const reader = createUsers({ ...mine, cacheDeadlineMs: PATIENT_MS });
   const olderThanSeen = async () => {
-    const [[row]] = await mine.db.execute<(User & RowDataPacket)[]>(SELECT_USER, [ID]);
+    const row = await selectUser(mine.db, ID);
     const found = await reader.find(ID);
     if (!row || !found) throw new Error('the user is gone');
     return BigInt(found.version) < BigInt(row.version);
