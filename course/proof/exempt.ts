@@ -17,7 +17,6 @@ export const EXEMPT: ReadonlySet<string> = new Set([
   '02-strategies/04-write-behind',
   '02-strategies/05-counters',
   '02-strategies/06-stale-while-revalidate',
-  '03-invalidation/01-ttl-and-jitter',
   '03-invalidation/02-events',
   '03-invalidation/03-tags-and-generations',
   '03-invalidation/04-stampede-lock',

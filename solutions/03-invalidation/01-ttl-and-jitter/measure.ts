@@ -18,7 +18,7 @@ export default defineMeasure({
   async run({ quick, servers }) {
     const { redis } = servers();
     const hot = await hotKey(redis, quick ? 100 : 150, quick ? 2 : 20);
-    const inSeconds = distinct(guidesTtl);
+    const inSeconds = distinct(commonTtl);
     const inMs = distinct((random) =>
       createTtlPolicy({ random, now: () => 0 }).deadline(2000, { spread: 0.1 }),
     );
@@ -29,26 +29,41 @@ export default defineMeasure({
       ...(seen?.claims ?? []),
       figure(
         'ends-together',
-        `of ${KEYS} entries stored by one call, most that end in the same ${BUCKET_MS} ms, one TTL`,
+        `${KEYS} entries stored by one call: the most that end in the same ${BUCKET_MS} ms, with one TTL`,
         endTogether,
         'entries',
       ),
-      figure('ends-apart', `the same, ${PLUS_MINUS} of jitter`, endApart, 'entries'),
+      figure(
+        'ends-apart',
+        `${KEYS} entries stored by one call: the most that end in the same ${BUCKET_MS} ms, with ${PLUS_MINUS} of jitter`,
+        endApart,
+        'entries',
+      ),
       {
-        ...figure('ends-ratio', 'the same, one TTL against jitter', endTogether / endApart, '×'),
+        ...figure(
+          'ends-ratio',
+          `the most of ${KEYS} entries that end in the same ${BUCKET_MS} ms: one TTL against ${PLUS_MINUS} of jitter`,
+          endTogether / endApart,
+          '×',
+        ),
         atLeast: 8,
       },
       figure(
         'hot-misses',
-        `one key, ${READERS} readers, a load of ${LOAD_MS} ms: misses at an expiry, one TTL`,
+        `one hot key with ${READERS} readers, a load of ${LOAD_MS} ms: misses at an expiry, with one TTL`,
         hot.fixed,
         'misses',
       ),
-      figure('hot-misses-jitter', `the same, ${PLUS_MINUS} of jitter`, hot.jittered, 'misses'),
+      figure(
+        'hot-misses-jitter',
+        `one hot key with ${READERS} readers, a load of ${LOAD_MS} ms: misses at an expiry, with ${PLUS_MINUS} of jitter`,
+        hot.jittered,
+        'misses',
+      ),
       {
         ...figure(
           'hot-ratio',
-          'misses of one hot key, one TTL against jitter',
+          `misses of one hot key at an expiry: one TTL against ${PLUS_MINUS} of jitter`,
           hot.fixed / hot.jittered,
           '×',
         ),
@@ -57,13 +72,23 @@ export default defineMeasure({
       },
       figure(
         'distinct-seconds',
-        `lifetimes in ${DRAWS} draws, base 2 s ±10 %, whole seconds`,
+        `different lifetimes in ${DRAWS} draws, base 2 s ±10 %, in whole seconds`,
         inSeconds,
         'lifetimes',
       ),
-      figure('distinct-ms', 'the same, milliseconds', inMs, 'lifetimes'),
+      figure(
+        'distinct-ms',
+        `different lifetimes in ${DRAWS} draws, base 2 s ±10 %, in milliseconds`,
+        inMs,
+        'lifetimes',
+      ),
       {
-        ...figure('distinct-ratio', 'lifetimes, milliseconds against whole seconds', inMs / inSeconds, '×'),
+        ...figure(
+          'distinct-ratio',
+          'different lifetimes at a base of 2 s ±10 %: milliseconds against whole seconds',
+          inMs / inSeconds,
+          '×',
+        ),
         atLeast: 100,
       },
       ...(quick ? [] : await unread(redis)),
@@ -138,13 +163,28 @@ async function fleet(redis: Redis): Promise<{ claims: Claim[]; plot: Plot }> {
     claims: [
       figure(
         'peak-together',
-        `${KEYS} keys stored at once and read every ${BUCKET_MS} ms, one TTL: most misses in ${BUCKET_MS} ms`,
+        `${KEYS} keys stored at once and read every ${BUCKET_MS} ms: the most misses in ${BUCKET_MS} ms, with one TTL`,
         peak(together.misses),
         'misses',
       ),
-      figure('peak-apart', `the same, ${PLUS_MINUS} of jitter`, peak(apart.misses), 'misses'),
-      figure('peak-ratio', 'peak of misses, one TTL against jitter', ratio(peak), '×'),
-      figure('total-ratio', 'all misses of three lifetimes, one TTL against jitter', ratio(total), '×'),
+      figure(
+        'peak-apart',
+        `${KEYS} keys stored at once and read every ${BUCKET_MS} ms: the most misses in ${BUCKET_MS} ms, with ${PLUS_MINUS} of jitter`,
+        peak(apart.misses),
+        'misses',
+      ),
+      figure(
+        'peak-ratio',
+        `the most misses in ${BUCKET_MS} ms: one TTL against ${PLUS_MINUS} of jitter`,
+        ratio(peak),
+        '×',
+      ),
+      figure(
+        'total-ratio',
+        `all misses of three lifetimes: one TTL against ${PLUS_MINUS} of jitter`,
+        ratio(total),
+        '×',
+      ),
     ],
     plot: {
       name: 'fleet',
@@ -189,8 +229,8 @@ async function hotKey(redis: Redis, baseMs: number, expiries: number) {
   return { fixed, jittered: await missesOf('measure:hot:jittered', SPREAD) };
 }
 
-/** What the guide computes, in milliseconds: a base of whole seconds and a jitter cut to whole seconds. */
-const guidesTtl = (random: () => number) => 1000 * (2 + Math.trunc(2 * 0.1 * (2 * random() - 1)));
+/** A common version: a base of whole seconds, and a jitter that is cut to whole seconds. In milliseconds. */
+const commonTtl = (random: () => number) => 1000 * (2 + Math.trunc(2 * 0.1 * (2 * random() - 1)));
 
 function distinct(draw: (random: () => number) => number): number {
   const random = seeded(3);
@@ -217,7 +257,7 @@ async function unread(redis: Redis): Promise<Claim[]> {
     claims.push(
       figure(
         `unread-${ms}`,
-        `of ${count} keys that nobody reads, held ${ms} ms after their end`,
+        `of ${count} keys that nobody reads: still in memory ${ms} ms after their end`,
         await held(ms),
         '%',
       ),

@@ -1,108 +1,56 @@
 import type { Redis } from 'ioredis';
+import { type Clock, type Draw, decode, type Entry, encode, type Local } from './given';
 
-/** What a layer keeps under a key, as its JSON text: in Redis as in the process. */
-export interface Entry<V = unknown> {
-  /** JSON data. */
-  readonly value: V;
-  /** When it ends: ms since the epoch, by `now`. It travels with the value, so a copy ends with the original. */
-  readonly deadline: number;
-}
-
-export interface Draw {
-  /** How far a lifetime may lie from its base, as a share of it: 0.1 is ±10 %. From 0, below 1. */
-  readonly spread: number;
-  /** When the load began (whole ms since the epoch): a value is as old as the question. Default: now. */
-  readonly since?: number;
-}
-
-/** A cache in the process: a Map, or the LRU of lesson 1.4, which bounds what it holds. */
-export type Local = Pick<Map<string, string>, 'get' | 'set' | 'delete'>;
-
-export interface TtlPolicyOptions {
-  /** From 0, below 1, evenly. */
-  readonly random?: () => number;
-  /** Whole ms since the epoch, the same in all processes up to the skew of their clocks. Redis's clock need not agree. */
-  readonly now?: () => number;
-}
-
-/** Each Redis client has a `commandTimeout`: its commands settle in bounded time. Those that fail make the method reject. */
 export interface TtlPolicy {
-  /**
-   * A point in time, in whole ms since the epoch: `baseMs` after `since`, give or take up to `spread` of it, never
-   * more. Each whole millisecond within that is as likely as any other.
-   * @param baseMs whole ms, from 1
-   * @throws RangeError when `baseMs` or `spread` is out of its range, or NaN
-   */
+  /** When a value ends that is loaded now: after `baseMs`, ±spread. In production: @throws RangeError */
   deadline(baseMs: number, draw: Draw): number;
-
-  /**
-   * When a value ends that was made of parts: with the first of them.
-   * @throws RangeError when there is no part, or when one is NaN or infinite
-   */
+  /** When a value ends that was made of parts: with the first of them. In production: @throws RangeError */
   earliest(...deadlines: number[]): number;
-
   /**
-   * Keeps the {@link Entry} in Redis. What is left of its time, by `now`, is the TTL, set by the command that stores
-   * it: Redis counts it by its own clock. With less than a millisecond left nothing is stored, and what the key held
-   * before is removed: it may be older still.
-   * @returns whether it was stored
-   * @throws RangeError (as a rejection, with nothing sent) when the deadline is not a finite number
+   * Keeps the value and its deadline in Redis; what is left of its time is the TTL. Returns whether it was stored.
+   * In production: rejects with a RangeError when the deadline is not finite, and returns false when no time is left.
    */
   store(redis: Redis, key: string, value: unknown, deadline: number): Promise<boolean>;
-
-  /**
-   * Like {@link store} for each [key, value], in one round trip and with a deadline drawn for each.
-   * @throws (as rejections) RangeError like {@link deadline}, with nothing sent; the first error of a command, when others may
-   *   be stored
-   */
+  /** The entry as it was stored, or undefined. */
+  read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined>;
+  /** The same from `local`, else from Redis, and then a copy is left in `local`. A copy that has ended is removed. */
+  readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
+  /** In production: stores each entry with a deadline of its own. Rejects when Redis refuses one. */
   storeAll(
     redis: Redis,
     entries: Iterable<readonly [key: string, value: unknown]>,
     baseMs: number,
     draw: Draw,
   ): Promise<void>;
-
-  /**
-   * The entry with the deadline that it was stored with. Undefined when there is none, when its deadline has come by
-   * `now` after Redis has answered (Redis may still hold it: a SET can arrive late), or when the text is no entry.
-   */
-  read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined>;
-
-  /**
-   * The same, from `local` if it has the entry, and then Redis is not asked; else from Redis, with a copy in `local`
-   * under the same key. A copy whose deadline has come is removed from `local` by the next call for its key, whatever
-   * Redis answers; no other is touched. Callers share no object.
-   */
-  readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
 }
 
-/** Decides how long entries live, and keeps to it in every layer. */
-export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPolicyOptions = {}): TtlPolicy {
+/** Decides how long entries live, and keeps to it in each layer. The codec is in `given.ts`. */
+export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock = {}): TtlPolicy {
   // #region draw
   function deadline(baseMs: number, { spread, since = now() }: Draw): number {
-    if (!Number.isSafeInteger(baseMs) || baseMs < 1)
+    if (!Number.isSafeInteger(baseMs) || baseMs < 1) {
       throw new RangeError(`baseMs must be whole milliseconds from 1, not ${baseMs}`);
-    if (!(spread >= 0 && spread < 1))
+    }
+    if (!(spread >= 0 && spread < 1)) {
       throw new RangeError(`spread must be a share from 0 to below 1, not ${spread}`);
+    }
     const widthMs = Math.floor(baseMs * spread);
     return since + baseMs - widthMs + Math.floor(random() * (2 * widthMs + 1));
   }
-  // #endregion
 
-  // #region earliest
   function earliest(...deadlines: number[]): number {
-    // Of nothing, the smallest is Infinity: an entry that never ends.
-    if (deadlines.length === 0 || !deadlines.every(Number.isFinite))
-      throw new RangeError(`these are not all deadlines: [${deadlines.join(', ')}]`);
+    // The smallest of no numbers is Infinity: an entry that never ends.
+    if (deadlines.length === 0) throw new RangeError('a value of no parts has no deadline');
+    deadlines.forEach(requireDeadline);
     return Math.min(...deadlines);
   }
   // #endregion
 
   // #region store
-  /** The command that leaves the entry under the key, with the time it has left, or nothing when it has none. */
+  /** Leaves the entry under the key with the time that it has left, or removes what is there. */
   function command(key: string, value: unknown, deadline: number): [string, ...(string | number)[]] {
-    if (!Number.isFinite(deadline)) throw new RangeError(`${key} has no deadline: ${deadline}`);
-    const leftMs = Math.floor(deadline - now());
+    requireDeadline(deadline);
+    const leftMs = deadline - now();
     return leftMs > 0 ? ['set', key, encode({ value, deadline }), 'PX', leftMs] : ['del', key];
   }
 
@@ -111,9 +59,7 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPol
     await redis.call(name, ...args);
     return name === 'set';
   }
-  // #endregion
 
-  // #region store-all
   async function storeAll(
     redis: Redis,
     entries: Iterable<readonly [key: string, value: unknown]>,
@@ -122,7 +68,7 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPol
   ): Promise<void> {
     const commands = Array.from(entries, ([key, value]) => command(key, value, deadline(baseMs, draw)));
     const replies = await redis.pipeline(commands).exec();
-    // A pipeline resolves even when all of its commands have failed.
+    // exec() resolves even when each of its commands has failed.
     for (const [error] of replies ?? []) if (error) throw error;
   }
   // #endregion
@@ -130,12 +76,19 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPol
   // #region read
   /** The entry in a text, while its time lasts. */
   function live<V>(text: string | null | undefined): Entry<V> | undefined {
-    const entry = decode<V>(text);
-    return entry && entry.deadline > now() ? entry : undefined;
+    if (text === null || text === undefined) return undefined;
+    try {
+      const entry = decode<V>(text);
+      return entry.deadline > now() ? entry : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   async function read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined> {
-    return live(await redis.get(key));
+    const text = await redis.get(key);
+    // The clock is read after the answer: the answer took time as well.
+    return live(text);
   }
 
   async function readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined> {
@@ -151,13 +104,6 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: TtlPol
   return { deadline, earliest, store, storeAll, read, readNear };
 }
 
-const encode = (entry: Entry): string => JSON.stringify(entry);
-
-function decode<V>(text: string | null | undefined): Entry<V> | undefined {
-  try {
-    const entry = JSON.parse(text ?? 'null');
-    return typeof entry?.deadline === 'number' && 'value' in entry ? entry : undefined;
-  } catch {
-    return undefined;
-  }
+function requireDeadline(deadline: number): void {
+  if (!Number.isFinite(deadline)) throw new RangeError(`not a deadline: ${deadline}`);
 }
