@@ -16,7 +16,7 @@ export interface TtlPolicy {
   /** The same from `local`, else from Redis, and then a copy is left in `local`. A copy that has ended is removed. */
   readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
   /** In production: stores each entry with a deadline of its own. Rejects when Redis refuses one. */
-  storeAll(
+  storeAll?(
     redis: Redis,
     entries: Iterable<readonly [key: string, value: unknown]>,
     baseMs: number,

@@ -108,7 +108,7 @@ const figure = (name: string, says: string, value: number, unit: string): Claim 
 async function ends(redis: Redis, spread: number): Promise<number> {
   const policy = createTtlPolicy({ random: seeded(4) });
   const keys = Array.from({ length: KEYS }, (_, n) => `measure:ends:${n}`);
-  await policy.storeAll(
+  await policy.storeAll?.(
     redis,
     keys.map((key) => [key, 1]),
     BASE_MS,
@@ -130,7 +130,7 @@ async function fleet(redis: Redis): Promise<{ claims: Claim[]; plot: Plot }> {
   const open = async (name: string, spread: number) => {
     const keys = Array.from({ length: KEYS }, (_, n) => `measure:${name}:${n}`);
     const store = (missing: readonly string[]) =>
-      policy.storeAll(
+      policy.storeAll?.(
         redis,
         missing.map((key) => [key, 1]),
         BASE_MS,
