@@ -230,6 +230,7 @@ describe('In production', () => {
   test('percentiles are those of the last 1000 lookups, and counts those of all', async () => {
     const { cache, lookUp, hitsAtOnce, latencies } = await timedCache();
     await lookUp(1, { loadMs: 400 });
+    for (let id = 100; id < 119; id++) await lookUp(id, { loadMs: 400 });
     await hitsAtOnce(WINDOW, 50);
     await hitsAtOnce(499, 3);
     expect(
@@ -244,25 +245,30 @@ describe('In production', () => {
     await hitsAtOnce(500, 3);
     expect(latencies('hit'), 'each of the last 1000 hits took 3 ms').toEqual({ p50Ms: 3, p99Ms: 3 });
     expect(latencies('all'), 'each of the last 1000 lookups took 3 ms').toEqual({ p50Ms: 3, p99Ms: 3 });
-    expect(latencies('miss'), 'hits must not push out the only miss, which took 400 ms').toEqual({
+    expect(latencies('miss'), 'hits must not push out the 20 misses, which took 400 ms each').toEqual({
       p50Ms: 400,
       p99Ms: 400,
     });
     expect(cache.stats(), 'lookups by outcome, since the cache was created').toMatchObject({
       hit: 2000,
-      miss: 1,
+      miss: 20,
     });
   });
 
   test('the time saved is below zero where lookups cost more than the loads they spare', async () => {
-    const { cache, lookUp } = await timedCache();
+    const { cache, lookUp, hitsAtOnce } = await timedCache();
     expect(savedMs(cache), 'ms saved before the first load').toBe(0);
-    await lookUp(3, { getMs: 2, loadMs: 1 });
-    for (let hits = 0; hits < 9; hits++) await lookUp(3, { getMs: 2 });
+    await lookUp(1, { getMs: 2, loadMs: 1 });
+    for (let hits = 0; hits < 9; hits++) await lookUp(1, { getMs: 2 });
     expect(
       savedMs(cache),
       'ms saved: ten loads of 1 ms take 10 ms; one miss of 2 + 1 ms and nine hits of 2 ms took 21 ms',
     ).toBe(-11);
+    await hitsAtOnce(WINDOW, 2);
+    expect(
+      savedMs(cache),
+      'ms saved after 1000 more hits of 2 ms: the loads that they spare take 1 ms each, so each hit loses 1 ms',
+    ).toBe(-1011);
   });
 
   test('the time saved is compared with bare loads, and a failed query is not a load', async () => {

@@ -39,6 +39,7 @@ describe('Core', () => {
     });
     expect(await lookup('c'), 'no layer has c: undefined').toBeUndefined();
     expect(await lookup('d'), 'near and far have d: near is asked first').toMatchObject({ layer: 'near' });
+    expect(far.asked, 'keys that far was asked for: near has answered d').toEqual(['a', 'b', 'c']);
   });
 
   test('the caches that missed get a copy, and no other layer is written to', async () => {
@@ -59,10 +60,15 @@ describe('Core', () => {
         `b in ${cache.name}: all caches missed it, and the source had it`,
       ).toBe('b of the source');
     }
+    const all = [near, middle, far, source];
+    for (const { given } of all) given.length = 0;
     await lookup('c');
+    await lookup('a');
     await filled();
-    const written = [near, middle, far, source].filter(({ given }) => given.includes('c'));
-    expect(written, 'layers that c was stored in: no layer has it, so there is nothing to copy').toEqual([]);
+    expect(
+      all.filter(({ given }) => given.length > 0).map(({ name }) => name),
+      'layers that something was stored in: no layer has c, and near has a by now',
+    ).toEqual([]);
   });
 
   test('a copy keeps the deadline of its entry, and an expired entry is a miss', async () => {
