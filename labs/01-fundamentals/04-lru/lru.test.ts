@@ -306,7 +306,9 @@ function atMostASecond(times: number, call: () => void): void {
  */
 function costRatio(small: Numbered, large: Numbered, work: Work): number {
   let [smallPerMs, largePerMs] = [0, 0];
-  for (let round = 0; round < 6 || (round < 30 && smallPerMs > 15 * largePerMs); round++) {
+  const end = performance.now() + 500;
+  const isClear = () => smallPerMs <= 15 * largePerMs || performance.now() > end;
+  for (let round = 0; round < 30 && (round < 5 || !isClear()); round++) {
     smallPerMs = Math.max(smallPerMs, callsPerMs(small, work));
     largePerMs = Math.max(largePerMs, callsPerMs(large, work));
   }
