@@ -7,11 +7,9 @@ interface Counted<K> {
 }
 
 /**
- * Least frequently used: evicts the key with the fewest uses, and of several such keys the one used longest ago.
- *
- * A key counts from 1 when it comes in. Its count is forgotten when it is evicted, and never fades while it stays.
- * Every access takes the same time, however many keys there are: one list of keys for each count, as in
- * Shah, Mitra, Matani, "An O(1) algorithm for implementing the LFU cache eviction scheme", 2010.
+ * Least frequently used: evicts the key with the fewest uses, and of several such keys the key used longest ago. A new
+ * key has one use. Uses are counted in full as long as the key stays, and forgotten when it goes. An access costs the
+ * same at any capacity.
  */
 export class Lfu<K> implements Policy<K> {
   readonly capacity: number;
@@ -20,20 +18,16 @@ export class Lfu<K> implements Policy<K> {
   readonly #byCount = new Map<number, List<Counted<K>>>();
   #leastCount = 1;
 
-  /**
-   * @param capacity keys
-   * @throws RangeError unless it is a whole number of 1 or more
-   */
   constructor(capacity: number) {
     this.capacity = requireCapacity(capacity);
   }
 
-  /** The keys it holds now. */
+  /** The number of keys. */
   get size(): number {
     return this.#nodes.size;
   }
 
-  /** One use of `key`. A miss evicts first, if the cache is full, and then puts `key` in. */
+  /** One use of `key`. A miss evicts a key if the cache is full, and then puts `key` in. */
   // #region lfu
   access(key: K): Access<K> {
     const node = this.#nodes.get(key);
@@ -42,7 +36,7 @@ export class Lfu<K> implements Policy<K> {
       this.#put({ key, count: node.value.count + 1 });
       return { hit: true };
     }
-    // The victim is chosen before the newcomer is in: with a count of 1 it would be its own victim.
+    // Before the new key is in: with a count of 1 it would evict itself.
     const evicted = this.#makeRoom();
     this.#put({ key, count: 1 });
     this.#leastCount = 1;
@@ -71,8 +65,8 @@ export class Lfu<K> implements Policy<K> {
     list?.remove(node);
     if (!list?.isEmpty) return;
     this.#byCount.delete(count);
-    // Right on a hit: the key that empties the lowest list goes to the very next count. After an eviction
-    // the newcomer sets it to 1. So the least count is never searched for.
+    // At a hit the key that empties the lowest list goes to the next count. After an eviction the new key sets the
+    // least count to 1. So it is never searched for.
     if (this.#leastCount === count) this.#leastCount++;
   }
   // #endregion
@@ -84,15 +78,11 @@ interface Visited<K> {
 }
 
 /**
- * SIEVE: a queue in order of arrival, one bit for each key, and a hand.
- *
- * A key comes in at the head, not visited. A hit sets its bit and moves nothing. To evict, the hand walks from where
- * it stopped towards the head, and after the head comes the tail again; the first time it starts at the tail. It
- * clears the bits that are set, and evicts the first key whose bit is not set. It stays there, on the next key towards
- * the head; if the victim was the head, the next eviction starts at the tail, not at the newcomer. The keys that it
- * spared keep their places.
- *
- * Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024, algorithm 1.
+ * SIEVE: a queue in order of arrival, a bit for each key, and a hand. A new key comes in at the head, its bit not set. A
+ * hit sets the bit and moves nothing. To evict, the hand walks from the tail towards the head, and after the head comes
+ * the tail again. It clears each bit that is set, and evicts the first key whose bit is not set. There it stays, on the
+ * next key towards the head. If it evicted the head, it begins at the tail again. On average an access costs the same at
+ * any capacity.
  */
 export class Sieve<K> implements Policy<K> {
   readonly capacity: number;
@@ -102,20 +92,16 @@ export class Sieve<K> implements Policy<K> {
   /** Where the next eviction begins; none means at the tail. */
   #hand: Node<Visited<K>> | undefined;
 
-  /**
-   * @param capacity keys
-   * @throws RangeError unless it is a whole number of 1 or more
-   */
   constructor(capacity: number) {
     this.capacity = requireCapacity(capacity);
   }
 
-  /** The keys it holds now. */
+  /** The number of keys. */
   get size(): number {
     return this.#nodes.size;
   }
 
-  /** One use of `key`. A miss evicts first, if the cache is full, and then puts `key` in. */
+  /** One use of `key`. A miss evicts a key if the cache is full, and then puts `key` in. */
   // #region sieve
   access(key: K): Access<K> {
     const node = this.#nodes.get(key);

@@ -114,21 +114,31 @@ export default defineMeasure({
     const missed = (name: keyof typeof POLICIES, requests: Trace) => 100 - percentHitsOf(name, requests);
 
     const claims: Claim[] = [
-      hits('zipf-fifo', 'FIFO, Zipf: hits', percentHitsOf('FIFO', zipfTrace), [61, 66]),
-      hits('zipf-lru', 'LRU, Zipf: hits', percentHitsOf('LRU', zipfTrace), [65, 70]),
-      hits('zipf-lfu', 'LFU, Zipf: hits', percentHitsOf('LFU', zipfTrace), [70, 76]),
-      hits('zipf-sieve', 'SIEVE, Zipf: hits', percentHitsOf('SIEVE', zipfTrace), [70, 76]),
-      hits('zipf-belady', 'Belady, Zipf: hits', 100 * belady(zipfTrace, CACHE).hitRatio, [78, 84]),
+      hits('zipf-fifo', 'stable popularity: hit ratio of FIFO', percentHitsOf('FIFO', zipfTrace), [61, 66]),
+      hits('zipf-lru', 'stable popularity: hit ratio of LRU', percentHitsOf('LRU', zipfTrace), [65, 70]),
+      hits('zipf-lfu', 'stable popularity: hit ratio of LFU', percentHitsOf('LFU', zipfTrace), [70, 76]),
+      hits(
+        'zipf-sieve',
+        'stable popularity: hit ratio of SIEVE',
+        percentHitsOf('SIEVE', zipfTrace),
+        [70, 76],
+      ),
+      hits(
+        'zipf-belady',
+        'stable popularity: hit ratio of Belady',
+        100 * belady(zipfTrace, CACHE).hitRatio,
+        [78, 84],
+      ),
       {
         name: 'lru-size-zipf',
-        says: 'Zipf: size of an LRU with the hits of a SIEVE of 1,000 keys, against 1,000',
+        says: 'stable popularity: keys that an LRU needs for the hit ratio of a SIEVE of 1,000 keys, against 1,000',
         value: lruSizeForSieve(zipfTrace),
         unit: '×',
         atLeast: 1.2,
       },
       {
         name: 'lru-size-scan',
-        says: 'Zipf with scans: size of an LRU with the hits of a SIEVE of 1,000 keys, against 1,000',
+        says: 'stable popularity with scans: keys that an LRU needs for the hit ratio of a SIEVE of 1,000 keys, against 1,000',
         value: lruSizeForSieve(scanTrace),
         unit: '×',
         atLeast: 2,
@@ -139,39 +149,69 @@ export default defineMeasure({
       const bounds = name === 'LRU' || name === 'FIFO' ? { atMost: 0 } : { atLeast: 50 };
       claims.push({
         name: `scan-leaves-${name.toLowerCase()}`,
-        says: `${name}: keys of a warm cache that survive one scan of 1,000 new keys`,
+        says: `keys of a warm cache of 1,000 that one scan of 1,000 new keys leaves: ${name}`,
         value,
         unit: '%',
         ...bounds,
       });
     }
     claims.push(
-      hits('loop-lru', 'LRU, a loop over 1,001 keys: hits', percentHitsOf('LRU', oneTooMany), [0, 0]),
-      hits('loop-sieve', 'SIEVE, a loop over 1,001 keys: hits', percentHitsOf('SIEVE', oneTooMany), [0, 0]),
+      hits('loop-lru', 'a loop over 1,001 keys: hit ratio of LRU', percentHitsOf('LRU', oneTooMany), [0, 0]),
+      hits(
+        'loop-sieve',
+        'a loop over 1,001 keys: hit ratio of SIEVE',
+        percentHitsOf('SIEVE', oneTooMany),
+        [0, 0],
+      ),
       hits(
         'loop-random',
-        'Random, a loop over 1,001 keys: hits',
+        'a loop over 1,001 keys: hit ratio of Random',
         percentHitsOf('Random', oneTooMany),
         [80, 99],
       ),
-      hits('shift-fifo', 'FIFO, shifting popularity: hits', percentHitsOf('FIFO', shiftTrace), [50, 80]),
-      hits('shift-lru', 'LRU, shifting popularity: hits', percentHitsOf('LRU', shiftTrace), [50, 80]),
-      hits('shift-lfu', 'LFU, shifting popularity: hits', percentHitsOf('LFU', shiftTrace), [0, 50]),
-      hits('shift-sieve', 'SIEVE, shifting popularity: hits', percentHitsOf('SIEVE', shiftTrace), [30, 70]),
+      hits(
+        'shift-fifo',
+        'popularity that shifts at once: hit ratio of FIFO',
+        percentHitsOf('FIFO', shiftTrace),
+        [50, 80],
+      ),
+      hits(
+        'shift-lru',
+        'popularity that shifts at once: hit ratio of LRU',
+        percentHitsOf('LRU', shiftTrace),
+        [50, 80],
+      ),
+      hits(
+        'shift-lfu',
+        'popularity that shifts at once: hit ratio of LFU',
+        percentHitsOf('LFU', shiftTrace),
+        [0, 50],
+      ),
+      hits(
+        'shift-sieve',
+        'popularity that shifts at once: hit ratio of SIEVE',
+        percentHitsOf('SIEVE', shiftTrace),
+        [30, 70],
+      ),
       {
         name: 'shift-misses',
-        says: 'Shifting popularity: misses of SIEVE against those of LRU',
+        says: 'popularity that shifts at once: misses of SIEVE against those of LRU, cache of 1,000 keys',
         value: missed('SIEVE', shiftTrace) / missed('LRU', shiftTrace),
         unit: '×',
         atLeast: 1.1,
       },
-      hits('fade-lru', 'LRU, fading popularity: hits', percentHitsOf('LRU', fadeTrace), [60, 68]),
-      hits('fade-sieve', 'SIEVE, fading popularity: hits', percentHitsOf('SIEVE', fadeTrace), [66, 73]),
+      hits('fade-lru', 'popularity that fades: hit ratio of LRU', percentHitsOf('LRU', fadeTrace), [60, 68]),
+      hits(
+        'fade-sieve',
+        'popularity that fades: hit ratio of SIEVE',
+        percentHitsOf('SIEVE', fadeTrace),
+        [66, 73],
+      ),
       {
         name: 'random-spread',
-        says: 'Random, Zipf: best hit ratio minus worst over ten seeds, in percentage points',
+        says: 'stable popularity: hit ratio of Random, best of ten seeds minus worst',
         value: randomSpread(zipfTrace),
-        unit: 'pp',
+        unit: 'points',
         atMost: 1,
       },
     );
@@ -180,15 +220,15 @@ export default defineMeasure({
       plots: quick
         ? []
         : [
-            plot('zipf', 'Hit ratio by cache size: Zipf(1) over 10,000 keys', zipfTrace, sizes),
+            plot('zipf', 'Hit ratio by cache size: stable popularity, 10,000 keys', zipfTrace, sizes),
             plot(
               'scan',
-              'Hit ratio by cache size: the same with a scan in every 10,000 requests',
+              'Hit ratio by cache size: stable popularity, and a scan in every 10,000 requests',
               scanTrace,
               sizes,
             ),
             plot('loop', 'Hit ratio by cache size: a loop over 5,000 keys', loop(5_000), sizes),
-            plot('shift', 'Hit ratio by cache size: popularity that moves on', shiftTrace, sizes),
+            plot('shift', 'Hit ratio by cache size: popularity that shifts at once', shiftTrace, sizes),
           ],
     };
   },

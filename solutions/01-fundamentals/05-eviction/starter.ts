@@ -1,62 +1,48 @@
 import { type Access, type Policy, requireCapacity } from '#kit/policies';
 
 /**
- * Least frequently used: evicts the key with the fewest uses, and of several such keys the one used longest ago.
- *
- * A key counts from 1 when it comes in. Its count is forgotten when it is evicted, and never fades while it stays.
- * Every access takes the same time, however many keys there are: one list of keys for each count, as in
- * Shah, Mitra, Matani, "An O(1) algorithm for implementing the LFU cache eviction scheme", 2010.
+ * Least frequently used: evicts the key with the fewest uses, and of several such keys the key used longest ago. A new
+ * key has one use. Uses are counted in full as long as the key stays, and forgotten when it goes. An access costs the
+ * same at any capacity.
  */
 export class Lfu<K> implements Policy<K> {
   readonly capacity: number;
 
-  /**
-   * @param capacity keys
-   * @throws RangeError unless it is a whole number of 1 or more
-   */
   constructor(capacity: number) {
     this.capacity = requireCapacity(capacity);
   }
 
-  /** The keys it holds now. */
+  /** The number of keys. */
   get size(): number {
     throw new Error('not implemented');
   }
 
-  /** One use of `key`. A miss evicts first, if the cache is full, and then puts `key` in. */
+  /** One use of `key`. A miss evicts a key if the cache is full, and then puts `key` in. */
   access(key: K): Access<K> {
     throw new Error('not implemented');
   }
 }
 
 /**
- * SIEVE: a queue in order of arrival, one bit for each key, and a hand.
- *
- * A key comes in at the head, not visited. A hit sets its bit and moves nothing. To evict, the hand walks from where
- * it stopped towards the head, and after the head comes the tail again; the first time it starts at the tail. It
- * clears the bits that are set, and evicts the first key whose bit is not set. It stays there, on the next key towards
- * the head; if the victim was the head, the next eviction starts at the tail, not at the newcomer. The keys that it
- * spared keep their places.
- *
- * Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024, algorithm 1.
+ * SIEVE: a queue in order of arrival, a bit for each key, and a hand. A new key comes in at the head, its bit not set. A
+ * hit sets the bit and moves nothing. To evict, the hand walks from the tail towards the head, and after the head comes
+ * the tail again. It clears each bit that is set, and evicts the first key whose bit is not set. There it stays, on the
+ * next key towards the head. If it evicted the head, it begins at the tail again. On average an access costs the same at
+ * any capacity.
  */
 export class Sieve<K> implements Policy<K> {
   readonly capacity: number;
 
-  /**
-   * @param capacity keys
-   * @throws RangeError unless it is a whole number of 1 or more
-   */
   constructor(capacity: number) {
     this.capacity = requireCapacity(capacity);
   }
 
-  /** The keys it holds now. */
+  /** The number of keys. */
   get size(): number {
     throw new Error('not implemented');
   }
 
-  /** One use of `key`. A miss evicts first, if the cache is full, and then puts `key` in. */
+  /** One use of `key`. A miss evicts a key if the cache is full, and then puts `key` in. */
   access(key: K): Access<K> {
     throw new Error('not implemented');
   }
