@@ -14,7 +14,6 @@ import { openPage } from './page';
 export const EXEMPT: ReadonlySet<string> = new Set([
   '01-fundamentals/06-redis-memory',
   '02-strategies/04-write-behind',
-  '02-strategies/05-counters',
   '02-strategies/06-stale-while-revalidate',
   '03-invalidation/02-events',
   '03-invalidation/03-tags-and-generations',
