@@ -461,13 +461,18 @@ function bitsThatVary(keys: readonly string[]): number {
 /** Parts of an entry, as texts and as the JSON values that they are: a user may store one of them. */
 function ownTexts(codec: ReturnType<typeof createCodec<Value>>, value: Value): Value[] {
   const bytes = outcomeOf(() => codec.encode(value));
-  const texts = [...new Set(partsOf(bytes.toString('latin1').slice(-50)))];
-  return texts.flatMap((text): Value[] => {
+  const text = bytes.toString('latin1').slice(-40);
+  // A mark does not begin or end inside a word.
+  const edges = Array.from(`${text} `, (_, at) => at).filter(
+    (at) => !/\w\w/.test(text.slice(at - 1, at + 1)),
+  );
+  const texts = new Set(edges.flatMap((from) => edges.map((to) => text.slice(from, to))));
+  return [...texts].flatMap((part): Value[] => {
     try {
-      const json: Value = JSON.parse(text);
-      return typeof json === 'object' && json !== null ? [text, json] : [text];
+      const json: Value = JSON.parse(part);
+      return typeof json === 'object' && json !== null ? [part, json] : [part];
     } catch {
-      return [text];
+      return [part];
     }
   });
 }
