@@ -22,7 +22,10 @@ export interface Options {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-/** Products by cache-aside. TTLs, keys, the codec and both SQL statements are in `given.ts`. */
+/**
+ * Products by cache-aside. TTLs, keys, `encode`, `decode` and both SQL statements are in `given.ts`. In production: the
+ * timer of a retry does not keep a process alive.
+ */
 export function createProducts({ redis, db, onCacheError = () => {} }: Options): Products {
   throw new Error('not implemented');
 }

@@ -9,7 +9,7 @@ export const ABSENT_TTL_MS = 30_000;
 /** In production: how long one Redis command may take (ms). */
 export const DEADLINE_MS = 50;
 
-/** In production: the pause before a failed DEL is tried again (ms). */
+/** In production: the shortest pause before a failed DEL is tried again (ms); about a second is the longest. */
 export const RETRY_MS = 25;
 
 export interface Product {
