@@ -184,7 +184,8 @@ describe('In production', () => {
 
   test('a read sees each view once while batches move', async () => {
     const moves = {
-      'a whole drain, and the next one': async () => ({ move: drainAll }),
+      'a whole drain, and the next one': async () => ({ move: drainAll, end: async () => {} }),
+      'the first step of a drain': startingDrainer,
       'the commit of a drain': committingDrainer,
     };
     for (const [what, prepare] of Object.entries(moves)) {
@@ -192,7 +193,7 @@ describe('In production', () => {
         await drainAll();
         const before = await inMySql(1);
         await openCounter().increment(1, 10);
-        const { move } = await prepare();
+        const { move, end } = await prepare();
         const { redisProxy, mysqlProxy, counter } = await behindProxies();
         sent = 0;
         const moveBeforeIt = async () => {
@@ -200,7 +201,8 @@ describe('In production', () => {
         };
         for (const proxy of [redisProxy, mysqlProxy]) proxy.schedule(moveBeforeIt);
         const views = Number(await counter.read(1)) - before;
-        if (sent < nth) await move();
+        await (sent < nth && move());
+        await end();
         expect(views, `views that read returns, of 10: before its request ${nth} came ${what}`).toBe(10);
       }
     }
@@ -409,18 +411,38 @@ async function dieBeforeRequest(nth: number) {
   return { ...killed, hasCommitted, read, stored: [await inMySql(1), await inMySql(2)] };
 }
 
-/** A drainer that is about to commit. `move` lets it commit, and holds what it sends after that. */
+/** A drainer. `move` lets it go as far as its first statement in MySQL, and `end` to its end. */
+async function startingDrainer() {
+  const { mysqlProxy, counter } = await behindProxies();
+  const statement = mysqlProxy.hold(ANY_SQL);
+  let draining: Promise<unknown> = Promise.resolve();
+  return {
+    async move() {
+      draining = settled(counter.drain(), 5000);
+      await Promise.race([statement.arrived, draining]);
+    },
+    async end() {
+      statement.release();
+      await draining;
+    },
+  };
+}
+
+/** A drainer that is about to commit. `move` lets it commit, and holds what it sends to Redis after that until `end`. */
 async function committingDrainer() {
   const { redisProxy, mysqlProxy, counter } = await behindProxies();
   const commit = mysqlProxy.hold(/^COMMIT/i);
   const draining = settled(counter.drain(), 5000);
   await Promise.race([commit.arrived, draining]);
   const next = redisProxy.hold(/./);
-  onTestFinished(() => next.release());
   return {
     async move() {
       commit.release();
       await Promise.race([next.arrived, draining]);
+    },
+    async end() {
+      next.release();
+      await draining;
     },
   };
 }
