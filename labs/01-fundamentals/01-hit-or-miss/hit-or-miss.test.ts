@@ -71,9 +71,14 @@ describe('Core', () => {
 
   test('hits, negatives and misses are counted apart', async () => {
     const cache = openCache();
-    for (const id of [1, 1, 1, 1, 1, 2, NOBODY, NOBODY, NOBODY]) {
+    for (const [id, hits] of [
+      [1, 4],
+      [2, 0],
+      [NOBODY, 2],
+    ] as const) {
       await cache.get(id);
       await stored(id);
+      for (let again = 0; again < hits; again++) await cache.get(id);
     }
     const { hit, negative, miss, error } = cache.stats();
     expect(miss, 'misses: MySQL was asked once for each of the users 1, 2 and 99').toBe(3);
