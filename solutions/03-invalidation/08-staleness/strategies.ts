@@ -1,5 +1,6 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import { leaseKey, valueKey } from '../../../labs/03-invalidation/06-leases/given';
+import type { Article } from '../../../labs/03-invalidation/07-versions/given';
 import { createProducts } from '../../02-strategies/01-cache-aside/cache-aside';
 import { createReadThrough } from '../../02-strategies/02-read-through/read-through';
 import { createUsers } from '../../02-strategies/03-write-through/write-through';
@@ -9,7 +10,7 @@ import { createTaggedCache } from '../03-tags-and-generations/tags-and-generatio
 import { createLockedCache } from '../04-stampede-lock/stampede-lock';
 import { createEarlyCache } from '../05-early-expiration/early-expiration';
 import { createLeaseCache } from '../06-leases/leases';
-import { type Article, createArticles, createVersionedCache } from '../07-versions/versions';
+import { createArticles, createVersionedCache } from '../07-versions/versions';
 import type { Servers, Strategy } from './harness';
 
 const TTL_MS = 400;
