@@ -260,9 +260,9 @@ const missAndHits: Work = (policy) => {
 function costRatio(one: Policy<number>, other: Policy<number>, work: Work): number {
   for (const policy of [one, other]) perMs(policy, work);
   let [onePerMs, otherPerMs] = [0, 0];
-  const end = performance.now() + 500;
+  const end = performance.now() + 2_000;
   const isClear = () => onePerMs <= 10 * otherPerMs || performance.now() > end;
-  for (let round = 0; round < 30 && (round < 5 || !isClear()); round++) {
+  for (let round = 0; round < 30 && (round < 10 || !isClear()); round++) {
     onePerMs = Math.max(onePerMs, perMs(one, work));
     otherPerMs = Math.max(otherPerMs, perMs(other, work));
   }
