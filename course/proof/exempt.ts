@@ -12,7 +12,6 @@ import { openPage } from './page';
  * to their form. The list only gets shorter.
  */
 export const EXEMPT: ReadonlySet<string> = new Set([
-  '01-fundamentals/06-redis-memory',
   '02-strategies/04-write-behind',
   '02-strategies/06-stale-while-revalidate',
   '03-invalidation/02-events',

@@ -27,15 +27,20 @@ export default defineMeasure({
     claims.push(
       share(
         'state-lost-allkeys',
-        'sessions and counters, idle for an hour, that a filling cache evicts, allkeys-lru',
+        'sessions and counters, idle for an hour, that a filling cache evicts under allkeys-lru',
         lru,
         {
           atLeast: 90,
         },
       ),
-      share('state-lost-volatile', 'the same, volatile-lru (only the pages have a TTL)', volatileLru, {
-        atMost: 0,
-      }),
+      share(
+        'state-lost-volatile',
+        'sessions and counters without a TTL that a filling cache evicts under volatile-lru',
+        volatileLru,
+        {
+          atMost: 0,
+        },
+      ),
     );
     const [random, five, ten] = await Promise.all([
       oldestEvicted('allkeys-random', 5, quick),
@@ -43,11 +48,18 @@ export default defineMeasure({
       oldestEvicted('allkeys-lru', 10, quick),
     ]);
     claims.push(
-      share('oldest-random', 'evicted keys that were of the older half, allkeys-random', random, {
+      share('oldest-random', 'evicted keys that were of the older half: allkeys-random', random, {
         atMost: 65,
       }),
-      share('oldest-5', 'the same, allkeys-lru with 5 samples (the default)', five, { atLeast: 75 }),
-      share('oldest-10', 'the same, allkeys-lru with 10 samples', ten, { atLeast: 80 }),
+      share(
+        'oldest-5',
+        'evicted keys that were of the older half: allkeys-lru with 5 samples (the default)',
+        five,
+        { atLeast: 75 },
+      ),
+      share('oldest-10', 'evicted keys that were of the older half: allkeys-lru with 10 samples', ten, {
+        atLeast: 80,
+      }),
     );
     return { claims, plots, servers };
   },
@@ -139,23 +151,28 @@ async function encodings(redis: Redis): Promise<Claim[]> {
     atLeast,
   });
   return [
-    figure('string-int', 'a string that is a number (int), key and all', await bytes('s:int')),
-    figure('string-embstr', 'a string of 44 bytes (embstr)', await bytes('s:embstr')),
-    figure('string-raw', 'a string of 45 bytes (raw)', await bytes('s:raw')),
+    figure('string-int', 'a string that is a number (int), with its key', await bytes('s:int')),
+    figure('string-embstr', 'a string of 44 bytes (embstr), with its key', await bytes('s:embstr')),
+    figure('string-raw', 'a string of 45 bytes (raw), with its key', await bytes('s:raw')),
     figure('hash-listpack', 'a hash of 100 fields of 20 bytes, listpack', small.hash),
-    ratio('hash-ratio', 'the same hash as a hash table, against the listpack', large.hash / small.hash, 1.2),
+    ratio(
+      'hash-ratio',
+      'a hash of 100 fields as a hash table, against a listpack',
+      large.hash / small.hash,
+      1.2,
+    ),
     figure('zset-listpack', 'a sorted set of 100 members, listpack', small.zset),
     ratio(
       'zset-ratio',
-      'the same sorted set as a skip list, against the listpack',
+      'a sorted set of 100 members as a skip list, against a listpack',
       large.zset / small.zset,
       2,
     ),
     figure('set-intset', 'a set of 100 integers, intset', small.set),
-    ratio('set-ratio', 'the same set as a hash table, against the intset', large.set / small.set, 3),
+    ratio('set-ratio', 'a set of 100 integers as a hash table, against an intset', large.set / small.set, 3),
     ratio(
       'bucket-ratio',
-      '1,000 short strings against 10 listpack hashes of 100',
+      '1,000 short strings, each with a key of its own, against 10 listpack hashes of 100 fields',
       asStrings / asBuckets,
       1.5,
     ),
@@ -187,7 +204,7 @@ async function hashCurve(redis: Redis, quick: boolean): Promise<{ step: Claim; p
   const bytesAt = new Map(points.map(([fields, each]) => [fields, fields * each]));
   const step: Claim = {
     name: 'hash-step',
-    says: `one hash with ${limit + 1} fields against ${limit}, hash-max-listpack-entries ${limit}`,
+    says: `one hash with ${limit + 1} fields against ${limit} fields, hash-max-listpack-entries being ${limit}`,
     value: (bytesAt.get(limit + 1) ?? Number.NaN) / (bytesAt.get(limit) ?? Number.NaN),
     unit: '×',
     atLeast: 1.2,
@@ -215,8 +232,15 @@ function outage(quick: boolean): Promise<Claim[]> {
       if ((await redis.get(`page:${n % stored}`)) !== null) served++;
     }
     return [
-      share('writes-refused', 'new entries refused once full, noeviction', refused / rounds, { atLeast: 99 }),
-      share('reads-served', 'reads of stored entries served meanwhile', served / rounds, { atLeast: 100 }),
+      share('writes-refused', 'new entries that a full Redis refuses under noeviction', refused / rounds, {
+        atLeast: 99,
+      }),
+      share(
+        'reads-served',
+        'reads of stored entries that a full Redis serves under noeviction',
+        served / rounds,
+        { atLeast: 100 },
+      ),
     ];
   });
 }

@@ -1,89 +1,11 @@
 import type { Redis } from 'ioredis';
-
-/** `full`: Redis had no room and its policy let it make none. Nothing is stored under the key then. */
-export type WriteOutcome = 'stored' | 'full';
-
-/** What one INFO says about memory and reads. The counters run since the server's start or the last CONFIG RESETSTAT. */
-export interface Sample {
-  /** INFO `run_id`: another one means another server process, whose counters began at 0. */
-  readonly runId: string;
-  /** INFO `keyspace_hits`. */
-  readonly hits: number;
-  /** INFO `keyspace_misses`. */
-  readonly misses: number;
-  /** INFO `used_memory` (bytes): what the allocator handed out. Redis compares this with maxmemory, not the RSS. */
-  readonly usedMemory: number;
-  /** INFO `maxmemory` (bytes); 0: no limit. */
-  readonly maxMemory: number;
-  /** INFO `maxmemory_policy`, for example `noeviction`, `allkeys-lru`, `volatile-ttl`. */
-  readonly policy: string;
-  /** Keys of all databases. */
-  readonly keys: number;
-  /** Keys of all databases that have a TTL: the only ones that a `volatile-*` policy may evict. */
-  readonly keysWithTtl: number;
-}
-
-/** One kind of key that lives in the instance: pages, sessions, counters, locks. Redis cannot know this; you do. */
-export interface Kind {
-  readonly name: string;
-  /** Losing a key costs time only: it can be made again from somewhere else. True of a cache entry, false of state. */
-  readonly rebuildable: boolean;
-  /** Every key of this kind has a TTL. */
-  readonly expires: boolean;
-}
-
-/**
- * - `no-limit`: maxmemory is 0. Redis grows until the operating system ends it, and no policy ever acts.
- * - `refuses-writes`: `noeviction` where some kind is rebuildable. The cache fills, then every write fails.
- * - `nothing-to-evict`: `volatile-*`, there are keys, and none has a TTL. Acts like noeviction. `keys`: how many.
- * - `evicts-state`: the policy may evict keys of a kind that is not rebuildable. `kinds`: their names, in the order
- *   given. `allkeys-*` may evict every kind, `volatile-*` those that expire.
- *
- * Each is judged by itself; a policy is judged as if there were a limit, because one day there will be.
- */
-export type Finding =
-  | { readonly code: 'no-limit' }
-  | { readonly code: 'refuses-writes' }
-  | { readonly code: 'nothing-to-evict'; readonly keys: number }
-  | { readonly code: 'evicts-state'; readonly kinds: readonly string[] };
-
-/**
- * Which policy suits the kinds:
- * - all of them rebuildable: `allkeys-lru` or `allkeys-lfu`;
- * - none: `noeviction`;
- * - some, and exactly the rebuildable ones expire: `volatile-lru` or `volatile-lfu`;
- * - any other mix: none does. Separate the cache from the state.
- *
- * `keep`: the policy in use begins with the same word (`allkeys`, `volatile`, `noeviction`) as the one that suits.
- */
-export type Advice =
-  | { readonly action: 'keep' }
-  | { readonly action: 'switch'; readonly to: SuitablePolicy }
-  | { readonly action: 'separate-instances' };
-
-export type SuitablePolicy = 'allkeys-lru' | 'allkeys-lfu' | 'volatile-lru' | 'volatile-lfu' | 'noeviction';
-
-export interface Report {
-  /**
-   * Share (0 to 1) of the reads between the two samples that found their key. Undefined when there was no read, and
-   * when a counter fell or `runId` changed (CONFIG RESETSTAT, a restart): the difference means nothing then. A
-   * RESETSTAT after which both counters have passed their old values cannot be seen.
-   */
-  readonly hitRate: number | undefined;
-  /** Share of maxmemory in use at the second sample; may exceed 1. Undefined without a limit. */
-  readonly usage: number | undefined;
-  /** In any order; empty when there is nothing to say. */
-  readonly findings: readonly Finding[];
-  readonly advice: Advice;
-}
+import type { Advice, Finding, Kind, Report, WriteOutcome } from './given';
 
 // #region write
 /**
- * Writes a cache entry in one command, with its TTL. A Redis that is out of memory is an answer, not an error: it is
- * not asked again, and the value that was to be replaced is removed, so that nobody reads it any longer.
- * @param ttlMs whole milliseconds, from 1; the entry never lives longer than this
- * @throws every other error of Redis or of the connection, unchanged and without another command: what was under the
- *   key may still be there, and to remove it is the caller's task then
+ * Stores a cache entry with its TTL. A Redis that is out of memory is an outcome, not an error. The value is sent once.
+ * @param ttlMs whole milliseconds, at least 1
+ * @throws In production: every other error, and the error of a removal that failed
  */
 export async function write(redis: Redis, key: string, value: string, ttlMs: number): Promise<WriteOutcome> {
   try {
@@ -91,39 +13,49 @@ export async function write(redis: Redis, key: string, value: string, ttlMs: num
     return 'stored';
   } catch (error) {
     if (!isOutOfMemory(error)) throw error;
-    // The refused SET left the old value where it was. Removing needs no memory, so it is allowed now, and frees some.
+    // The refused SET has changed nothing: the old value is still there. A removal needs no memory.
     await redis.unlink(key);
     return 'full';
   }
 }
 
-/** The first word of an error reply is its code: OOM, READONLY, NOREPLICAS, … */
+/** The first word of an error reply is its code: OOM, NOPERM, READONLY, … */
 function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('OOM ');
 }
 // #endregion
 
-/** One INFO and no other command. It also carries the two settings, and many hosted services forbid CONFIG. */
-export async function takeSample(redis: Redis): Promise<Sample> {
-  return parseInfo(await redis.info());
+/**
+ * Judges one instance. The types are in `given.ts`.
+ * @param info the reply of Redis to INFO
+ * @param kinds all kinds of keys that live in the instance
+ * @param before In production: an earlier INFO of the same instance, for the hit rate
+ * @throws In production: an Error with the name of a field of INFO that is missing or empty
+ */
+export function advise(info: string, kinds: readonly Kind[], before?: string): Report {
+  const now = parse(info);
+  return {
+    findings: [...findingsOf(now, kinds)],
+    usage: now.maxMemory === 0 ? undefined : now.usedMemory / now.maxMemory,
+    hitRate: before === undefined ? undefined : hitRateBetween(parse(before), now),
+    atRisk: kinds.filter((kind) => !kind.rebuildable && mayEvict(now.policy, kind)).map(({ name }) => name),
+    advice: adviceFor(kinds),
+  };
 }
 
+type Sample = ReturnType<typeof parse>;
+
 // #region parse
-/**
- * Reads the text of INFO: lines `name:value`, headings `# Memory`, and for each database that has keys a line like
- * `db0:keys=12,expires=3,avg_ttl=0`, to which later versions append more.
- * @throws {Error} with INFO's name of the field, when one of a `Sample` is missing: a hidden maxmemory must not pass
- *   for "no limit", nor a hidden counter for NaN. (No line of a database: there are no keys.)
- */
-export function parseInfo(info: string): Sample {
+function parse(info: string) {
   const fields = new Map<string, string>();
   for (const line of info.split(/\r?\n/)) {
     const colon = line.indexOf(':');
-    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1));
+    fields.set(line.slice(0, colon), line.slice(colon + 1));
   }
   const text = (name: string): string => {
     const value = fields.get(name);
-    if (value === undefined) throw new Error(`INFO has no field ${name}`);
+    // Number('') is 0, and a maxmemory of 0 means something else.
+    if (!value) throw new Error(`INFO does not show ${name}`);
     return value;
   };
   let keys = 0;
@@ -145,61 +77,33 @@ export function parseInfo(info: string): Sample {
 }
 // #endregion
 
-/**
- * What two samples of one instance say about it, given what lives there.
- * @param before the older sample: only its counters and its run id matter
- * @param kinds everything that lives in the instance
- */
-export function advise(before: Sample, after: Sample, kinds: readonly [Kind, ...Kind[]]): Report {
-  return {
-    hitRate: hitRateBetween(before, after),
-    usage: after.maxMemory === 0 ? undefined : after.usedMemory / after.maxMemory,
-    findings: [...findings(after, kinds)],
-    advice: choosePolicy(after.policy, kinds),
-  };
+// #region findings
+function* findingsOf(now: Sample, kinds: readonly Kind[]): Generator<Finding> {
+  if (now.maxMemory === 0) yield 'no-limit';
+  if (now.policy === 'noeviction' && kinds.some((kind) => kind.rebuildable)) yield 'refuses-writes';
+  if (now.policy.startsWith('volatile-') && now.keys > 0 && now.keysWithTtl === 0) yield 'nothing-to-evict';
 }
+// #endregion
 
 // #region hit-rate
-function hitRateBetween(before: Sample, after: Sample): number | undefined {
-  const hits = after.hits - before.hits;
-  const misses = after.misses - before.misses;
-  const beganAgain = after.runId !== before.runId || hits < 0 || misses < 0;
+function hitRateBetween(before: Sample, now: Sample): number | undefined {
+  const hits = now.hits - before.hits;
+  const misses = now.misses - before.misses;
+  const beganAgain = now.runId !== before.runId || hits < 0 || misses < 0;
   return beganAgain || hits + misses === 0 ? undefined : hits / (hits + misses);
 }
 // #endregion
 
-// #region findings
-function* findings(
-  { policy, maxMemory, keys, keysWithTtl }: Sample,
-  kinds: readonly Kind[],
-): Generator<Finding> {
-  if (maxMemory === 0) yield { code: 'no-limit' };
-  if (policy === 'noeviction' && kinds.some((kind) => kind.rebuildable)) yield { code: 'refuses-writes' };
-  if (policy.startsWith('volatile-') && keys > 0 && keysWithTtl === 0)
-    yield { code: 'nothing-to-evict', keys };
-
-  const endangered = kinds.filter((kind) => !kind.rebuildable && mayEvict(policy, kind));
-  if (endangered.length > 0) yield { code: 'evicts-state', kinds: endangered.map((kind) => kind.name) };
-}
-
+// #region policy
 function mayEvict(policy: string, kind: Kind): boolean {
   return policy.startsWith('allkeys-') || (policy.startsWith('volatile-') && kind.expires);
 }
-// #endregion
 
-// #region policy
-function choosePolicy(inUse: string, kinds: readonly Kind[]): Advice {
-  const to = suitablePolicy(kinds);
-  if (to === undefined) return { action: 'separate-instances' };
-  const family = to.split('-')[0] ?? to;
-  return inUse.startsWith(family) ? { action: 'keep' } : { action: 'switch', to };
-}
-
-function suitablePolicy(kinds: readonly Kind[]): SuitablePolicy | undefined {
-  if (kinds.every((kind) => kind.rebuildable)) return 'allkeys-lru';
+function adviceFor(kinds: readonly Kind[]): Advice {
+  if (kinds.every((kind) => kind.rebuildable)) return 'allkeys-*';
   if (kinds.every((kind) => !kind.rebuildable)) return 'noeviction';
-  // To volatile-* a TTL means "may be lost". That must be true of each kind that has one, and of no other.
-  if (kinds.every((kind) => kind.rebuildable === kind.expires)) return 'volatile-lru';
-  return undefined;
+  // For volatile-* a TTL means "may be lost". So the cache entries must have a TTL, and the state must not.
+  if (kinds.every((kind) => kind.rebuildable === kind.expires)) return 'volatile-*';
+  return 'two instances';
 }
 // #endregion
