@@ -18,7 +18,6 @@ export const EXEMPT: ReadonlySet<string> = new Set([
   '03-invalidation/03-tags-and-generations',
   '03-invalidation/04-stampede-lock',
   '03-invalidation/05-early-expiration',
-  '03-invalidation/08-staleness',
 ]);
 
 /** A Markdown file, by itself or with its lab. */

@@ -46,7 +46,7 @@ export interface Seen {
   readonly p99WriteMs: number;
 }
 
-export interface Scene {
+export interface Workload {
   readonly redisUrl: string;
   readonly mysqlUrl: string;
   readonly forMs: number;
@@ -65,10 +65,10 @@ const REDIS_AWAY_MS = 1;
 const MYSQL_AWAY_MS = [1, 20];
 
 /** Lets two applications read and write the same products through a strategy, and sets each read against what had been acknowledged when it began. */
-export async function watch(strategy: Strategy, admin: Servers, scene: Scene): Promise<Seen> {
+export async function watch(strategy: Strategy, admin: Servers, workload: Workload): Promise<Seen> {
   await reset(admin);
-  const redisProxy = await startProxy(scene.redisUrl);
-  const mysqlProxies = await Promise.all(MYSQL_AWAY_MS.map(() => startProxy(scene.mysqlUrl)));
+  const redisProxy = await startProxy(workload.redisUrl);
+  const mysqlProxies = await Promise.all(MYSQL_AWAY_MS.map(() => startProxy(workload.mysqlUrl)));
   const servers = mysqlProxies.map((mysqlProxy) => ({
     redis: new Redis(redisProxy.url, cacheClientOptions()).on('error', () => {}),
     db: openPool(mysqlProxy.url, { connectionLimit: READERS + WRITERS }),
@@ -80,16 +80,16 @@ export async function watch(strategy: Strategy, admin: Servers, scene: Scene): P
   const applications = servers.map((own) => strategy.open(own));
   const log = new Log();
   const before = await selects(admin.db);
-  const end = performance.now() + scene.forMs;
+  const end = performance.now() + workload.forMs;
   const goesOn = () => performance.now() < end;
   const work = applications.flatMap((application, index) => [
     ...Array.from({ length: READERS }, (_, n) => readOn(application, log, goesOn, 100 * index + n)),
     ...Array.from({ length: WRITERS }, (_, n) => writeOn(application, log, goesOn, 1000 + 100 * index + n)),
   ]);
-  if (scene.outage) {
-    await sleep(scene.forMs / 3);
+  if (workload.outage) {
+    await sleep(workload.forMs / 3);
     redisProxy.blackHole();
-    await sleep(scene.forMs / 3);
+    await sleep(workload.forMs / 3);
     await redisProxy.heal();
     redisProxy.delay(REDIS_AWAY_MS);
   }

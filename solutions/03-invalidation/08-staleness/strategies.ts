@@ -48,7 +48,7 @@ export const strategies: readonly Strategy[] = [
   {
     id: 'none',
     name: 'no cache',
-    bound: 'nothing has to',
+    bound: '–',
     staleShare: { atMost: 0 },
     open: (servers) => ({
       read: (id) => select(servers, id),
@@ -67,7 +67,7 @@ export const strategies: readonly Strategy[] = [
   },
   {
     id: 'del',
-    name: 'UPDATE, then DEL (the guide)',
+    name: 'UPDATE, then DEL, no retry',
     bound: 'TTL, 60 s',
     open: (servers) => ({
       read: (id) => readAside(servers, id, LONG_TTL_MS),
@@ -151,7 +151,7 @@ export const strategies: readonly Strategy[] = [
   {
     id: 'outbox',
     name: '3.2 events: outbox and relay',
-    bound: 'the relay, some ms; for a fill that was overtaken the TTL, 10 min',
+    bound: 'the relay, some ms; after a stale fill the TTL, 10 min',
     open({ redis, db }) {
       const catalogue = createCatalogue({ redis, db });
       const relay = runRelay({ redis, db });
