@@ -13,7 +13,6 @@ import { openPage } from './page';
  */
 export const EXEMPT: ReadonlySet<string> = new Set([
   '02-strategies/04-write-behind',
-  '02-strategies/06-stale-while-revalidate',
   '03-invalidation/02-events',
   '03-invalidation/03-tags-and-generations',
   '03-invalidation/04-stampede-lock',

@@ -7,7 +7,7 @@ import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome, until } from '#kit/waiting';
+import { outcome, unhandledRejections, until } from '#kit/waiting';
 import { type Args, decode, encode, LoadTimeoutError, type Options } from './given';
 import { cacheKey, createReadThrough } from './read-through';
 
@@ -227,6 +227,7 @@ describe('In production', () => {
   });
 
   test('a Redis that fails costs a call one deadline, fails no read, and is reported', async () => {
+    const unhandled = unhandledRejections();
     const faults: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
       'refuses connections': (proxy) => proxy.refuse(),
       'answers after 5 s': (proxy) => proxy.delay(5000),
@@ -242,16 +243,22 @@ describe('In production', () => {
     });
     const refused = async () => {
       const { redis, permit } = await refusingRedis();
-      await permit();
       const errors: unknown[] = [];
       const cache = openCache(async () => 'loaded', { redis, onCacheError: (error) => errors.push(error) });
-      const read = await outcome(cache.get({}));
-      expect(read, 'Redis refuses the GET: get must return the loaded value').toBe('loaded');
-      expect(errors.map(String), 'errors reported: Redis has refused the GET').toContainEqual(
-        expect.stringMatching(/NOPERM|EXECABORT/),
-      );
+      for (const command of ['SET', 'GET']) {
+        const read = await outcome(cache.get({ command }));
+        expect(read, `Redis refuses the ${command}: get must return the loaded value`).toBe('loaded');
+        await until(() => errors.length > 0);
+        expect(errors.map(String), `errors reported: Redis has refused the ${command}`).toContainEqual(
+          expect.stringMatching(/NOPERM|EXECABORT/),
+        );
+        errors.length = 0;
+        // Reads are refused too from now on.
+        await permit();
+      }
     };
     await Promise.all([...scenes, refused()]);
+    expect(unhandled(), 'unhandled rejections: a command that nobody awaits must not reject').toEqual([]);
   });
 
   test('an entry that cannot be decoded is reported, and loaded again', async () => {
@@ -366,7 +373,14 @@ describe('In production', () => {
 
   test('until its DEL is confirmed or ttlMs is over, a key is loaded', async () => {
     const { redis, admin, permit } = await refusingRedis();
-    const cache = openCache(async () => 'new', { redis });
+    let loads = 0;
+    const cache = openCache(
+      async () => {
+        loads++;
+        return 'new';
+      },
+      { redis },
+    );
     const cacheInRedis = (args: Args, value: string) =>
       admin.set(cacheKey(NAME, args), encode(value), 'PX', TTL_MS);
     await Promise.all([cacheInRedis({ page: 1 }, 'old'), cacheInRedis({ page: 2 }, 'from Redis')]);
@@ -374,9 +388,10 @@ describe('In production', () => {
     const meanwhile = outcome(cache.get({ page: 1 }));
     expect(await invalidating, 'Redis refuses the DEL: invalidate must reject').toEqual(REJECTION);
     expect(await meanwhile, 'get began after invalidate, which had no answer yet').toBe('new');
-    expect(await outcome(cache.get({ page: 1 })), 'the DEL has failed: the entry is still the old one').toBe(
-      'new',
-    );
+    loads = 0;
+    const readers = await Promise.all([1, 2, 3].map(() => outcome(cache.get({ page: 1 }))));
+    expect(readers, 'the DEL has failed: the entry is still the old one').toEqual(['new', 'new', 'new']);
+    expect(loads, 'loads of three readers: they must share a load now too').toBe(1);
     expect(await outcome(cache.get({ page: 2 })), 'nobody has invalidated page 2: its entry is good').toBe(
       'from Redis',
     );

@@ -1,19 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis, RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { startProcesses } from '#kit/processes';
-import { openProxy } from '#kit/proxy';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
-import { soon, unhandledRejections, until } from '#kit/waiting';
-import {
-  createSwr,
-  decode,
-  encode,
-  entryKey,
-  LoadTimeoutError,
-  lockKey,
-  type SwrOptions,
-} from './stale-while-revalidate';
+import { outcome, unhandledRejections, until } from '#kit/waiting';
+import { decode, encode, entryKey, LoadTimeoutError, lockKey, lockTtlMs, type Options } from './given';
+import { createSwr } from './stale-while-revalidate';
 import subjectFile from './stale-while-revalidate?file';
 
 const servers = useServers('products');
@@ -23,216 +18,558 @@ const SOFT_MS = 10_000;
 const HARD_MS = 60_000;
 const KEY = 'product:1';
 const MUG = 'Enamel mug, 350 ml';
+const STORES = /^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b.*swr:entry/is;
 
 interface Product {
   readonly name: string;
-  readonly updatedAt: Date;
+  readonly updatedAt?: Date;
 }
 
-test('a fresh value is served without a load, whoever stored it', async () => {
-  const clock = fakeClock(T0);
-  const source = productSource();
-  const cold = open(source.load, { now: clock.now });
-  const first = await cold.get(KEY);
-  expect(first, 'nothing is cached: load it').toMatchObject({ name: MUG });
-  await cold.settled();
-
-  const other = open(source.load, { now: clock.now, redis: servers.connectRedis() });
-  clock.advance(SOFT_MS - 1);
-  const [hit, same] = await Promise.all([other.get(KEY), other.get(KEY)]);
-  await other.settled();
-  expect(source.loads, 'the entry in Redis says itself how old it is: another process must not load').toBe(1);
-  expect(hit?.updatedAt, 'a Date must be a Date on a hit too').toEqual(first?.updatedAt);
-  expect(hit, 'each caller gets a value of its own').not.toBe(same);
-
-  clock.advance(1);
-  await other.get(KEY);
-  await other.settled();
-  expect(source.loads, 'another process must know when the entry is no longer fresh, and refresh it').toBe(2);
-});
-
-test('a soft-expired value is returned at once and refreshed once', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.mysqlUrl);
-  const source = productSource(servers.connectDb({}, proxy.url));
-  const swr = open(source.load, { now: clock.now });
-  await swr.get(KEY);
-  await servers.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
-  clock.advance(SOFT_MS);
-
-  const gate = proxy.hold(/SELECT .* FROM products/i);
-  const stale = await soon(swr.get(KEY));
-  expect(stale, 'the SELECT is still held: the reader must not wait for the refresh').toMatchObject({
-    name: MUG,
+describe('Core', () => {
+  test('a fresh value comes from Redis, without a load', async () => {
+    const clock = fakeClock(T0);
+    const swr = open(selectProduct, { now: clock.now });
+    const loaded = await swr.get(KEY);
+    expect(loaded, 'nothing is cached: get must load').toMatchObject({
+      name: MUG,
+      updatedAt: expect.any(Date),
+    });
+    await stored(KEY);
+    clock.advance(SOFT_MS - 1);
+    const work = await servers.work(async () => {
+      expect(await swr.get(KEY), 'a hit must equal what was loaded').toEqual(loaded);
+      await drained();
+    });
+    expect(work.sql('select'), 'SELECTs of the second get, 1 ms before the end of softTtlMs').toBe(0);
+    const ttl = await servers.redis.pttl(entryKey(KEY));
+    expect(ttl, 'ms to live: the entry must live for hardTtlMs').toBeGreaterThan(HARD_MS - 10_000);
+    expect(ttl, 'ms to live: the entry must live for hardTtlMs').toBeLessThanOrEqual(HARD_MS);
   });
-  await gate.arrived;
-  const readers = await soon(Promise.all(Array.from({ length: 20 }, () => swr.get(KEY))));
-  expect(readers, 'a refresh is under way: the others get the stale value too').toHaveLength(20);
-  expect(new Set<unknown>(readers).size, 'they share the entry, but no object').toBe(20);
-  gate.release();
-  await swr.settled();
-  expect(source.loads, '21 readers saw the stale value: one refresh is enough').toBe(2);
-  const refreshed = await swr.get(KEY);
-  await swr.settled();
-  expect(refreshed?.name, 'the refresh has ended: serve what it has loaded').toBe('Steel mug');
-  expect(source.loads, 'what was refreshed is fresh again for softTtlMs').toBe(2);
-});
 
-test('a missing or hard-expired value waits for one load', async () => {
-  const clock = fakeClock(T0);
-  const names = ['first', 'second', 'third', 'fourth', 'fifth', 'sixth'];
-  let loads = 0;
-  const swr = open(
-    async () => {
-      const name = names[loads++] ?? 'one too many';
-      await new Promise((resolve) => setImmediate(resolve));
-      clock.advance(4_000);
-      return { name, updatedAt: new Date(0) };
-    },
-    { now: clock.now },
-  );
-  const readers = await Promise.all(Array.from({ length: 20 }, () => swr.get(KEY)));
-  await swr.settled();
-  expect(loads, '20 readers missed at once: they share one load').toBe(1);
-  expect(new Set(readers).size, 'they share the load, but no object').toBe(20);
-  const left = await servers.redis.pttl(entryKey(KEY));
-  expect(left, 'the entry must leave Redis by itself, when hardTtlMs ends: PX').toBeGreaterThan(HARD_MS / 2);
-  expect(
-    left,
-    'the value was 4 s old when its load ended: what is left of hardTtlMs counts from the beginning of the load',
-  ).toBeLessThanOrEqual(HARD_MS - 4_000);
-
-  for (const [what, expected] of [
-    ['a miss', 2],
-    ['a refresh', 3],
-  ] as const) {
-    clock.advance(SOFT_MS - 4_000);
+  test('when the hard TTL is over, a reader waits for a load', async () => {
+    const source = numberedSource();
+    const swr = open(source.load, { softTtlMs: 10, hardTtlMs: 40, now: Date.now });
     await swr.get(KEY);
-    await swr.settled();
-    expect(
-      loads,
-      `softTtlMs too counts from the beginning of the load, after ${what}: the value is no longer fresh`,
-    ).toBe(expected);
+    await stored(KEY);
+    await until(async () => (await servers.redis.exists(entryKey(KEY))) === 0);
+    const answer = await outcome(swr.get(KEY));
+    expect(answer, 'the entry has expired in Redis: get must return a newly loaded value').toMatchObject({
+      name: 'load 2',
+    });
+  });
+
+  test('readers of a missing value share one load', async () => {
+    const source = numberedSource();
+    const swr = open(source.load);
+    const readers = await Promise.all(Array.from({ length: 20 }, () => swr.get(KEY)));
+    expect(source.loads, 'loads for 20 readers that missed at the same time').toBe(1);
+    expect(readers, 'each of the 20 readers must get the value').toEqual(Array(20).fill({ name: 'load 1' }));
+    const two = await Promise.all([swr.get('product:2'), swr.get('product:3')]);
+    expect(two, 'two keys that miss at the same time: each has a load of its own').toEqual([
+      { name: 'load 2' },
+      { name: 'load 3' },
+    ]);
+  });
+
+  test('a stale value is returned at once', async () => {
+    await cacheStale(KEY);
+    const source = numberedSource();
+    source.hold();
+    const answer = await outcome(open(source.load).get(KEY));
+    expect(answer, 'softTtlMs is over, and the load does not end: get must return the stale value').toEqual({
+      name: 'stale',
+    });
+    await until(() => source.loads === 1);
+    expect(source.loads, 'loads: the value is stale, so a load must have begun').toBe(1);
+  });
+
+  test('the readers of a stale value start one refresh, which is fresh again', async () => {
+    const clock = fakeClock(T0);
+    await cacheStale(KEY, 5_000);
+    const source = numberedSource();
+    const load = source.hold();
+    const swr = open(source.load, { now: clock.now });
+    const first = await outcome(swr.get(KEY));
+    await until(() => source.loads === 1);
+    const readers = [first, ...(await Promise.all(Array.from({ length: 20 }, () => outcome(swr.get(KEY)))))];
+    expect(readers, 'while the refresh runs, all 21 readers must get the stale value').toEqual(
+      Array(21).fill({ name: 'stale' }),
+    );
+    await drained();
+    expect(source.loads, 'loads for 21 readers of a stale value').toBe(1);
+    load.release();
+    await until(async () => (await nameInRedis(KEY)) === 'load 1');
+    clock.advance(SOFT_MS - 1);
+    expect(await swr.get(KEY), 'the refresh has ended: get must return what it has loaded').toEqual({
+      name: 'load 1',
+    });
+    await drained();
+    expect(source.loads, 'loads: the refreshed value is fresh for softTtlMs').toBe(1);
     expect(
       await servers.redis.pttl(entryKey(KEY)),
-      'a refreshed value too was 4 s old when its load ended: its PX is what is left of hardTtlMs',
-    ).toBeLessThanOrEqual(HARD_MS - 4_000);
-  }
-
-  const byKey = open(async (key) => ({ name: key, updatedAt: new Date(0) }), { now: clock.now });
-  const both = await Promise.all([byKey.get('product:2'), byKey.get('product:3')]);
-  expect(
-    both.map((product) => product?.name),
-    'two keys missed at once: each has a load of its own',
-  ).toEqual(['product:2', 'product:3']);
-
-  await servers.redis.del(entryKey(KEY));
-  expect((await swr.get(KEY))?.name, 'nothing is left to serve: wait for the load').toBe('fourth');
-  await swr.settled();
-
-  const bytes = await servers.redis.getBuffer(entryKey(KEY));
-  clock.advance(HARD_MS);
-  await servers.redis.set(entryKey(KEY), bytes ?? '', 'PX', HARD_MS);
-  expect(
-    (await swr.get(KEY))?.name,
-    'a SET that waited in a queue came late, with a full PX: the entry is past hardTtlMs by its own time, do not serve it',
-  ).toBe('fifth');
-  await swr.settled();
-
-  await servers.redis.set(entryKey(KEY), 'written by the release of last week', 'PX', HARD_MS);
-  expect(
-    await swr.get(KEY).catch((error: Error) => error),
-    'bytes that are no entry are a miss, not the matter of the reader',
-  ).toMatchObject({ name: 'sixth' });
-  await swr.settled();
-  expect(
-    (await swr.get(KEY))?.name,
-    'store the loaded value over the bytes that are no entry, or each read loads',
-  ).toBe('sixth');
-});
-
-test('a failing refresh keeps the stale value until its hard end', async () => {
-  const clock = fakeClock(T0);
-  const down = new Error('connect ECONNREFUSED');
-  const source = productSource();
-  const told: unknown[] = [];
-  let loads = 0;
-  let failing = false;
-  const swr = open(
-    (key, signal) => {
-      loads++;
-      return failing ? Promise.reject(down) : source.load(key, signal);
-    },
-    {
-      now: clock.now,
-      onRefreshError(error) {
-        told.push(error);
-        throw new Error('the log is down too');
-      },
-    },
-  );
-  await swr.get(KEY);
-  clock.advance(SOFT_MS);
-  await servers.redis.pexpire(entryKey(KEY), 5_000);
-  failing = true;
-  const unhandled = unhandledRejections();
-  const stale = await soon(swr.get(KEY).catch((error: Error) => error.message));
-  expect(stale, 'the reader did not ask for the refresh: its failure is not his').toMatchObject({
-    name: MUG,
+      'ms to live after the refresh: the new value has a hard TTL of its own',
+    ).toBeGreaterThan(HARD_MS - 10_000);
   });
-  // Before settled, which may catch it.
-  await until(() => told.length > 0);
-  await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(
-    unhandled(),
-    'nobody awaits a refresh: catch whatever it throws, and what onRefreshError throws',
-  ).toEqual([]);
-  await swr.settled();
-  expect(told, 'the refresh failed in the background: tell onRefreshError, or nobody ever knows').toEqual([
-    down,
-  ]);
-  const left = await servers.redis.pttl(entryKey(KEY));
-  expect(left, 'the stale value must stay: it is all there is').toBeGreaterThan(0);
-  expect(
-    left,
-    'nothing was confirmed: a failed refresh must not prolong the life of the value',
-  ).toBeLessThanOrEqual(5_000);
 
-  for (let i = 0; i < 5; i++) {
-    expect(await swr.get(KEY), 'serve the stale value as long as it lives').toMatchObject({ name: MUG });
-    await swr.settled();
-  }
-  expect(loads, 'the source has just failed: do not ask it at every read, wait until the lock expires').toBe(
-    2,
-  );
-
-  failing = false;
-  await servers.redis.del(lockKey(KEY));
-  await swr.get(KEY);
-  await swr.settled();
-  expect(loads, 'the lock has gone: try again').toBe(3);
-  expect(
-    await servers.redis.pttl(entryKey(KEY)),
-    'this refresh was good: the new value has a hardTtlMs of its own',
-  ).toBeGreaterThan(5_000);
+  test('another process sees in the entry how old it is', async () => {
+    const clock = fakeClock(T0);
+    const source = numberedSource();
+    await open(source.load, { now: clock.now }).get(KEY);
+    await stored(KEY);
+    const other = open(source.load, { now: clock.now, redis: servers.connectRedis() });
+    clock.advance(SOFT_MS - 1);
+    await other.get(KEY);
+    await drained();
+    expect(source.loads, 'loads: the value is still fresh, whichever process has stored it').toBe(1);
+    clock.advance(1);
+    expect(await other.get(KEY), 'the value is stale: get must return it').toEqual({ name: 'load 1' });
+    await until(() => source.loads === 2);
+    expect(source.loads, 'loads: the value is stale, whichever process has stored it').toBe(2);
+  });
 });
 
-test('there is one refresh across processes', async () => {
-  const clock = fakeClock(T0);
-  const source = productSource();
-  const here = open(source.load, { now: clock.now });
-  await here.get(KEY);
-  clock.advance(SOFT_MS);
+describe('In production', () => {
+  test('a failing refresh is reported, and leaves its readers and its entry alone', async () => {
+    const unhandled = unhandledRejections();
+    const down = new Error('connect ECONNREFUSED');
+    const failures: Readonly<Record<string, (proxy: FaultyProxy) => Options<Product>['load']>> = {
+      'load rejects': () => () => Promise.reject(down),
+      'Redis does not answer to the lock': (proxy) => {
+        proxy.hold(/swr:lock:/);
+        return async () => ({ name: 'new' });
+      },
+      'Redis falls silent during the load': (proxy) => async () => {
+        proxy.stall();
+        return { name: 'new' };
+      },
+    };
+    const scenes = Object.entries(failures).map(async ([failure, strike]) => {
+      await cacheStale(failure, 5_000);
+      const { proxy, redis } = await behindProxy(PATIENT);
+      const errors: unknown[] = [];
+      const swr = open(strike(proxy), {
+        redis,
+        cacheDeadlineMs: 150,
+        onError: (error) => errors.push(error),
+      });
+      expect(await outcome(swr.get(failure)), `${failure}: the reader must get the stale value`).toEqual({
+        name: 'stale',
+      });
+      await until(() => errors.length > 0);
+      expect(errors.length, `errors reported when ${failure}`).toBeGreaterThan(0);
+      if (failure === 'load rejects') expect(errors, 'the error of load must be reported').toEqual([down]);
+      expect(await nameInRedis(failure), `${failure}: the stale value must stay, it is all there is`).toBe(
+        'stale',
+      );
+      expect(
+        await servers.redis.pttl(entryKey(failure)),
+        `ms to live, of 5,000 before: ${failure}, so nothing has confirmed the stale value`,
+      ).toBeLessThanOrEqual(5_000);
+    });
+    await Promise.all(scenes);
+    expect(unhandled(), 'unhandled rejections: nobody awaits a refresh, so it must not reject').toEqual([]);
+  });
 
-  const proxy = await openProxy(servers.mysqlUrl);
-  const gate = proxy.hold(/SELECT .* FROM products/i);
-  const args = {
-    redis: servers.redisUrl,
-    mysql: proxy.url,
+  test('after a failed refresh, no process tries again before the lock has expired', async () => {
+    await cacheStale(KEY);
+    let loads = 0;
+    const errors: unknown[] = [];
+    const load = async () => {
+      loads++;
+      throw new Error('connect ECONNREFUSED');
+    };
+    const here = open(load, { onError: (error) => errors.push(error) });
+    const elsewhere = open(load, { redis: servers.connectRedis() });
+    const unhandled = unhandledRejections();
+    await outcome(here.get(KEY));
+    await until(() => errors.length > 0 || unhandled().length > 0);
+    for (let read = 1; read <= 5; read++) {
+      for (const swr of [here, elsewhere]) {
+        expect(await outcome(swr.get(KEY)), 'until its hard end, get must return the stale value').toEqual({
+          name: 'stale',
+        });
+      }
+      await drained();
+    }
+    expect(loads, 'loads: the source has just failed, so it needs a pause').toBe(1);
+    await servers.redis.del(lockKey(KEY));
+    await outcome(here.get(KEY));
+    await until(() => loads === 2);
+    expect(loads, 'loads: the lock has expired, so a reader must start a refresh').toBe(2);
+  });
+
+  test('a deleted row stops being served', async () => {
+    await cacheStale(KEY);
+    let row: Product | undefined;
+    const swr = open(async () => row);
+    await swr.get(KEY);
+    await until(async () => (await nameInRedis(KEY)) === undefined);
+    expect(
+      await nameInRedis(KEY),
+      'the entry: load has returned undefined, so the row is gone',
+    ).toBeUndefined();
+    row = { name: 'back again' };
+    expect(await swr.get(KEY), 'undefined is not stored: get must load').toEqual(row);
+  });
+
+  test('there is one refresh across processes, also for one that comes late', async () => {
+    await cacheStale(KEY);
+    const mysqlProxy = await openProxy(servers.mysqlUrl);
+    const select = mysqlProxy.hold(/SELECT .* FROM products/i);
+    const peer = await startPeer(mysqlProxy.url);
+    await Promise.race([select.arrived, peer.result]);
+    const source = numberedSource();
+    const here = open(source.load);
+    await outcome(Promise.all(Array.from({ length: 10 }, () => here.get(KEY))));
+    await drained();
+    expect(source.loads, 'loads of this process: another process is refreshing this value').toBe(0);
+    select.release();
+    expect(await outcome(peer.result, 4_000), 'loads of the other process, for 10 readers').toBe(1);
+
+    await cacheStale(KEY);
+    const { proxy, redis } = await behindProxy();
+    const late = open(source.load, { redis });
+    const lock = proxy.hold(/swr:lock:/);
+    await outcome(late.get(KEY));
+    await Promise.race([lock.arrived, until(() => source.loads > 0)]);
+    await here.get(KEY);
+    await until(async () => (await nameInRedis(KEY)) !== 'stale');
+    await drained();
+    lock.release();
+    await drained(redis);
+    expect(
+      source.loads,
+      'loads: one process read the stale value, and gets the lock after another process has refreshed it',
+    ).toBe(1);
+    expect(await servers.redis.exists(lockKey(KEY)), 'locks: nothing was left to do').toBe(0);
+  });
+
+  test('the lock of a killed process expires by itself, and not too early', async () => {
+    await cacheStale(KEY);
+    const { proxy, redis } = await behindProxy();
+    let bare: string | undefined;
+    let previous = '';
+    proxy.schedule(async (request) => {
+      if (previous.includes('swr:lock:') && (await servers.redis.pttl(lockKey(KEY))) === -1) bare ??= request;
+      previous = request;
+    });
+    const source = numberedSource();
+    const load = source.hold();
+    const deadlines = { loadDeadlineMs: 40_000, cacheDeadlineMs: 5_000 };
+    await outcome(open(source.load, { redis, ...deadlines }).get(KEY));
+    await until(() => source.loads === 1);
+    const ttl = await servers.redis.pttl(lockKey(KEY));
+    const wanted = lockTtlMs(deadlines);
+    expect(ttl, 'ms to live of the lock during a refresh: it must live for lockTtlMs').toBeGreaterThan(
+      wanted - 5_000,
+    );
+    expect(ttl, 'ms to live of the lock during a refresh: it must live for lockTtlMs').toBeLessThanOrEqual(
+      wanted,
+    );
+    load.release();
+    await drained(redis);
+    expect(
+      bare,
+      'the lock had no TTL when this command was sent: if the process dies before it, nobody refreshes any more',
+    ).toBeUndefined();
+    expect(await servers.redis.exists(lockKey(KEY)), 'locks after a refresh that succeeded').toBe(0);
+  });
+
+  test('a refresh that has lost its lock stores nothing and releases nothing, and no miss joins it', async () => {
+    const others = numberedSource();
+    const other = open(others.load);
+    const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
+      'another refresh has it now': async (key) => {
+        await servers.redis.del(lockKey(key));
+        const begun = others.loads;
+        others.hold();
+        await outcome(other.get(key));
+        await until(() => others.loads > begun);
+      },
+      'another refresh has had it': (key) =>
+        servers.redis.multi().set(entryKey(key), entry('newer'), 'PX', HARD_MS).del(lockKey(key)).exec(),
+      'a writer has deleted it with the entry': (key) => servers.redis.del(entryKey(key), lockKey(key)),
+    };
+    const { proxy, redis } = await behindProxy();
+    for (const [loss, lose] of Object.entries(losses)) {
+      for (let nth = 1; nth <= 8; nth++) {
+        const { sent, expected, seen } = await loseBefore(nth, `${loss}, ${nth}`, lose, proxy, redis);
+        if (sent < nth) break;
+        const when = `the lock is lost just before command ${nth} after the load: ${loss}`;
+        expect(seen.lock, `token in the lock: ${when}`).toBe(expected.lock);
+        expect(seen.name, `name in the entry: ${when}`).toBe(expected.name);
+      }
+    }
+
+    await cacheStale(KEY);
+    const source = numberedSource();
+    const [refresh, miss] = [source.hold(), source.hold()];
+    const swr = open(source.load);
+    await outcome(swr.get(KEY));
+    await until(() => source.loads === 1);
+    // A writer has changed the row, and cancels the refresh, which has read the old one.
+    await servers.redis.del(entryKey(KEY), lockKey(KEY));
+    const missed = outcome(swr.get(KEY));
+    await until(() => source.loads === 2);
+    miss.release();
+    const early = source.loads === 2 ? await missed : undefined;
+    refresh.release();
+    await missed;
+    await drained();
+    expect(early, 'a reader that comes after the write must load what is there now').toEqual({
+      name: 'load 2',
+    });
+    expect(await nameInRedis(KEY), 'name in the entry: load 1 had begun before the write').toBe('load 2');
+  });
+
+  test('a load that hangs is given up at its deadline', async () => {
+    const source = numberedSource();
+    source.hold();
+    const errors: unknown[] = [];
+    const swr = open(source.load, { loadDeadlineMs: 80, onError: (error) => errors.push(error) });
+    const first = await outcome(swr.get(KEY).catch((error: unknown) => error));
+    expect(first, 'load hangs: after loadDeadlineMs, the reader must get an error').toBeInstanceOf(
+      LoadTimeoutError,
+    );
+    expect(source.signals[0]?.aborted, 'aborted: load must learn that it is too late').toBe(true);
+    expect(await outcome(swr.get(KEY)), 'the next reader must not join the load that hangs').toEqual({
+      name: 'load 2',
+    });
+
+    await cacheStale(KEY);
+    const late = source.hold();
+    await outcome(swr.get(KEY));
+    await until(() => errors.length > 0);
+    expect(errors[0], 'a refresh that hangs has failed: report it').toBeInstanceOf(LoadTimeoutError);
+    expect(source.signals[2]?.aborted, 'aborted: the load of a refresh must learn of it too').toBe(true);
+    late.release();
+    await drained();
+    expect(await nameInRedis(KEY), 'name in the entry: load 3 came too late').toBe('stale');
+    await servers.redis.del(lockKey(KEY));
+    await swr.get(KEY);
+    await until(async () => (await nameInRedis(KEY)) === 'load 4');
+    expect(
+      await nameInRedis(KEY),
+      'name in the entry: the next refresh must not wait for the one that hung',
+    ).toBe('load 4');
+  });
+
+  test('a Redis that fails costs a reader one deadline, and nothing is stored after it', async () => {
+    const faults: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
+      'refuses connections': (proxy) => proxy.refuse(),
+      'answers after 5 s': (proxy) => proxy.delay(5_000),
+      stalls: (proxy) => proxy.stall(),
+      'does not answer to a SET': (proxy) => proxy.hold(STORES),
+    };
+    const scenes = Object.entries(faults).map(async ([fault, strike]) => {
+      const { reads, loads, errors, proxy, redis } = await underFault(fault, strike);
+      expect(reads, `Redis ${fault}: within one deadline, two readers must get the loaded value`).toEqual([
+        { name: 'load 1' },
+        { name: 'load 1' },
+      ]);
+      expect(loads, `loads for two readers while Redis ${fault}`).toBe(1);
+      expect(errors, `errors reported while Redis ${fault}`).toBeGreaterThan(0);
+      if (fault === 'does not answer to a SET') return;
+      await proxy.heal();
+      await until(() => redis.status === 'ready');
+      await drained(redis);
+      expect(
+        await nameInRedis(fault),
+        `name in the entry: Redis ${fault} at the GET, so a SET would arrive late, over newer values`,
+      ).toBeUndefined();
+    });
+    await Promise.all(scenes);
+  });
+
+  test('an entry that cannot be decoded is reported, and loaded again', async () => {
+    const entries = {
+      'an HTML page': Buffer.from('<html>502 Bad Gateway</html>'),
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'cut off': entry('stale').subarray(0, 8),
+      empty: Buffer.alloc(0),
+    };
+    for (const [kind, bytes] of Object.entries(entries)) {
+      await servers.redis.set(entryKey(kind), bytes);
+      const errors: unknown[] = [];
+      const swr = open(numberedSource().load, { onError: (error) => errors.push(error) });
+      const answer = await outcome(swr.get(kind));
+      expect(answer, `the entry is damaged (${kind}): get must load`).toEqual({ name: 'load 1' });
+      expect(errors.length, `errors reported for a damaged entry (${kind})`).toBe(1);
+      await until(async () => (await nameInRedis(kind)) === 'load 1');
+      expect(
+        await nameInRedis(kind),
+        `name in the entry: the damaged one (${kind}) must be replaced, or each read loads`,
+      ).toBe('load 1');
+    }
+  });
+
+  test('onIdle waits for all that runs in the background, and never rejects', async () => {
+    await Promise.all([cacheStale('first'), cacheStale('second')]);
+    const source = numberedSource();
+    const [first, second] = [source.hold(), source.hold()];
+    const swr = open(async (key, signal) => {
+      const value = await source.load(key, signal);
+      if (key === 'first') throw new Error('connect ECONNREFUSED');
+      return value;
+    });
+    await outcome(swr.get('first'));
+    await until(() => source.loads === 1);
+    let idle: unknown = 'not yet';
+    const waiting = outcome(Promise.resolve().then(() => swr.onIdle())).then((result) => {
+      idle = result;
+    });
+    await drained();
+    expect(idle, 'onIdle: the first refresh is still running').toBe('not yet');
+    await outcome(swr.get('second'));
+    await until(() => source.loads === 2);
+    first.release();
+    await drained();
+    expect(idle, 'onIdle: a second refresh began meanwhile, and is still running').toBe('not yet');
+    second.release();
+    await waiting;
+    expect(idle, 'onIdle: the first refresh has failed, which is not an error of onIdle').toBeUndefined();
+    expect(await nameInRedis('second'), 'name in the entry: onIdle must wait for the store too').toBe(
+      'load 2',
+    );
+  });
+});
+
+/** Deadlines that no test meets unless it means to. The clock stands still. */
+function open<V = Product>(load: Options<V>['load'], options: Partial<Options<V>> = {}) {
+  return createSwr<V>({
+    redis: servers.redis,
     softTtlMs: SOFT_MS,
     hardTtlMs: HARD_MS,
-    now: clock.now(),
+    load,
+    loadDeadlineMs: 3_000,
+    cacheDeadlineMs: 3_000,
+    now: () => T0,
+    ...options,
+  });
+}
+
+async function selectProduct(): Promise<Product | undefined> {
+  const [[row]] = await servers.db.query<RowDataPacket[]>(
+    'SELECT name, updated_at AS updatedAt FROM products WHERE id = 1',
+  );
+  return row && { name: row.name, updatedAt: row.updatedAt };
+}
+
+/** Its loads return "load 1", "load 2" and so on; one that is held returns when it is released. */
+function numberedSource() {
+  const holds: Promise<void>[] = [];
+  const source = {
+    loads: 0,
+    signals: [] as AbortSignal[],
+    /** The next load that is not held yet. */
+    hold() {
+      let release = () => {};
+      holds[Math.max(source.loads, holds.length)] = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      return { release };
+    },
+    async load(_key: string, signal: AbortSignal): Promise<Product> {
+      const number = ++source.loads;
+      source.signals.push(signal);
+      // A real source takes a round trip too: readers that miss at the same time have missed by then.
+      await servers.redis.ping();
+      await holds[number - 1];
+      return { name: `load ${number}` };
+    },
   };
+  return source;
+}
+
+const entry = (name: string, storedAt = T0) => encode<Product>({ value: { name }, storedAt });
+
+/** Its soft TTL is over, by the clock that stands still. */
+const cacheStale = (key: string, ttlMs = HARD_MS) =>
+  servers.redis.set(entryKey(key), entry('stale', T0 - SOFT_MS), 'PX', ttlMs);
+
+/** Waits for the entry that a `get` stores, which its caller need not wait for. */
+const stored = (key: string) => until(async () => (await servers.redis.exists(entryKey(key))) === 1);
+
+/** The name in the entry; undefined where there is none. */
+async function nameInRedis(key: string): Promise<string | undefined> {
+  const bytes = await servers.redis.getBuffer(entryKey(key));
+  try {
+    return bytes ? decode<Product>(bytes).value.name : undefined;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** Resolves when a client has had the answers to a series of commands, each sent after the answer to the one before. */
+async function drained(redis: Redis = servers.redis): Promise<void> {
+  for (let round = 0; round < 8; round++) {
+    await redis.ping();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** It waits for its server as long as it takes, as by default. */
+const PATIENT: RedisOptions = { maxRetriesPerRequest: null, retryStrategy: () => 10 };
+
+async function behindProxy(options: RedisOptions = {}) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(options, proxy.url);
+  onTestFinished(() => redis.disconnect());
+  await redis.ping();
+  return { proxy, redis };
+}
+
+const SHORT_MS = 200;
+
+/** What two readers get within one deadline, and not within two. A busy machine gets three tries. */
+async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) {
+  for (let attempt = 1; ; attempt++) {
+    const { proxy, redis } = await behindProxy(PATIENT);
+    const source = numberedSource();
+    let errors = 0;
+    const onError = () => errors++;
+    // Both readers have given up on Redis by the time that the first load ends.
+    const load: Options<Product>['load'] = (...args) => sleep(30).then(() => source.load(...args));
+    const swr = open(load, { redis, cacheDeadlineMs: SHORT_MS, onError });
+    await strike(proxy);
+    const reads = await Promise.all([1, 2].map(() => outcome(swr.get(key), 1.8 * SHORT_MS)));
+    await until(() => errors > 0);
+    if (attempt === 3 || !reads.includes('still waiting')) {
+      return { reads, loads: source.loads, errors, proxy, redis };
+    }
+  }
+}
+
+/** A refresh whose lock is lost just before its nth command after the load: what Redis holds then, and at the end. */
+async function loseBefore(
+  nth: number,
+  key: string,
+  lose: (key: string) => Promise<unknown>,
+  proxy: FaultyProxy,
+  redis: Redis,
+) {
+  const inRedis = async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) });
+  await cacheStale(key);
+  const source = numberedSource();
+  const load = source.hold();
+  await outcome(open(source.load, { redis }).get(key));
+  await until(() => source.loads === 1);
+  let sent = 0;
+  let expected = await inRedis();
+  proxy.schedule(async (request) => {
+    if (/^PING/i.test(request) || ++sent !== nth) return;
+    await lose(key);
+    expected = await inRedis();
+  });
+  load.release();
+  await drained(redis);
+  proxy.schedule();
+  return { sent, expected, seen: await inRedis() };
+}
+
+/** A process with ten readers of the stale value. Its result is how often it has loaded. */
+async function startPeer(mysqlUrl: string) {
+  const args = { redis: servers.redisUrl, mysql: mysqlUrl, softTtlMs: SOFT_MS, hardTtlMs: HARD_MS, now: T0 };
   const [peer] = await startProcesses<typeof import('./stale-while-revalidate'), typeof args, number>(
     1,
     subjectFile,
@@ -250,342 +587,15 @@ test('there is one refresh across processes', async () => {
         load: async () => {
           loads++;
           await db.query('SELECT name FROM products WHERE id = 1');
-          return { name: 'refreshed by the peer', updatedAt: new Date(0) };
+          return { name: 'refreshed by the peer' };
         },
       });
-      await Promise.all(Array.from({ length: 10 }, () => swr.get('product:1')));
-      await swr.settled();
+      const isRefreshed = async () => (await swr.get('product:1'))?.name === 'refreshed by the peer';
+      await Promise.all(Array.from({ length: 10 }, isRefreshed));
+      while (!(await isRefreshed())) await new Promise((resolve) => setTimeout(resolve, 5));
       return loads;
     },
   );
-  // The peer's SELECT is held while this process reads the stale value too.
-  await Promise.race([gate.arrived, peer?.result]);
-  await soon(Promise.all(Array.from({ length: 10 }, () => here.get(KEY))));
-  await soon(here.settled());
-  gate.release();
-  expect(
-    [await peer?.result, source.loads - 1],
-    'two processes saw the stale value (theirs loads, ours does not): take a lock in Redis before you load',
-  ).toEqual([1, 0]);
-  expect((await here.get(KEY))?.name, 'what another process has refreshed is fresh for all').toBe(
-    'refreshed by the peer',
-  );
-
-  clock.advance(SOFT_MS);
-  const redisProxy = await openProxy(servers.redisUrl);
-  const late = open(source.load, { now: clock.now, redis: servers.connectRedis({}, redisProxy.url) });
-  const lock = redisProxy.hold(/swr:lock:/);
-  await soon(late.get(KEY));
-  await lock.arrived;
-  const before = source.loads;
-  await here.get(KEY);
-  await here.settled();
-  lock.release();
-  await late.settled();
-  expect(
-    source.loads - before,
-    'this one saw the stale value too, but got the lock when another had refreshed the entry: look again before you load',
-  ).toBe(1);
-  expect(
-    await servers.redis.exists(lockKey(KEY)),
-    'nothing was left to do: release the lock, or the next refresh waits for it',
-  ).toBe(0);
-});
-
-test('the lock is freed by its owner or by its expiry', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.redisUrl);
-  const queue: ((name: string) => void)[] = [];
-  const load = () =>
-    new Promise<Product>((resolve) => {
-      queue.push((name) => resolve({ name, updatedAt: new Date(0) }));
-    });
-  const swr = open(load, {
-    redis: servers.connectRedis({}, proxy.url),
-    now: clock.now,
-    loadDeadlineMs: 60_000,
-    cacheDeadlineMs: 5_000,
-  });
-  let loads = 0;
-  /** A reader comes, and the next load begins. */
-  const read = async () => {
-    loads++;
-    const reader = soon(swr.get(KEY)).catch(() => {});
-    await until(() => queue.length === loads);
-    return { reader };
-  };
-  const { reader } = await read();
-  queue.at(-1)?.('first');
-  await reader;
-  await swr.settled();
-
-  let withoutExpiry = 0;
-  proxy.schedule(async () => {
-    if ((await servers.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
-  });
-  clock.advance(SOFT_MS);
-  await read();
-  const ttl = await servers.redis.pttl(lockKey(KEY));
-  expect(
-    ttl,
-    'if this process is killed now, nobody refreshes any more: the lock must expire by itself',
-  ).toBeGreaterThan(0);
-  expect(
-    ttl,
-    'a refresh may take loadDeadlineMs + 3 × cacheDeadlineMs: a lock that expires before that lets a second one in',
-  ).toBeGreaterThan(70_000);
-  expect(
-    ttl,
-    'the crash of its owner must not stop the refreshes for much longer than a refresh takes',
-  ).toBeLessThanOrEqual(150_000);
-  expect(
-    withoutExpiry,
-    'a process that is killed between two commands leaves its lock for ever: take it and give it its expiry in one step',
-  ).toBe(0);
-
-  const newer = () => encode({ value: { name: 'newer', updatedAt: new Date(0) }, loadedAt: clock.now() });
-  const losses = {
-    'another holds the lock': () =>
-      servers.redis
-        .multi()
-        .set(entryKey(KEY), newer(), 'PX', HARD_MS)
-        .set(lockKey(KEY), 'the token of another', 'PX', HARD_MS)
-        .exec(),
-    'another has had the lock': () =>
-      servers.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec(),
-    'a writer has deleted entry and lock': () => servers.redis.del(entryKey(KEY), lockKey(KEY)),
-  };
-  const inRedis = async () => {
-    const [bytes, lock] = await Promise.all([
-      servers.redis.getBuffer(entryKey(KEY)),
-      servers.redis.get(lockKey(KEY)),
-    ]);
-    return { name: bytes && decode<Product>(bytes).value.name, lock };
-  };
-  for (const [what, lose] of Object.entries(losses)) {
-    // The lock is lost before the 1st command that follows the load; next time before the 2nd; until there is no such command.
-    let nth = 0;
-    let sent: number;
-    do {
-      nth++;
-      sent = 0;
-      let lost = await inRedis();
-      proxy.schedule(async () => {
-        if (++sent !== nth) return;
-        clock.advance(1);
-        await lose();
-        lost = await inRedis();
-      });
-      queue.at(-1)?.('of the one that lost its lock');
-      await soon(swr.settled());
-      proxy.schedule();
-      const now = await inRedis();
-      if (sent >= nth) {
-        const when = `${what}, since just before command ${nth} after the load`;
-        expect(now.lock, `${when}: compare the token and delete the lock in one step`).toBe(lost.lock);
-        expect(now.name, `${when}: compare the token and store the value in one step`).toBe(lost.name);
-      } else {
-        expect(now.lock, 'this time it has kept its lock: release it').toBeNull();
-      }
-      await servers.redis.multi().set(entryKey(KEY), newer(), 'PX', HARD_MS).del(lockKey(KEY)).exec();
-      clock.advance(SOFT_MS);
-      await read();
-    } while (sent >= nth);
-  }
-  // The load of a refresh is running.
-  const refresh = queue.length - 1;
-  await servers.redis.del(entryKey(KEY), lockKey(KEY));
-  const { reader: missed } = await read();
-  if (queue.length - 1 > refresh) queue.at(-1)?.('read after the write');
-  await missed;
-  queue[refresh]?.('read before the write');
-  await soon(swr.settled());
-  await soon(missed);
-  expect(
-    (await inRedis()).name,
-    'a writer has cancelled the refresh, then this process missed: a miss must not join the load of the refresh and store it without the lock',
-  ).toBe('read after the write');
-});
-
-test('a deleted row stops being served', async () => {
-  const clock = fakeClock(T0);
-  const source = productSource();
-  const swr = open(source.load, { now: clock.now });
-  await swr.get(KEY);
-  await servers.db.query('DELETE FROM products WHERE id = 1');
-  clock.advance(SOFT_MS);
-  await swr.get(KEY);
-  await swr.settled();
-  const gone = await swr.get(KEY);
-  expect(
-    gone,
-    'the refresh found no such row: delete the entry, do not serve it to its hard end',
-  ).toBeUndefined();
-  await swr.settled();
-
-  await servers.db.query(
-    "INSERT INTO products (id, name, price, stock, category_id, updated_at, description) VALUES (1, 'Mug, again', 9.90, 1, 1, NOW(), '')",
-  );
-  expect((await swr.get(KEY))?.name, 'undefined is not stored: the row is back').toBe('Mug, again');
-});
-
-test('a hung load ends at its deadline and poisons nothing', async () => {
-  const clock = fakeClock(T0);
-  const told: unknown[] = [];
-  const signals: AbortSignal[] = [];
-  const hung: ((late: Product) => void)[] = [];
-  const source = productSource();
-  let hanging = true;
-  const swr = open(
-    (key, signal) => {
-      signals.push(signal);
-      return hanging ? new Promise<Product>((resolve) => hung.push(resolve)) : source.load(key, signal);
-    },
-    { now: clock.now, loadDeadlineMs: 120, onRefreshError: (error) => told.push(error) },
-  );
-  const first = await soon(swr.get(KEY).catch((error: unknown) => error));
-  expect(first, 'the load hangs: stop waiting after loadDeadlineMs').toBeInstanceOf(LoadTimeoutError);
-  expect(signals[0]?.aborted, 'nobody waits for this load any more: abort its signal').toBe(true);
-  hanging = false;
-  const second = await soon(swr.get(KEY).catch((error: unknown) => error));
-  expect(second, 'the next reader must not join the load that hangs').toMatchObject({ name: MUG });
-  await swr.settled();
-
-  clock.advance(SOFT_MS);
-  hanging = true;
-  expect(await soon(swr.get(KEY)), 'the refresh hangs: not the reader').toMatchObject({ name: MUG });
-  const ended = await soon(swr.settled().then(() => 'settled'));
-  expect(ended, 'a refresh ends at loadDeadlineMs too').toBe('settled');
-  expect(told[0], 'a refresh that ran out of time has failed: tell').toBeInstanceOf(LoadTimeoutError);
-  expect(signals.at(-1)?.aborted, 'nobody waits for the load of a refresh either: abort its signal').toBe(
-    true,
-  );
-  expect(
-    await servers.redis.exists(lockKey(KEY)),
-    'the load has hung: keep the lock, or the next reader starts another that hangs',
-  ).toBe(1);
-  for (const answer of hung) answer({ name: 'too late', updatedAt: new Date(0) });
-  await new Promise((resolve) => setImmediate(resolve));
-  hanging = false;
-  await servers.redis.del(lockKey(KEY));
-  await swr.get(KEY);
-  await swr.settled();
-  expect((await swr.get(KEY))?.name, 'the hung refresh is forgotten: the next one must run').toBe(MUG);
-  expect(source.loads, 'the hung refresh is forgotten: the next one must run').toBe(2);
-});
-
-test('without Redis, get loads, within its deadlines', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({ maxRetriesPerRequest: null, retryStrategy: () => 10 }, proxy.url);
-  onTestFinished(() => redis.disconnect());
-  const source = productSource();
-  const told: unknown[] = [];
-  let meanwhile = async () => {};
-  let loads = 0;
-  const openWithin = (cacheDeadlineMs: number) =>
-    open(
-      async (key, signal) => {
-        loads++;
-        await meanwhile();
-        return source.load(key, signal);
-      },
-      { redis, now: clock.now, cacheDeadlineMs, onRefreshError: (error) => told.push(error) },
-    );
-  await redis.ping();
-  /** Redis answers again, and has done all that was asked of it meanwhile. */
-  const healed = async () => {
-    await proxy.heal();
-    await until(() => redis.status === 'ready');
-    await redis.ping();
-  };
-
-  const faults = { 'gives no answer': () => proxy.stall(), 'refuses connections': () => proxy.refuse() };
-  for (const [what, fail] of Object.entries(faults)) {
-    const swr = openWithin(40);
-    const before = loads;
-    await fail();
-    // Both readers have given up on Redis by the time that the first load ends.
-    meanwhile = () => new Promise((resolve) => setTimeout(resolve, 30));
-    const reads = await soon(
-      Promise.all([swr.get(KEY), swr.get(KEY)]).catch((error: Error) => error.message),
-    );
-    expect(reads, `Redis ${what}: load, after cacheDeadlineMs at most`).toMatchObject([
-      { name: MUG },
-      { name: MUG },
-    ]);
-    expect(loads - before, `Redis ${what}: now of all times, readers must share a load`).toBe(1);
-    expect(new Set<unknown>(reads).size, `Redis ${what}: readers share the load, but no object`).toBe(2);
-    await swr.settled();
-    await healed();
-    expect(
-      await servers.redis.exists(entryKey(KEY)),
-      `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
-    ).toBe(0);
-  }
-
-  const swr = openWithin(100);
-  // Redis falls silent while two loads run: that of a refresh and that of a miss.
-  await open(source.load, { now: clock.now }).get(KEY);
-  clock.advance(SOFT_MS);
-  const before = loads;
-  meanwhile = async () => {
-    await until(() => loads === before + 2);
-    proxy.stall();
-  };
-  const [stale, missed] = [soon(swr.get(KEY)), soon(swr.get('product:2'))];
-  expect(await stale, 'a refresh that Redis has failed is not the matter of the reader').toMatchObject({
-    name: MUG,
-  });
-  expect(
-    await missed,
-    'the SET gets no answer: return the value that was loaded, after cacheDeadlineMs at most',
-  ).toMatchObject({ name: MUG });
-  expect(
-    await soon(swr.settled().then(() => 'settled')),
-    'the last command of a refresh gets no answer: give it cacheDeadlineMs like any other',
-  ).toBe('settled');
-  expect(told.length, 'a refresh that Redis has failed is told').toBe(1);
-  await healed();
-  meanwhile = async () => {};
-
-  await servers.redis.del(entryKey(KEY), lockKey(KEY));
-  await open(source.load, { now: clock.now }).get(KEY);
-  clock.advance(SOFT_MS);
-  proxy.schedule(async (request) => {
-    if (request.includes('swr:lock:')) proxy.blackHole();
-  });
-  expect(
-    await soon(swr.get(KEY)),
-    'Redis fell silent when the lock was asked for: that is not the matter of the reader',
-  ).toMatchObject({ name: MUG });
-  expect(await soon(swr.settled().then(() => 'settled')), 'the refresh must give up on Redis too').toBe(
-    'settled',
-  );
-  expect(told.length, 'a refresh that Redis has failed is told').toBe(2);
-});
-
-/** As the test file's own servers allow: deadlines that no test meets unless it means to. */
-const open = (load: SwrOptions<Product>['load'], options: Partial<SwrOptions<Product>> = {}) =>
-  createSwr<Product>({
-    redis: servers.redis,
-    softTtlMs: SOFT_MS,
-    hardTtlMs: HARD_MS,
-    loadDeadlineMs: 3_000,
-    cacheDeadlineMs: 3_000,
-    load,
-    ...options,
-  });
-
-/** Reads product 1, and counts how often. */
-function productSource(db = servers.db) {
-  const source = {
-    loads: 0,
-    async load(_key: string, _signal: AbortSignal): Promise<Product | undefined> {
-      source.loads++;
-      const [[row]] = await db.query<RowDataPacket[]>('SELECT name, updated_at FROM products WHERE id = 1');
-      return row && { name: row.name, updatedAt: row.updated_at };
-    },
-  };
-  return source;
+  if (!peer) throw new Error('no process was started');
+  return peer;
 }

@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { type Claim, defineMeasure, forkScript, type MeasureServers, median, percentile } from '#claims';
-import { createSwr, entryKey, lockKey } from './stale-while-revalidate';
+import { entryKey, lockKey } from './given';
+import { createSwr } from './stale-while-revalidate';
 
 const LOAD_MS = 20;
 const READERS = 20;
 const TTL_MS = 100;
 const KEY = 'measure';
+const WORK = `${READERS} readers of one key, TTL ${TTL_MS} ms, a load of ${LOAD_MS} ms`;
 
 /** About 1 kB. */
 const VALUE = { id: 1, description: 'x'.repeat(1000) };
@@ -50,7 +52,7 @@ export default defineMeasure({
         samples[name] = taken;
       }
     }
-    await swr.settled();
+    await swr.onIdle();
     const at = (name: string, p: number) =>
       median((rounds[name] ?? []).map((latencies) => percentile(latencies, p)));
     const against = (one: string, other: string, p: number) =>
@@ -62,21 +64,28 @@ export default defineMeasure({
 
     const perExpiry = await loadsPerExpiry(servers(), quick ? 2 : 20);
     const claims: Claim[] = [
-      figure('p50-shared', 'a read around expiry, one TTL and a shared load: p50', at('shared', 0.5), 'ms'),
-      figure('p99-shared', 'the same: p99', at('shared', 0.99), 'ms'),
-      figure('worst-shared', 'the same: worst', at('shared', 1), 'ms'),
-      figure('p99-swr', 'a read around expiry, SWR: p99', at('swr', 0.99), 'ms'),
-      figure('worst-swr', 'the same: worst', at('swr', 1), 'ms'),
-      figure('p50-ratio', 'one TTL and a shared load against SWR: p50', against('shared', 'swr', 0.5), '×'),
-      { ...figure('p99-ratio', 'the same: p99', against('shared', 'swr', 0.99), '×'), atLeast: 1.2 },
-      figure('worst-ratio', 'the same: worst', against('shared', 'swr', 1), '×'),
+      figure('p99-shared', `99th percentile of a read, ${WORK}: one TTL`, at('shared', 0.99), 'ms'),
+      figure('p99-swr', `99th percentile of a read, ${WORK}: two TTLs`, at('swr', 0.99), 'ms'),
+      {
+        ...figure(
+          'p99-ratio',
+          `99th percentile of a read, ${WORK}: one TTL against two`,
+          against('shared', 'swr', 0.99),
+          '×',
+        ),
+        atLeast: 1.2,
+      },
+      figure('p50-shared', `median read, ${WORK}: one TTL`, at('shared', 0.5), 'ms'),
+      figure('p50-ratio', `median read, ${WORK}: one TTL against two`, against('shared', 'swr', 0.5), '×'),
+      figure('worst-shared', `slowest read, ${WORK}: one TTL`, at('shared', 1), 'ms'),
+      figure('worst-swr', `slowest read, ${WORK}: two TTLs`, at('swr', 1), 'ms'),
       ...perExpiry,
     ];
     if (!quick) {
       claims.push(
         figure(
           'p99-aside-ratio',
-          'cache-aside without a shared load against SWR: p99',
+          `99th percentile of a read, ${WORK}: cache-aside, where each miss loads, against two TTLs`,
           against('aside', 'swr', 0.99),
           '×',
         ),
@@ -88,7 +97,7 @@ export default defineMeasure({
       plots: [
         {
           name: 'expiry',
-          title: `Slowest read of each ${BUCKET_MS} ms: ${READERS} readers of one key, TTL ${TTL_MS} ms, a load of ${LOAD_MS} ms`,
+          title: `Slowest read of each ${BUCKET_MS} ms: ${WORK}`,
           x: { label: 'time of the call (ms)', scale: 'linear' },
           y: { label: 'latency (ms)', scale: 'log' },
           series: [
@@ -177,7 +186,7 @@ async function loadsPerExpiry({ redis, db }: MeasureServers, expiries: number): 
     await Promise.all(
       caches.slice(0, instances).flatMap((cache) => Array.from({ length: READERS }, () => cache.get(key))),
     );
-    await Promise.all(caches.map((cache) => cache.settled()));
+    await Promise.all(caches.map((cache) => cache.onIdle()));
     return loads.count - before;
   };
   const claims: Claim[] = [];
@@ -196,14 +205,14 @@ async function loadsPerExpiry({ redis, db }: MeasureServers, expiries: number): 
       claims.push(
         figure(
           `hard-loads-${instances}`,
-          `loads at a hard expiry, ${who} with ${READERS} readers each`,
+          `loads when the hard TTL of a key is over, ${who} with ${READERS} readers each`,
           mean(hard),
           'loads',
         ),
         {
           ...figure(
             `soft-loads-${instances}`,
-            `loads at a soft expiry, ${who}: share of those at a hard one`,
+            `loads at the end of the soft TTL, ${who}: share of those at the end of the hard one`,
             (100 * mean(soft)) / mean(hard),
             '%',
           ),
@@ -245,15 +254,21 @@ async function steadyState(redisUrl: string, mysqlUrl: string): Promise<Claim[]>
   };
   const shared = await run('steady-shared', 1000);
   const swr = await run('steady-swr', 10_000);
+  const work = `${PROCESSES} processes with ${READERS} readers each, in ${STEADY_MS / 1000} s`;
   return [
     figure(
-      'steady-loads-shared',
-      'loads in 7 s, 4 processes with 20 readers each, a load of 100 ms, one TTL of 1 s',
-      shared.loads,
-      'loads',
+      'steady-blocked-shared',
+      `reads that waited for a load, ${work}: one TTL of 1 s`,
+      shared.blocked,
+      'reads',
     ),
-    figure('steady-loads-swr', 'the same, SWR', swr.loads, 'loads'),
-    figure('steady-blocked-shared', 'reads that waited for a load, one TTL', shared.blocked, 'reads'),
-    figure('steady-blocked-swr', 'the same, SWR', swr.blocked, 'reads'),
+    figure(
+      'steady-blocked-swr',
+      `reads that waited for a load, ${work}: a soft TTL of 1 s`,
+      swr.blocked,
+      'reads',
+    ),
+    figure('steady-loads-shared', `loads of 100 ms, ${work}: one TTL of 1 s`, shared.loads, 'loads'),
+    figure('steady-loads-swr', `loads of 100 ms, ${work}: a soft TTL of 1 s`, swr.loads, 'loads'),
   ];
 }

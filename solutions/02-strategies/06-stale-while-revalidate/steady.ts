@@ -39,7 +39,7 @@ async function main(): Promise<void> {
   process.once('message', async () => {
     counted.loads = 0;
     await Promise.all(Array.from({ length: Number(readers) }, () => reader(Date.now() + Number(forMs))));
-    await swr.settled();
+    await swr.onIdle();
     process.send?.(counted, () => process.exit(0));
   });
 }

@@ -191,7 +191,7 @@ const CONTENDERS: readonly Contender[] = [
           source = load;
           return swr.get(key) as Promise<Value>;
         },
-        settled: () => swr.settled(),
+        settled: () => swr.onIdle(),
       };
     },
   },

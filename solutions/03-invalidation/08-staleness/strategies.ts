@@ -144,7 +144,7 @@ export const strategies: readonly Strategy[] = [
       return {
         read: async (id) => Number(await cache.get(String(id))),
         write: (id, version) => update(servers, id, version),
-        close: () => cache.settled(),
+        close: () => cache.onIdle(),
       };
     },
   },
