@@ -326,6 +326,7 @@ describe('In production', () => {
     const source = numberedSource();
     source.hold();
     const errors: unknown[] = [];
+    const unhandled = unhandledRejections();
     const swr = open(source.load, { loadDeadlineMs: 80, onError: (error) => errors.push(error) });
     const first = await outcome(swr.get(KEY).catch((error: unknown) => error));
     expect(first, 'load hangs: after loadDeadlineMs, the reader must get an error').toBeInstanceOf(
@@ -352,6 +353,7 @@ describe('In production', () => {
       await nameInRedis(KEY),
       'name in the entry: the next refresh must not wait for the one that hung',
     ).toBe('load 4');
+    expect(unhandled(), 'unhandled rejections: nobody awaits a refresh').toEqual([]);
   });
 
   test('a Redis that fails costs a reader one deadline, and nothing is stored after it', async () => {
@@ -467,12 +469,14 @@ function numberedSource() {
       holds[Math.max(source.loads, holds.length)] = new Promise<void>((resolve) => {
         release = resolve;
       });
+      onTestFinished(() => release());
       return { release };
     },
     async load(_key: string, signal: AbortSignal): Promise<Product> {
       const number = ++source.loads;
       source.signals.push(signal);
-      // A real source takes a round trip too: readers that miss at the same time have missed by then.
+      // A real source takes its time: readers that miss at the same time have missed by then.
+      await servers.redis.ping();
       await servers.redis.ping();
       await holds[number - 1];
       return { name: `load ${number}` };

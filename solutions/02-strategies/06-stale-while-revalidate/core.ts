@@ -2,7 +2,7 @@ import { InFlight } from '#kit/given';
 import { decode, encode, entryKey, type Options } from './given';
 
 // #region core
-/** The textbook version. Its refreshes are shared within one process, and nobody hears when they fail. */
+/** The textbook version. Its refreshes are shared within one process, and fail unseen. */
 export function createSwr<V>({ redis, softTtlMs, hardTtlMs, load, now = Date.now }: Options<V>) {
   const loads = new InFlight<V | undefined>();
 
@@ -20,7 +20,7 @@ export function createSwr<V>({ redis, softTtlMs, hardTtlMs, load, now = Date.now
       if (bytes === null) return loads.run(key, () => loadAndStore(key));
       const { value, storedAt } = decode<V>(bytes);
       const isStale = now() - storedAt >= softTtlMs;
-      if (isStale) void loads.run(key, () => loadAndStore(key));
+      if (isStale) loads.run(key, () => loadAndStore(key)).catch(() => {});
       return value;
     },
   };
