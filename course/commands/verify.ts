@@ -73,14 +73,14 @@ export async function verify(names: readonly string[]): Promise<number> {
   return failed > 0 ? 1 : 0;
 }
 
-/** Three pairs of servers, since tests of labs wait more than they work; one pair where it is shared with others. */
+/** As many servers as cores, up to two; one where the servers are shared with others. */
 class ServerPool {
   readonly #opened: Servers[] = [];
 
   async open(): Promise<readonly Servers[]> {
     const first = await openServers();
     this.#opened.push(first);
-    if (first.kind === 'private') this.#opened.push(...(await Promise.all([openServers(), openServers()])));
+    if (first.kind === 'private') this.#opened.push(await openServers());
     return this.#opened;
   }
 
