@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Plot } from '../course/claims/claims';
+import { drawBars } from '../course/claims/bars';
+import type { Bars, Plot } from '../course/claims/claims';
 import { drawPlot } from '../course/claims/plot';
 import { spread } from '../course/claims/plot-text';
 
@@ -55,6 +56,27 @@ test('a value that no axis can show is refused by the name of its plot', () => {
   const zero = { ...PLOT, series: [{ name: 'LRU', points: [[0, 1] as const] }] };
   expect(() => drawPlot(zero)).toThrow('plot hits: 0 cannot stand on a log x axis');
   expect(() => drawPlot({ ...PLOT, series: [] })).toThrow('plot hits: there are no points');
+});
+
+test('bars keep their numbers inside, begin at zero, and name what has no length', () => {
+  const bars: Bars = {
+    name: 'loads',
+    title: 'Loads for 1,000 readers',
+    label: 'loads',
+    bars: [
+      ['nothing shared', 1000],
+      ['one load for each process & no more than that', 4],
+      ['none', 0],
+    ],
+  };
+  const svg = drawBars(bars);
+  const widths = [...svg.matchAll(/ width="([\d.]+)" height="20"/g)].map(([, width]) => Number(width));
+  expect(widths[0]).toBeGreaterThan(300);
+  expect((widths[1] ?? 0) / (widths[0] ?? 1)).toBeCloseTo(0.004, 2);
+  expect(svg).toContain('>1,000</text>');
+  expect(svg).not.toMatch(/NaN|undefined|Infinity/);
+  expect(() => drawBars({ ...bars, bars: [] })).toThrow('bars loads: there are none');
+  expect(() => drawBars({ ...bars, bars: [['gone', Number.NaN]] })).toThrow('bars loads: NaN has no length');
 });
 
 test('labels keep apart and inside', () => {

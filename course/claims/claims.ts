@@ -32,6 +32,16 @@ export interface Plot {
   readonly series: readonly Series[];
 }
 
+/** One number for each of a few subjects, as lengths side by side. Its marker is that of a plot. */
+export interface Bars {
+  readonly name: string;
+  /** One sentence: the title and the alternative text. */
+  readonly title: string;
+  /** What the numbers are: `loads`, `stale reads (%)`. */
+  readonly label: string;
+  readonly bars: readonly (readonly [subject: string, value: number])[];
+}
+
 /** A table of many subjects by many properties, where a list of claims would not be read: `<!-- measured:matrix NAME -->`. */
 export interface Matrix {
   readonly name: string;
@@ -44,7 +54,7 @@ export interface Measurement {
   readonly claims: readonly Claim[];
   /** Left out of the quick mode, as a rule: nothing checks it. */
   readonly matrices?: readonly Matrix[];
-  readonly plots?: readonly Plot[];
+  readonly plots?: readonly (Plot | Bars)[];
   /** Servers that the measure started itself, with their versions: "Redis 7.0.15". Those of `servers` are known. */
   readonly servers?: readonly string[];
 }

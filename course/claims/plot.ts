@@ -10,11 +10,10 @@ import {
 } from 'd3-shape';
 import type { Plot, Series } from './claims';
 import { type Axis, axis } from './plot-axes';
-import { escapeXml, spread, textWidth, wrap } from './plot-text';
+import { COLOURS, colourOf, FONT, headOf, px, rule, svg, WIDTH, write } from './plot-ink';
+import { spread, textWidth, wrap } from './plot-text';
 
-const WIDTH = 720;
 const HEIGHT = 420;
-const FONT = 13;
 const LINE_HEIGHT = 16;
 const LABEL_CHARACTERS = 22;
 const MARKS = 12;
@@ -22,60 +21,24 @@ const MARKS = 12;
 const SHAPES = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolCross, symbolWye];
 const DASHES = ['', '7 4', '2 3', '10 3 2 3', '5 2', '12 5'];
 
-/** For colour-blind eyes too (after Okabe and Ito). The first of each is a mid-tone that reads on white and on black. */
-const COLOURS = [
-  { mid: '#2f86c9', light: '#0067a5', dark: '#58b4f0' },
-  { mid: '#d9641e', light: '#b84300', dark: '#ff9350' },
-  { mid: '#1a9c78', light: '#00755a', dark: '#3bcfa3' },
-  { mid: '#bf5f9f', light: '#9c3f7b', dark: '#e894c8' },
-  { mid: '#96811c', light: '#756200', dark: '#dcc04a' },
-  { mid: '#848a91', light: '#5a6068', dark: '#b4bac2' },
-] as const;
-const INK = { mid: '#7a828b', light: '#3d444d', dark: '#c6cdd5' } as const;
-
 /** The plot as an SVG of its own, with a transparent ground. The same plot always gives the same text. */
 export function drawPlot(plot: Plot): string {
-  const title = wrap(plot.title, 74);
+  const top = headOf(plot.title) + 18;
   const labels = plot.series.length > 1 ? plot.series.map(({ name }) => wrap(name, LABEL_CHARACTERS)) : [];
   const widest = Math.max(0, ...labels.flat().map((text) => textWidth(text, FONT)));
-  const top = 24 + title.length * 20 + 18;
   const bottom = HEIGHT - 56;
   const y = axis(plot, 'y', [bottom, top]);
   const left = 22 + Math.max(...y.ticks.map(({ text }) => textWidth(text, FONT)));
   const right = WIDTH - (widest > 0 ? widest + 40 : 24);
   const x = axis(plot, 'x', [left, right]);
 
-  return `${[
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img">`,
-    `<title>${escapeXml(plot.title)}</title>`,
-    style(plot.series.length),
-    ...title.map((text, index) => write(text, 12, 26 + index * 20, 'class="ink title"')),
+  return svg(plot.title, HEIGHT, plot.series.length, [
     ...grid(x, y, { left, right, top, bottom }),
     write(plot.y.label, 12, top - 14, 'class="ink"'),
     write(plot.x.label, (left + right) / 2, HEIGHT - 12, 'class="ink" text-anchor="middle"'),
     ...plot.series.flatMap((series, index) => curve(series, index, x, y)),
     ...sideLabels(plot.series, labels, { x, y, right, top, bottom }),
-    '</svg>',
-  ].join('\n')}\n`;
-}
-
-function style(series: number): string {
-  const rules = (tone: 'mid' | 'light' | 'dark') =>
-    [
-      `.ink{fill:${INK[tone]}}.rule{stroke:${INK[tone]}}`,
-      ...Array.from({ length: Math.min(series, COLOURS.length) }, (_, index) => {
-        const colour = colourOf(index)[tone];
-        return `.s${index}{stroke:${colour}}.f${index}{fill:${colour}}`;
-      }),
-    ].join('');
-  return [
-    '<style>',
-    `text{font:${FONT}px system-ui,sans-serif}.title{font-size:15px;font-weight:600}.curve{fill:none;stroke-width:2.2;stroke-linejoin:round}.rule{stroke-width:1;fill:none}`,
-    rules('mid'),
-    `@media (prefers-color-scheme:light){${rules('light')}}`,
-    `@media (prefers-color-scheme:dark){${rules('dark')}}`,
-    '</style>',
-  ].join('\n');
+  ]);
 }
 
 interface Frame {
@@ -154,14 +117,3 @@ function sideLabels(
 
 const mark = (index: number, x: number, y: number): string =>
   `<path class="f${index % COLOURS.length}" fill="${colourOf(index).mid}" transform="translate(${px(x)} ${px(y)})" d="${symbol(SHAPES[index % SHAPES.length], 44).digits(1)() ?? ''}"/>`;
-
-const rule = (path: string, opacity: number): string =>
-  `<path class="rule" stroke="${INK.mid}" opacity="${opacity}" d="${path}"/>`;
-
-const write = (text: string, x: number, y: number, attributes: string): string =>
-  `<text x="${px(x)}" y="${px(y)}" ${attributes.includes('fill=') ? attributes : `${attributes} fill="${INK.mid}"`}>${escapeXml(text)}</text>`;
-
-const colourOf = (index: number) => COLOURS[index % COLOURS.length] ?? COLOURS[0];
-
-/** One decimal is below what a screen shows, and the same on every machine. */
-const px = (value: number): string => String(Math.round(value * 10) / 10);

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
-import type { Claim, Matrix, Measurement, Plot } from './claims';
+import type { Bars, Claim, Matrix, Measurement, Plot } from './claims';
 
 /** What `npm run measure -- <id> --write` found, and where: `measured.json` beside the measure. */
 export interface MeasuredRecord {
@@ -11,7 +11,7 @@ export interface MeasuredRecord {
   readonly servers: readonly string[];
   readonly cpu: { readonly model: string; readonly count: number };
   readonly claims: readonly Claim[];
-  readonly plots: readonly Plot[];
+  readonly plots: readonly (Plot | Bars)[];
   readonly matrices?: readonly Matrix[];
 }
 
@@ -23,13 +23,7 @@ export function recordOf(measurement: Measurement, servers: readonly string[]): 
     servers: [...new Set([...servers, ...(measurement.servers ?? [])])],
     cpu: { model: processor(), count: availableParallelism() },
     claims: measurement.claims.map((claim) => ({ ...claim, value: rounded(claim.value, 6) })),
-    plots: (measurement.plots ?? []).map((plot) => ({
-      ...plot,
-      series: plot.series.map(({ name, points }) => ({
-        name,
-        points: points.map(([x, y]) => [rounded(x, 6), rounded(y, 4)] as const),
-      })),
-    })),
+    plots: (measurement.plots ?? []).map(roundedPlot),
     ...(measurement.matrices && { matrices: measurement.matrices }),
   };
 }
@@ -42,8 +36,10 @@ export function readRecord(path: string): MeasuredRecord | undefined {
 
 /** JSON with one line for a claim and one for a series, so that a diff shows what changed. */
 export function serialise({ claims, plots, matrices, ...machine }: MeasuredRecord): string {
-  const plotLines = plots.map(({ series, ...plot }) => {
-    const head = JSON.stringify(plot).slice(0, -1);
+  const plotLines = plots.map((plot) => {
+    if ('bars' in plot) return JSON.stringify(plot);
+    const { series, ...about } = plot;
+    const head = JSON.stringify(about).slice(0, -1);
     return `${head},"series":[\n${lines(series, '      ')}\n    ]}`;
   });
   const matrixLines = matrices?.map(({ rows, ...matrix }) => {
@@ -67,5 +63,16 @@ const processor = () =>
   cpus()[0]
     ?.model.replace(/\((R|TM)\)/gi, '')
     .trim() || 'unknown processor';
+
+const roundedPlot = (plot: Plot | Bars): Plot | Bars =>
+  'bars' in plot
+    ? { ...plot, bars: plot.bars.map(([subject, value]) => [subject, rounded(value, 4)] as const) }
+    : {
+        ...plot,
+        series: plot.series.map(({ name, points }) => ({
+          name,
+          points: points.map(([x, y]) => [rounded(x, 6), rounded(y, 4)] as const),
+        })),
+      };
 
 const rounded = (value: number, digits: number): number => Number(value.toPrecision(digits));

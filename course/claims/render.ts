@@ -1,3 +1,4 @@
+import { drawBars } from './bars';
 import type { Claim, Matrix } from './claims';
 import { bound, figure } from './figures';
 import { drawPlot } from './plot';
@@ -60,7 +61,7 @@ function tableClaims(marker: string, { claims }: MeasuredRecord, lesson: string)
 
 /** The record's plots: file name in the chapter's `images` folder, and SVG. */
 export const plots = (record: MeasuredRecord, id: string): [file: string, svg: string][] =>
-  record.plots.map((plot) => [fileName(id, plot.name), drawPlot(plot)]);
+  record.plots.map((plot) => [fileName(id, plot.name), 'bars' in plot ? drawBars(plot) : drawPlot(plot)]);
 
 const fileName = (id: string, plot: string) => `${id}-${plot}.svg`;
 
