@@ -73,14 +73,19 @@ export async function verify(names: readonly string[]): Promise<number> {
   return failed > 0 ? 1 : 0;
 }
 
-/** As many servers as cores, up to two; one where the servers are shared with others. */
+/** Trials wait more than they compute: four of them keep two cores busy. */
+const PAIRS = 4;
+
+/** Private servers, a pair for each trial at a time; one pair where the servers are shared with others. */
 class ServerPool {
   readonly #opened: Servers[] = [];
 
   async open(): Promise<readonly Servers[]> {
     const first = await openServers();
     this.#opened.push(first);
-    if (first.kind === 'private') this.#opened.push(await openServers());
+    if (first.kind === 'private') {
+      this.#opened.push(...(await Promise.all(Array.from({ length: PAIRS - 1 }, () => openServers()))));
+    }
     return this.#opened;
   }
 

@@ -6,7 +6,7 @@ import type { ServerUrls } from '../servers/open';
 import { type Order, PARTS, type Report, type Task, type TestResult } from './messages';
 import { labRun, Printed, testResult, unhandledError } from './results';
 import { subjectResolver, testModule } from './subject';
-import { testOptions } from './vitest-options';
+import { PROOF_TIMEOUT_MS, testOptions } from './vitest-options';
 import { TIMED_OUT } from './vitest-words';
 import { warmThreads } from './warm-threads';
 
@@ -75,6 +75,7 @@ async function open(
     'test',
     {
       ...testOptions,
+      ...(!isolate && { testTimeout: PROOF_TIMEOUT_MS }),
       root: ROOT,
       config: false,
       watch: false,
