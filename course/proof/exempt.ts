@@ -15,7 +15,6 @@ export const EXEMPT: ReadonlySet<string> = new Set([
   '02-strategies/04-write-behind',
   '03-invalidation/02-events',
   '03-invalidation/03-tags-and-generations',
-  '03-invalidation/04-stampede-lock',
   '03-invalidation/05-early-expiration',
 ]);
 

@@ -4,25 +4,29 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
-import { clock, type Played, play, type Scene } from './crowd';
-import { createLockedCache, entryKey, lockKey, type Times } from './stampede-lock';
+import { entryKey, lockKey, type Times } from './given';
+import { createLockedCache } from './stampede-lock';
+import { clock, type RunStats, run, type Workload } from './workload';
 
 const PROCESSES = 4;
-const TIMES: Times = { freshMs: 1000, staleMs: 0, lockMs: 2000, waitMs: 10_000 };
+const TIMES: Times = { freshMs: 1000, lockMs: 2000, waitMs: 10_000 };
 const KEY = 'measure';
 
-type Cast = (scene: Partial<Scene> & Pick<Scene, 'mode'>) => Promise<Played[]>;
+type RunAll = (workload: Partial<Workload> & Pick<Workload, 'mode'>) => Promise<RunStats[]>;
 
 export default defineMeasure({
   needs: 'servers',
   async run({ quick, servers: opened }) {
     const servers = opened();
     const claims = [...(await hitAgainstGet(servers, quick)), ...(await invalidatedLoads(servers, quick))];
-    await (quick ? withInstances : withProcesses)(servers, async (cast, hanging) => {
-      claims.push(...(await coldKey(cast, quick)));
-      const [peers, recovery] = await Promise.all([slowLoader(cast, quick), crash(servers, hanging, quick)]);
+    await (quick ? withInstances : withProcesses)(servers, async (runAll, hanging) => {
+      claims.push(...(await coldKey(runAll, quick)));
+      const [peers, recovery] = await Promise.all([
+        slowLoader(runAll, quick),
+        crash(servers, hanging, quick),
+      ]);
       claims.push(...peers, recovery);
-      if (!quick) claims.push(...(await steadyState(cast)));
+      if (!quick) claims.push(...(await steadyState(runAll)));
     });
     return { claims };
   },
@@ -36,22 +40,22 @@ const figure = (name: string, says: string, value: number, unit: string): Claim 
 });
 
 const sum = (numbers: readonly number[]) => numbers.reduce((total, n) => total + n, 0);
-const loadsOf = (played: readonly Played[]) => sum(played.map(({ loads }) => loads.length));
+const loadsOf = (ran: readonly RunStats[]) => sum(ran.map(({ loads }) => loads.length));
 
 /** Each has its own clients, as a process has. */
 async function withInstances(
   { redisUrl, db }: MeasureServers,
-  use: (cast: Cast, hanging: () => Promise<Hanging>) => Promise<void>,
+  use: (runAll: RunAll, hanging: () => Promise<Hanging>) => Promise<void>,
 ): Promise<void> {
   const clients = Array.from({ length: PROCESSES + 1 }, () => new Redis(redisUrl));
   try {
     await Promise.all(clients.map((client) => client.ping()));
-    const cast: Cast = (scene) =>
-      Promise.all(clients.slice(1).map((client) => play(complete(scene, 0), client, db)));
-    await use(cast, async () => ({
+    const runAll: RunAll = (workload) =>
+      Promise.all(clients.slice(1).map((client) => run(complete(workload, 0), client, db)));
+    await use(runAll, async () => ({
       async hold(times) {
         const since = clock();
-        await clients[0]?.set(lockKey(KEY), 'of a process that is no more', 'PX', times.lockMs);
+        await clients[0]?.set(lockKey(KEY), 'of a process that has died', 'PX', times.lockMs);
         return since;
       },
     }));
@@ -62,28 +66,28 @@ async function withInstances(
 
 async function withProcesses(
   { redisUrl, mysqlUrl }: MeasureServers,
-  use: (cast: Cast, hanging: () => Promise<Hanging>) => Promise<void>,
+  use: (runAll: RunAll, hanging: () => Promise<Hanging>) => Promise<void>,
 ): Promise<void> {
   const children: ChildProcess[] = [];
   const start = async (count: number) => {
     const started = Array.from({ length: count }, () =>
-      forkScript(join(import.meta.dirname, 'crowd-process.ts'), [redisUrl, mysqlUrl]),
+      forkScript(join(import.meta.dirname, 'workload-process.ts'), [redisUrl, mysqlUrl]),
     );
     children.push(...started);
     await Promise.all(started.map((child) => once(child, 'message')));
     return started;
   };
   try {
-    const crowd = await start(PROCESSES);
-    const cast: Cast = (scene) =>
+    const workers = await start(PROCESSES);
+    const runAll: RunAll = (workload) =>
       Promise.all(
-        crowd.map(async (child) => {
-          const played = once(child, 'message');
-          child.send(complete(scene, 50));
-          return (await played)[0] as Played;
+        workers.map(async (child) => {
+          const ran = once(child, 'message');
+          child.send(complete(workload, 50));
+          return (await ran)[0] as RunStats;
         }),
       );
-    await use(cast, async () => {
+    await use(runAll, async () => {
       const [victim] = await start(1);
       return {
         async hold(times) {
@@ -107,7 +111,7 @@ interface Hanging {
 
 let keys = 0;
 
-const complete = (scene: Partial<Scene> & Pick<Scene, 'mode'>, delayMs: number): Scene => ({
+const complete = (workload: Partial<Workload> & Pick<Workload, 'mode'>, delayMs: number): Workload => ({
   key: `${KEY}:${keys}`,
   readers: 20,
   forMs: 0,
@@ -115,7 +119,7 @@ const complete = (scene: Partial<Scene> & Pick<Scene, 'mode'>, delayMs: number):
   heedsSignal: true,
   times: TIMES,
   startAt: clock() + delayMs,
-  ...scene,
+  ...workload,
 });
 
 async function hitAgainstGet({ redis }: MeasureServers, quick: boolean): Promise<Claim[]> {
@@ -138,7 +142,12 @@ async function hitAgainstGet({ redis }: MeasureServers, quick: boolean): Promise
   await redis.del(entryKey(KEY));
   return [
     {
-      ...figure('hit', 'a fresh hit (the script) against GET: p50', median(took.hit) / median(took.get), '×'),
+      ...figure(
+        'hit',
+        'a fresh hit: getOrLoad against a GET and JSON.parse, p50',
+        median(took.hit) / median(took.get),
+        '×',
+      ),
       atMost: 6,
     },
   ];
@@ -171,14 +180,14 @@ async function invalidatedLoads({ redis }: MeasureServers, quick: boolean): Prom
   return [
     figure(
       'stale-del',
-      'invalidations in the middle of a load that its fill overwrites: DEL of the entry',
+      'invalidations during a load that its store overwrites: DEL of the value',
       await staleAfter(entryKey(KEY)),
       '%',
     ),
     {
       ...figure(
         'stale-del-both',
-        'the same: DEL of entry and lock',
+        'invalidations during a load that its store overwrites: DEL of value and lock',
         await staleAfter(entryKey(KEY), lockKey(KEY)),
         '%',
       ),
@@ -187,69 +196,74 @@ async function invalidatedLoads({ redis }: MeasureServers, quick: boolean): Prom
   ];
 }
 
-async function coldKey(cast: Cast, quick: boolean): Promise<Claim[]> {
-  const scene = { readers: quick ? 25 : 250, loadMs: quick ? 20 : 100 };
-  const loads = async (mode: Scene['mode']) => {
+/** The bars of the lesson: loads of one cold key, by what stands before the load. */
+const COLD_LABELS = {
+  plain: 'cache-aside',
+  flight: 'a single flight in each process (2.2)',
+  lock: 'the lock',
+} as const;
+
+async function coldKey(runAll: RunAll, quick: boolean): Promise<Claim[]> {
+  const workload = { readers: quick ? 25 : 250, loadMs: quick ? 20 : 100 };
+  const loads = { plain: Number.NaN, flight: Number.NaN, lock: Number.NaN };
+  for (const mode of quick ? (['flight', 'lock'] as const) : (['plain', 'flight', 'lock'] as const)) {
     keys++;
-    return loadsOf(await cast({ ...scene, mode }));
-  };
-  const flight = await loads('flight');
-  const lock = await loads('lock');
+    loads[mode] = loadsOf(await runAll({ ...workload, mode }));
+  }
   const share: Claim = {
     ...figure(
       'cold-share',
-      'loads of a cold key, 4 processes: the lock against the single flight',
-      (100 * lock) / flight,
+      'loads of a cold key, 4 processes: the lock against a single flight in each process',
+      (100 * loads.lock) / loads.flight,
       '%',
     ),
     // A process that comes late finds the value, and makes no load of its own.
     atMost: 50,
   };
   if (quick) return [share];
-  return [
+  const bars = (['plain', 'flight', 'lock'] as const).map((mode) =>
     figure(
-      'cold-plain',
-      'loads of a cold key, 1,000 readers in 4 processes: cache-aside',
-      await loads('plain'),
+      `cold-${mode}`,
+      `loads of a cold key, 1,000 readers in 4 processes: ${COLD_LABELS[mode]}`,
+      loads[mode],
       'loads',
     ),
-    figure('cold-flight', 'the same, single flight in the process (2.2)', flight, 'loads'),
-    figure('cold-lock', 'the same, the lock', lock, 'loads'),
-    share,
-  ];
+  );
+  return [...bars, share];
 }
 
 /** A load that takes 2.5 times as long as its lock lives. */
-async function slowLoader(cast: Cast, quick: boolean): Promise<Claim[]> {
+async function slowLoader(runAll: RunAll, quick: boolean): Promise<Claim[]> {
   const lockMs = quick ? 60 : 200;
-  const scene = {
+  const workload = {
     readers: 5,
     forMs: 3.5 * lockMs,
     loadMs: 2.5 * lockMs,
     times: { ...TIMES, freshMs: 10_000, lockMs, waitMs: lockMs },
   };
-  const peers = async (mode: 'guide' | 'lock', heedsSignal: boolean) => {
+  const peers = async (mode: 'common' | 'lock', heedsSignal: boolean) => {
     keys++;
-    const played = await cast({ ...scene, mode, heedsSignal });
-    return atOnce(played.flatMap(({ loads }) => loads));
+    const ran = await runAll({ ...workload, mode, heedsSignal });
+    return atOnce(ran.flatMap(({ loads }) => loads));
   };
   const deaf = await peers('lock', false);
   const share: Claim = {
     ...figure(
       'peers-share',
-      'a loader that ignores its signal: queries at once against load time ÷ lock life, rounded up',
+      'queries at once against load time ÷ lock life, rounded up: this lock, a loader that ignores its signal',
       deaf / 3,
       '×',
     ),
     atMost: 1.34,
   };
   if (quick) return [share];
-  const guide = await peers('guide', false);
+  const atOnceOf = 'queries at once, each of 2.5 lock lives:';
+  const common = await peers('common', false);
   const heeding = await peers('lock', true);
   return [
-    figure('peers-guide', "a load of 2.5 lock lives: queries at once, the guide's lock", guide, 'queries'),
-    figure('peers-deaf', 'the same, this lock, a loader that ignores its signal', deaf, 'queries'),
-    figure('peers-heeding', 'the same, a loader that stops its query', heeding, 'queries'),
+    figure('peers-common', `${atOnceOf} a common version of the lock`, common, 'queries'),
+    figure('peers-deaf', `${atOnceOf} this lock, a loader that ignores its signal`, deaf, 'queries'),
+    figure('peers-heeding', `${atOnceOf} this lock, a loader that stops its query`, heeding, 'queries'),
     share,
   ];
 }
@@ -287,7 +301,7 @@ async function crash(
   return {
     ...figure(
       'crash',
-      'a holder killed as its load begins: time to the next load against lockMs, worst',
+      'a holder that is killed as its load begins: time to the next load against lockMs, worst',
       Math.max(...shares),
       '×',
     ),
@@ -295,8 +309,10 @@ async function crash(
   };
 }
 
-async function steadyState(cast: Cast): Promise<Claim[]> {
-  const scene = { readers: 20, forMs: 7000 };
+const STEADY_MS = 5000;
+
+async function steadyState(runAll: RunAll): Promise<Claim[]> {
+  const workload = { readers: 20, forMs: STEADY_MS };
   const ways = {
     flight: { mode: 'flight', times: TIMES },
     lock: { mode: 'lock', times: TIMES },
@@ -307,20 +323,20 @@ async function steadyState(cast: Cast): Promise<Claim[]> {
   for (const [name, way] of Object.entries(ways)) {
     keys++;
     // The first fill is no part of it.
-    await cast({ ...way, readers: 1 });
-    const played = await cast({ ...scene, ...way });
-    loads[name] = loadsOf(played);
-    blocked[name] = sum(played.map((each) => each.blocked));
+    await runAll({ ...way, readers: 1 });
+    const ran = await runAll({ ...workload, ...way });
+    loads[name] = loadsOf(ran);
+    blocked[name] = sum(ran.map((each) => each.blocked));
     await sleep(20);
   }
-  const says =
-    'loads in 7 s, 4 processes with 20 readers each, fresh for 1 s, a load of 100 ms: single flight alone';
-  return [
-    figure('steady-loads-flight', says, loads.flight ?? 0, 'loads'),
-    figure('steady-loads-lock', 'the same, the lock, staleMs 0', loads.lock ?? 0, 'loads'),
-    figure('steady-loads-swr', 'the same, the lock, staleMs 10,000', loads.swr ?? 0, 'loads'),
-    figure('steady-blocked-flight', 'reads that waited: single flight alone', blocked.flight ?? 0, 'reads'),
-    figure('steady-blocked-lock', 'the same, the lock, staleMs 0', blocked.lock ?? 0, 'reads'),
-    figure('steady-blocked-swr', 'the same, the lock, staleMs 10,000', blocked.swr ?? 0, 'reads'),
-  ];
+  const of = '80 readers in 4 processes, 5 s, fresh for 1 s, a load of 100 ms:';
+  const labels = {
+    flight: 'a single flight in each process',
+    lock: 'the lock, staleMs 0',
+    swr: 'the lock, staleMs 10,000',
+  };
+  return (['flight', 'lock', 'swr'] as const).flatMap((way) => [
+    figure(`steady-loads-${way}`, `loads of ${of} ${labels[way]}`, loads[way] ?? 0, 'loads'),
+    figure(`steady-waited-${way}`, `reads that waited, of ${of} ${labels[way]}`, blocked[way] ?? 0, 'reads'),
+  ]);
 }

@@ -1,136 +1,29 @@
 import type { Redis } from 'ioredis';
-
-/** Where the value of a key lives, as JSON. The braces keep it in one cluster slot with its lock. */
-export const entryKey = (key: string): string => `locked:entry:{${key}}`;
-
-/** Holds the token of the one who loads the value of a key. */
-export const lockKey = (key: string): string => `locked:lock:{${key}}`;
-
-/** The first pause of a waiter, and the longest (ms), before chance takes up to half of each. */
-export const FIRST_PAUSE_MS = 10;
-export const LONGEST_PAUSE_MS = 160;
-
-/** The load took longer than its lock lives. */
-export class LoadTimeoutError extends Error {
-  override readonly name = 'LoadTimeoutError';
-
-  constructor(key: string, ms: number) {
-    super(`the load of ${key} took longer than its lock, ${ms} ms`);
-  }
-}
-
-/** Another process is still loading, and this caller would not wait longer. */
-export class WaitTimeoutError extends Error {
-  override readonly name = 'WaitTimeoutError';
-
-  constructor(key: string, ms: number) {
-    super(`no value of ${key} within ${ms} ms: another process is loading it`);
-  }
-}
-
-export interface LockedCacheOptions {
-  /** It has a `commandTimeout`: each of its commands settles in bounded time. */
-  readonly redis: Redis;
-  /** From 0 (inclusive) to 1 (exclusive), for the pauses. */
-  readonly random?: () => number;
-  /**
-   * Told what no caller is told: that Redis has failed (a look, a store, a release), and why a load in the background
-   * has, LoadTimeoutError included. What it throws is ignored.
-   */
-  readonly onCacheError?: (error: unknown, key: string) => void;
-}
-
-/** All in whole milliseconds. */
-export interface Times {
-  /** How long a stored value is fresh. */
-  readonly freshMs: number;
-  /** For how long after that it is still served, while somebody refreshes it; 0 for not at all. */
-  readonly staleMs: number;
-  /** The life of the lock, and of the load behind it. Longer than the slowest load that is to succeed. */
-  readonly lockMs: number;
-  /** How long this call waits while another process is loading, counted from the call; 0 for one look and no more. */
-  readonly waitMs: number;
-}
+import { type Clock, type Load, systemClock, type Times } from './given';
 
 export interface LockedCache {
   /**
-   * The entry's PX is freshMs + staleMs. It is fresh while more than staleMs is left of that, by the clock of Redis;
-   * no other clock counts.
-   * - Fresh: the value from Redis.
-   * - Nothing there: whoever gets {@link lockKey} loads, stores and releases, over all processes; one who gets the
-   *   lock when another has just stored a fresh value does not load. The others look again after {@link pauseMs}, and
-   *   then again, until there is a value (fresh or stale), or the lock is free and theirs, or their own waitMs is
-   *   over. What cannot be parsed as JSON is nothing, and is replaced.
-   * - Stale: the stale value at once, for everybody. Whoever gets the lock loads in the background; nobody joins that
-   *   load. Who finds nothing meanwhile waits for it as for another process's: a writer may have made it old.
-   * - Redis fails or does not answer: as if it was not there. Loads, without a lock, and stores nothing; nobody waits
-   *   for Redis longer than for the command that failed.
-   *
-   * Calls of one key that meet in this process share what they do: one look, one load, one pause; with the `load` and
-   * the times of the one who began it, but for waitMs, which is each caller's own. They share no object: each gets
-   * what JSON makes of the value. A call looks before it pauses, also while others already pause. waitMs bounds
-   * neither a look nor a load of this process that callers wait for: it has begun, so whoever waits for it gets its value or its error.
-   * When all who waited have given up, nothing goes on for them: no load begins.
-   *
-   * The lock holds a token, a new `randomUUID` for each time it is taken, and is never without an expiry, not even
-   * between two commands. A load may take lockMs; then its signal is aborted, and its lock is left to expire: no other
-   * load begins before that.
-   * Value and release are one step, taken only if the lock is still that of this load: who has lost it, to another
-   * or to nobody, neither stores nor releases, even when it is lost just before the last command. Its callers still
-   * get the value, when the step has been answered. A load that fails while callers wait for it releases its lock at once; one in the background
-   * leaves it, as the pause before the next try.
-   * @param load asks the source; what JSON can hold, null when there is no such thing. `signal` is aborted after lockMs
-   * @throws what `load` throws, to all who wait for it here, and it is forgotten then; {@link LoadTimeoutError}, to
-   *   the same; {@link WaitTimeoutError}; a TypeError for what JSON cannot hold (undefined, a bigint), never stored
+   * The value of the key: from Redis, or from `load`, which one caller of all processes runs while the others wait. A
+   * miss gives what a hit gives: what JSON makes of the value.
+   * @throws what `load` throws; WaitTimeoutError. In production: LoadTimeoutError, when the lock of a load has ended
    */
-  getOrLoad<V>(key: string, load: (signal: AbortSignal) => Promise<V>, times: Times): Promise<V>;
-  /**
-   * Resolves when no call of this object and no load in the background is going on (a load that is late is not waited
-   * for): await it before its client is closed. Never rejects.
-   */
-  settled(): Promise<void>;
+  getOrLoad<V>(key: string, load: Load<V>, times: Times): Promise<V>;
 }
 
-/** Whether there is a value in these bytes. Provided. */
-export function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
+export interface Options {
+  /** In production: each of its commands settles in bounded time. */
+  readonly redis: Redis;
+  /** In production: a waiting call takes time and pauses from it. */
+  readonly clock?: Clock;
+  /** In production: called with each failure that no caller gets. It never throws. */
+  readonly onCacheError?: (error: unknown) => void;
 }
 
-/** What is running for this key, else what `start` starts; forgotten when it has settled. Provided. */
-export function once<T>(running: Map<string, Promise<T>>, key: string, start: () => Promise<T>): Promise<T> {
-  const already = running.get(key);
-  if (already) return already;
-  const started = start().finally(() => running.delete(key));
-  running.set(key, started);
-  return started;
-}
-
-/** The promise, or the error of `late` when it has not settled after `ms`. Provided. */
-export function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(late()), ms);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
-}
-
-/**
- * How long a waiter pauses before its next look (ms): FIRST_PAUSE_MS for attempt 0, twice as long for each further
- * one, never more than LONGEST_PAUSE_MS; of that, at least half, and a random share of the other half.
- */
-export function pauseMs(attempt: number, random: () => number): number {
-  throw new Error('not implemented');
-}
-
-/** A cache over Redis in which one load of a key runs at a time, over all processes. */
+/** A cache in which one load of a key runs at a time. Keys, times, errors and the codec are in `given.ts`. */
 export function createLockedCache({
   redis,
-  random = Math.random,
+  clock = systemClock,
   onCacheError = () => {},
-}: LockedCacheOptions): LockedCache {
+}: Options): LockedCache {
   throw new Error('not implemented');
 }

@@ -62,7 +62,7 @@ const CONTENDERS: Readonly<Record<string, Open>> = {
   'SWR behind the lock (3.4)': (redis, key, load) => {
     const cache = createLockedCache({ redis });
     const times = { freshMs: TTL_MS, staleMs: STALE_MS, lockMs: 5000, waitMs: 5000 };
-    return { get: () => cache.getOrLoad(key, load, times), settled: () => cache.settled() };
+    return { get: () => cache.getOrLoad(key, load, times) };
   },
   'XFetch, β = 1': (redis, key, load) => early(redis, key, load, 1),
   'XFetch, β = 0.35': (redis, key, load) => early(redis, key, load, 0.35),

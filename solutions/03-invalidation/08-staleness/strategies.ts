@@ -196,7 +196,6 @@ export const strategies: readonly Strategy[] = [
       return {
         read: (id) => cache.getOrLoad(String(id), () => select(servers, id), times),
         write: (id, version) => update(servers, id, version),
-        close: () => cache.settled(),
       };
     },
   },

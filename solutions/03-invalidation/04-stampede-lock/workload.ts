@@ -1,13 +1,14 @@
-/** For measure.ts: the readers of one process, and what they did. */
+/** For measure.ts: the readers of one process, and how many loads they caused. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
 import { createReadThrough } from '../../02-strategies/02-read-through/read-through';
-import { createLockedCache, type Times } from './stampede-lock';
+import type { Times } from './given';
+import { createLockedCache } from './stampede-lock';
 
-export interface Scene {
-  /** `plain`: cache-aside; `flight`: lesson 2.2; `guide`: its lock; `lock`: this lesson. */
-  readonly mode: 'plain' | 'flight' | 'guide' | 'lock';
+export interface Workload {
+  /** `plain`: cache-aside; `flight`: the single flight of lesson 2.2; `common`: a common version of the lock; `lock`: this lesson. */
+  readonly mode: 'plain' | 'flight' | 'common' | 'lock';
   readonly key: string;
   readonly readers: number;
   /** For how long each of them reads again and again; 0 for one read. */
@@ -21,7 +22,7 @@ export interface Scene {
   readonly startAt: number;
 }
 
-export interface Played {
+export interface RunStats {
   /** Of each load: when its query began and ended. */
   readonly loads: [from: number, to: number][];
   readonly reads: number;
@@ -33,7 +34,7 @@ export interface Played {
 /** Milliseconds, the same in all processes of a machine. */
 export const clock = () => performance.timeOrigin + performance.now();
 
-export async function play(scene: Scene, redis: Redis, db: Pool): Promise<Played> {
+export async function run(workload: Workload, redis: Redis, db: Pool): Promise<RunStats> {
   const loads: [number, number][] = [];
   const counted = { reads: 0, blocked: 0, failed: 0 };
   const load = async (signal?: AbortSignal) => {
@@ -41,9 +42,9 @@ export async function play(scene: Scene, redis: Redis, db: Pool): Promise<Played
     loads.push(interval);
     const connection = await db.getConnection();
     const kill = () => void db.query('KILL QUERY ?', [connection.threadId]).catch(() => {});
-    if (scene.heedsSignal) signal?.addEventListener('abort', kill);
+    if (workload.heedsSignal) signal?.addEventListener('abort', kill);
     try {
-      await connection.query('SELECT SLEEP(?)', [scene.loadMs / 1000]);
+      await connection.query('SELECT SLEEP(?)', [workload.loadMs / 1000]);
       return { id: 1 };
     } finally {
       signal?.removeEventListener('abort', kill);
@@ -51,30 +52,32 @@ export async function play(scene: Scene, redis: Redis, db: Pool): Promise<Played
       interval[1] = clock();
     }
   };
-  const { read, settled } = open(scene, redis, load);
-  await sleep(Math.max(0, scene.startAt - clock()));
-  const endsAt = clock() + scene.forMs;
+  const read = open(workload, redis, load);
+  await sleep(Math.max(0, workload.startAt - clock()));
+  const endsAt = clock() + workload.forMs;
   const reader = async () => {
     do {
       const from = clock();
       await read().catch(() => counted.failed++);
       counted.reads++;
-      if (clock() - from >= 0.9 * scene.loadMs) counted.blocked++;
-      if (scene.forMs > 0) await sleep(5);
+      if (clock() - from >= 0.9 * workload.loadMs) counted.blocked++;
+      if (workload.forMs > 0) await sleep(5);
     } while (clock() < endsAt);
   };
-  await Promise.all(Array.from({ length: scene.readers }, reader));
-  await settled();
+  await Promise.all(Array.from({ length: workload.readers }, reader));
   // Those that nobody waits for any more.
   while (loads.some(([, to]) => to === 0)) await sleep(5);
   return { loads, ...counted };
 }
 
-function open({ mode, key, times }: Scene, redis: Redis, load: (signal?: AbortSignal) => Promise<unknown>) {
-  const settled = async () => {};
+function open(
+  { mode, key, times }: Workload,
+  redis: Redis,
+  load: (signal?: AbortSignal) => Promise<unknown>,
+) {
   if (mode === 'lock') {
     const cache = createLockedCache({ redis });
-    return { read: () => cache.getOrLoad(key, load, times), settled: () => cache.settled() };
+    return () => cache.getOrLoad(key, load, times);
   }
   if (mode === 'flight') {
     const cache = createReadThrough({
@@ -85,7 +88,7 @@ function open({ mode, key, times }: Scene, redis: Redis, load: (signal?: AbortSi
       loadDeadlineMs: 10_000,
       cacheDeadlineMs: 2000,
     });
-    return { read: () => cache.get({}), settled };
+    return () => cache.get({});
   }
   const get = async () => {
     const text = await redis.get(key);
@@ -96,9 +99,9 @@ function open({ mode, key, times }: Scene, redis: Redis, load: (signal?: AbortSi
     await redis.set(key, JSON.stringify(value), 'PX', times.freshMs);
     return value;
   };
-  if (mode === 'plain') return { read: async () => (await get()) ?? fill(), settled };
+  if (mode === 'plain') return async () => (await get()) ?? fill();
   const lock = `lock:${key}`;
-  const read = async () => {
+  return async () => {
     for (;;) {
       const value = await get();
       if (value !== undefined) return value;
@@ -112,5 +115,4 @@ function open({ mode, key, times }: Scene, redis: Redis, load: (signal?: AbortSi
       await sleep(100);
     }
   };
-  return { read, settled };
 }

@@ -1,8 +1,8 @@
-/** A process for measure.ts: plays the scenes that it is sent. One whose load never ends is there to be killed. */
+/** A process for measure.ts: runs the workloads that it is sent. One whose load never ends is there to be killed. */
 import { Redis } from 'ioredis';
 import { openPool } from '#kit/pool';
-import { clock, play, type Scene } from './crowd';
 import { createLockedCache } from './stampede-lock';
+import { clock, run, type Workload } from './workload';
 
 const [redisUrl = '', mysqlUrl = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
@@ -12,13 +12,13 @@ async function main(): Promise<void> {
   process.on('disconnect', () => process.exit(1));
   await Promise.all([redis.ping(), db.query('SELECT 1')]);
   process.send?.('ready');
-  process.on('message', async ({ hang, ...scene }: Scene & { hang?: true }) => {
-    if (!hang) return void process.send?.(await play(scene, redis, db));
+  process.on('message', async ({ hang, ...workload }: Workload & { hang?: true }) => {
+    if (!hang) return void process.send?.(await run(workload, redis, db));
     const load = () => {
       process.send?.(clock());
       return new Promise(() => {});
     };
-    await createLockedCache({ redis }).getOrLoad(scene.key, load, scene.times);
+    await createLockedCache({ redis }).getOrLoad(workload.key, load, workload.times);
   });
 }
 
