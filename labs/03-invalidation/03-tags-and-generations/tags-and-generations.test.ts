@@ -1,550 +1,700 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test, vi } from 'vitest';
-import { explore } from '#kit/explore';
-import { openProxy } from '#kit/proxy';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { signal } from '#kit/gate';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
+import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { soon } from '#kit/waiting';
-import {
-  BumpError,
-  createTaggedCache,
-  generationKey,
-  LoadTimeoutError,
-  type TaggedCache,
-} from './tags-and-generations';
+import { outcome, soon, unhandledRejections, until } from '#kit/waiting';
+import { generationKey, LoadTimeoutError, type Question } from './given';
+import { createTaggedCache, type TaggedCache } from './tags-and-generations';
 
-const servers = useServers('products');
+const servers = useServers();
+
+/** Looks into Redis, so the red screen leaves it out. */
+let watcher: Redis;
+beforeAll(() => {
+  watcher = servers.connectRedis();
+  nameRequests(watcher, '');
+});
 
 const NAME = 'search';
-const TTL_MS = 50_000;
-const GENERATION_TTL_MS = 500_000;
-/** Longer than any test: what a failed test has left behind must not reject later. */
-const LOAD_DEADLINE_MS = 600_000;
+const TTL_MS = 57_300;
+const GENERATION_TTL_MS = 612_000;
+const MUGS = { text: 'mug', page: 1 };
+const TWENTY = Array.from({ length: 20 }, (_, at) => `tag ${at}`);
+/** A command that can make a generation. */
+const MAKES_GENERATION = /^(?!M?GET\b)\w+ .*:generation:/is;
 
-const over = (
-  redis: Redis,
-  name = NAME,
-  loadDeadlineMs = LOAD_DEADLINE_MS,
-  create = createTaggedCache,
-): TaggedCache => create({ redis, name, ttlMs: TTL_MS, generationTtlMs: GENERATION_TTL_MS, loadDeadlineMs });
-
-/** A loader that counts, and answers with what it is told to. */
-function source(page: unknown = 'page') {
-  const state = { page, loads: 0 };
-  const load = async () => {
-    state.loads++;
-    return state.page;
-  };
-  return Object.assign(state, { load });
-}
-
-/** A loader that answers when it is told what. */
-function slowSource() {
-  let begin = (): void => {};
-  let finish = (_page: unknown): void => {};
-  const begun = new Promise<void>((resolve) => {
-    begin = resolve;
-  });
-  const page = new Promise<unknown>((resolve) => {
-    finish = resolve;
-  });
-  const load = () => {
-    begin();
-    return page;
-  };
-  return { begun, finish, load };
-}
-
-/** As another process has it: nothing that this one keeps in its variables. */
-async function inNewProcess(redis: Redis): Promise<TaggedCache> {
-  vi.resetModules();
-  const { createTaggedCache: create } = await import('./tags-and-generations');
-  return over(redis, NAME, LOAD_DEADLINE_MS, create);
-}
-
-/** All keys but the mark by which the kit knows this database as the course's. */
-const keys = async () =>
-  (await servers.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
-const pages = async () => (await keys()).filter((key) => !key.includes(':generation:'));
-
-async function forgetAll(): Promise<void> {
-  const all = await keys();
-  if (all.length > 0) await servers.redis.del(all);
-}
-
-/** What became of it, as something that an assertion can show. */
-const said = (answer: Promise<unknown>): Promise<unknown> =>
-  answer.catch((error: unknown) => `rejected: ${(error as Error).message}`);
-
-test('a page is found again by the same question, and by no other', async () => {
-  const cache = over(servers.redis);
-  const { load } = source();
-  const asked = source();
-  await cache.get({ text: 'mug', page: 1 }, ['kitchen', 'mugs'], load);
-  const tags = ['mugs', 'kitchen', 'mugs'];
-  await cache.get({ page: 1, text: 'mug' }, tags, asked.load);
-  expect(asked.loads, 'the order of names and tags, and a tag named twice, must not make another page').toBe(
-    0,
-  );
-  expect(tags, 'the tags are the caller’s: get must not sort them where they are').toEqual([
-    'mugs',
-    'kitchen',
-    'mugs',
-  ]);
-
-  const changing = { text: 'lamp', page: 1 };
-  const changingTags = ['lamps'];
-  const asking = cache.get(changing, changingTags, load);
-  changing.page = 2;
-  changingTags[0] = 'mugs';
-  await asking;
-  await cache.get({ text: 'lamp', page: 1 }, ['lamps'], asked.load);
-  expect(
-    asked.loads,
-    'the question and its tags must be read before get returns its promise: the caller may change them then',
-  ).toBe(0);
-
-  for (const page of [0, false, '', null]) {
-    await cache.get({ answer: String(page) }, ['lamps'], source(page).load);
-    expect(
-      await cache.get({ answer: String(page) }, ['lamps'], source('loaded again').load),
-      `a stored ${JSON.stringify(page)} is a page: it must not be loaded again`,
-    ).toBe(page);
-  }
-
-  const others: [Parameters<TaggedCache['get']>[0], string[]][] = [
-    [{ text: 'mug', page: '1' }, ['kitchen', 'mugs']],
-    [{ text: 'mug' }, ['kitchen', 'mugs']],
-    [{ title: 'mug', page: 1 }, ['kitchen', 'mugs']],
-    [{ text: 'mug","page:1', page: 1 }, ['kitchen', 'mugs']],
-    [{ text: 'mug:page', page: 1 }, ['kitchen', 'mugs']],
-    [{ text: 'mug', page: 1 }, ['kitchen']],
-    [{ text: 'mug', page: 1 }, ['mugs']],
-    [{ text: 'mug', page: 1 }, ['kitchen,mugs']],
-    [{ text: 'mug', page: 1 }, ['kitchen', 'mugs', 'sale']],
-  ];
-  for (const [question, tags] of others) {
-    const other = source();
-    await cache.get(question, tags, other.load);
-    const shown = `${JSON.stringify(question)} with ${tags.join(' and ')}`;
-    expect(other.loads, `${shown} is another page: it must not be answered with the first one`).toBe(1);
-  }
-  const answer = await cache.get({ text: 'mug' }, [], load).catch((error: unknown) => error);
-  expect(answer, 'a page without a tag can never be bumped: get must refuse it').toBeInstanceOf(RangeError);
-  const tenant = source();
-  await over(servers.redis, 'search-of-another').get(
-    { text: 'mug', page: 1 },
-    ['kitchen', 'mugs'],
-    tenant.load,
-  );
-  expect(tenant.loads, 'a cache of another name must not find the pages of this one').toBe(1);
-
-  const proxy = await openProxy(servers.redisUrl);
-  const far = servers.connectRedis({}, proxy.url);
-  await far.ping();
-  const twenty = Array.from({ length: 20 }, (_, tag) => `tag ${tag}`);
-  await over(far).get({ page: 1 }, twenty, load);
-  await far.ping();
-  let requests = 0;
-  proxy.schedule(async () => {
-    requests++;
-  });
-  await over(far).get({ page: 1 }, twenty, load);
-  proxy.schedule();
-  expect(
-    requests,
-    'a hit must be two requests to Redis, however many tags: the generations, the page',
-  ).toBeLessThanOrEqual(2);
-});
-
-test('a bump hides all pages of its tag, and costs the same for 10 as for 500', async () => {
-  const cache = over(servers.redis);
-  const fill = (tag: string, count: number, load: () => Promise<unknown>) =>
-    Promise.all(Array.from({ length: count }, (_, page) => cache.get({ page }, [tag, 'all'], load)));
-  const { load } = source();
-  await fill('few', 10, load);
-  await fill('many', 500, load);
-  await servers.redis.ping();
-  const few = await servers.work(() => cache.bump(['few']));
-  const many = await servers.work(() => cache.bump(['many']));
-  const commands = (work: typeof few) => work.redis();
-  expect(commands(many), 'the cost of a bump must not grow with the pages it hides').toBe(commands(few));
-  expect(
-    many.redis('keys', 'scan'),
-    'a bump must not look for keys: KEYS and SCAN walk the whole server',
-  ).toBe(0);
-
-  const again = source();
-  await fill('few', 10, again.load);
-  await fill('many', 500, again.load);
-  expect(again.loads, 'after the bump every page of the tag must be loaded anew').toBe(510);
-  const kept = source();
-  await cache.get({ page: 0 }, ['quiet'], kept.load);
-  await cache.bump(['few', 'many']);
-  await cache.get({ page: 0 }, ['quiet'], kept.load);
-  expect(kept.loads, 'pages without the tag must stay').toBe(1);
-  await fill('few', 1, kept.load);
-  await fill('many', 1, kept.load);
-  expect(kept.loads, 'a bump of several tags must hide the pages of each').toBe(3);
-});
-
-test('a load begun before a bump is not seen after it', async () => {
-  const [cache, elsewhere] = [over(servers.redis), over(servers.connectRedis())];
-  const old = slowSource();
-  const slow = cache.get({ page: 1 }, ['mugs'], old.load);
-  // Where this test fails, nobody ends the load.
-  slow.catch(() => {});
-  await old.begun;
-  await elsewhere.bump(['mugs']);
-  const fresh = source('new');
-  const joined = await soon(cache.get({ page: 1 }, ['mugs'], fresh.load));
-  expect(joined, 'a call after the bump must not wait for a load from before it').toBe('new');
-  old.finish('old');
-  expect(await slow, 'who asked before the bump gets what he came for').toBe('old');
-  await servers.redis.ping();
-  const later = source('newer');
-  for (const reader of [cache, elsewhere]) {
-    expect(
-      await reader.get({ page: 1 }, ['mugs'], later.load),
-      'the page of the load that the bump overtook must stay hidden: its name is from before the load',
-    ).toBe('new');
-  }
-});
-
-test('no interleaving shows an old page after an acknowledged bump', async () => {
-  const ask = (redis: Redis, db: Pool) =>
-    over(redis).get({ id: 1 }, ['mugs'], async () => {
-      const [rows] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
-      return rows[0]?.name as string;
-    });
-  await explore(servers, {
-    runs: 40,
-    seed: 2,
-    async prepare() {
-      await forgetAll();
-      await over(servers.redis).bump(['mugs']);
-      await servers.db.query("UPDATE products SET name = 'old' WHERE id = 1");
-    },
-    actors: {
-      reader: ({ redis, db }) => ask(redis, db),
-      async writer({ redis, db }) {
-        await db.query("UPDATE products SET name = 'new' WHERE id = 1");
-        await over(redis).bump(['mugs']);
-      },
-      eviction: ({ redis }) => redis.del(generationKey(NAME, 'mugs')),
-    },
-    async verdict() {
-      const seen = await ask(servers.redis, servers.db);
-      return seen === 'new' ? undefined : 'a call after the bump must not get the page from before it';
-    },
-  });
-});
-
-test('a generation that was evicted takes its pages with it for ever', async () => {
-  // Clocks differ between processes, stand still and step back.
-  vi.useFakeTimers({ toFake: ['Date'] });
-  onTestFinished(() => {
-    vi.useRealTimers();
-  });
-  const shelf = source();
-  for (const page of ['first', 'second', 'third', 'fourth']) {
-    shelf.page = page;
-    const cache = await inNewProcess(servers.redis);
-    expect(
-      await cache.get({ page: 1 }, ['mugs'], shelf.load),
-      'a new generation must be one that no page has ever carried: a counter that begins again, in Redis or in a process, finds the old pages, and so does a clock',
-    ).toBe(page);
-    if (page === 'second') await cache.bump(['mugs']);
-    else await servers.redis.del(generationKey(NAME, 'mugs'));
-    if (page === 'third') await cache.bump(['mugs']);
-  }
-
-  const proxy = await openProxy(servers.redisUrl);
-  const far = servers.connectRedis({}, proxy.url);
-  await far.ping();
-  for (const page of ['fifth', 'sixth']) {
-    shelf.page = page;
-    await servers.redis.del(generationKey(NAME, 'mugs'));
+describe('Core', () => {
+  test('a miss loads the page and stores it for ttlMs, a hit is two requests and changes nothing', async () => {
+    const { proxy, cache } = await behindProxy();
     let requests = 0;
-    proxy.schedule(async () => {
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
       requests++;
-      if (requests >= 2 && requests <= 4) await servers.redis.del(generationKey(NAME, 'mugs'));
+      if ((await lives(await pages())).includes(-1)) bare ??= request;
+    });
+    const source = countedLoad({ items: ['mug'], since: new Date(0), next: null });
+    const miss = await cache.get(MUGS, TWENTY, source.load);
+    expect(miss, 'a miss must give what was loaded').toMatchObject({ items: ['mug'], next: null });
+    const page = await storedPage();
+    await expectTtl(page, TTL_MS, 'ms to live: the stored page must live for ttlMs');
+    expect(
+      bare,
+      'the page had no TTL when this command was sent: if the process dies before it, the page stays forever',
+    ).toBeUndefined();
+    await watcher.pexpire(page, 20_000);
+    requests = 0;
+    expect(
+      await cache.get(MUGS, TWENTY, source.load),
+      'a hit and a miss must give the same: what JSON makes of the page',
+    ).toEqual(miss);
+    expect(source.loads, 'loads after a miss and a hit: a hit must not load').toBe(1);
+    expect(
+      requests,
+      'requests of a hit with twenty tags: all generations, then the page',
+    ).toBeLessThanOrEqual(2);
+    await expectTtl(
+      page,
+      20_000,
+      'ms to live after a hit, of 20,000 before it: a hit must not change the TTL',
+    );
+    for (const value of [null, false, 0, '']) {
+      await forgetPages();
+      await cache.get({ value: String(value) }, ['lamps'], async () => value);
+      await storedPage();
+      expect(
+        await cache.get<unknown>({ value: String(value) }, ['lamps'], async () => 'loaded again'),
+        `${JSON.stringify(value)} is a page like any other: it must be found again`,
+      ).toBe(value);
+    }
+  });
+
+  test('the same question with the same tags is one page, and any other is not', async () => {
+    const cache = openCache();
+    const tags = ['kitchen', 'mugs'];
+    await cache.get(MUGS, tags, async () => 'page');
+    await storedPage();
+    expect(
+      await cache.get({ page: 1, text: 'mug' }, ['mugs', 'kitchen', 'mugs'], async () => 'loaded again'),
+      'the order of fields and of tags, or a tag named twice, must not make another page',
+    ).toBe('page');
+    const others: readonly (readonly [Question, readonly string[]])[] = [
+      [{ text: 'mug', page: '1' }, tags],
+      [{ text: 'mug' }, tags],
+      [{ title: 'mug', page: 1 }, tags],
+      [{ text: 'mug","page:1', page: 1 }, tags],
+      [{ text: 'mug:page', page: 1 }, tags],
+      [{ text: 'mug,page=1' }, tags],
+      [MUGS, ['kitchen']],
+      [MUGS, ['mugs']],
+      [MUGS, ['kitchen,mugs']],
+      [MUGS, ['kitchen', 'mugs', 'sale']],
+    ];
+    for (const [question, otherTags] of others) {
+      expect(
+        await cache.get(question, otherTags, async () => 'of its own'),
+        `${JSON.stringify(question)} with the tags ${otherTags.join(' and ')} is another page than ${JSON.stringify(MUGS)} with kitchen and mugs`,
+      ).toBe('of its own');
+    }
+    expect(
+      await openCache(servers.redis, { name: 'another' }).get(MUGS, tags, async () => 'of its own'),
+      'a cache of another name must not find the pages of this one',
+    ).toBe('of its own');
+  });
+
+  test('a bump hides all pages of its tags, and costs the same for 7 pages as for 300', async () => {
+    const cache = openCache();
+    const fill = async (tag: string, count: number, version: string) => {
+      const questions = Array.from({ length: count }, (_, page) => ({ page }));
+      return Promise.all(questions.map((question) => cache.get(question, [tag, 'all'], async () => version)));
+    };
+    await Promise.all([fill('few', 7, 'old'), fill('many', 300, 'old'), fill('quiet', 1, 'old')]);
+    await until(async () => (await pages()).length === 308);
+    const few = await servers.work(() => cache.bump(['few']));
+    const many = await servers.work(() => cache.bump(['many']));
+    expect(
+      many.redis('keys', 'scan'),
+      'KEYS and SCAN of a bump: they walk over all keys of the database',
+    ).toBe(0);
+    expect(many.redis(), 'commands of a bump of 300 pages: as many as for 7 pages').toBe(few.redis());
+    expect(
+      new Set([...(await fill('few', 7, 'new')), ...(await fill('many', 300, 'new'))]),
+      'pages of the bumped tags: all must be loaded again',
+    ).toEqual(new Set(['new']));
+    expect(await fill('quiet', 1, 'new'), 'a page without the tag must stay').toEqual(['old']);
+    await cache.bump(['few', 'many']);
+    expect(
+      [...(await fill('few', 1, 'newer')), ...(await fill('many', 1, 'newer'))],
+      'a bump of two tags must hide the pages of both',
+    ).toEqual(['newer', 'newer']);
+  });
+
+  test('a load that began before a bump is neither stored for nor shared with a later call', async () => {
+    const writer = openCache();
+    let row = '';
+    const change = async () => {
+      row = 'new';
+      await writer.bump(['mugs']);
+    };
+    await beforeEachRequest({
+      async prepare() {
+        row = 'old';
+      },
+      call: (cache, page, inLoad) =>
+        cache.get({ page }, ['kitchen', 'mugs'], async () => {
+          const seen = row;
+          await inLoad();
+          return seen;
+        }),
+      intrude: change,
+      async check(when, { cache, step }) {
+        for (const reader of [cache, writer]) {
+          expect(
+            await reader.get({ page: step }, ['kitchen', 'mugs'], async () => row),
+            `page of a call after a bump that came ${when}: it must not be the page from before the bump`,
+          ).toBe('new');
+        }
+      },
+    });
+    const { proxy, redis, cache } = await behindProxy();
+    const before = heldLoad('old');
+    const first = outcome(cache.get(MUGS, ['mugs'], before.load));
+    await begun(before, first);
+    await change();
+    const second = outcome(cache.get(MUGS, ['mugs'], async () => row));
+    await Promise.race([second, sleep(20)]);
+    before.end();
+    expect(await second, 'page of a call after a bump: it must not share a load from before it').toBe('new');
+    expect(await first, 'page of a call before the bump: it gets its own load').toBe('old');
+
+    const read = () => cache.get(MUGS, ['mugs'], async () => row);
+    let late: Promise<unknown> | undefined;
+    await whileAnswerIsLate({ proxy, redis }, read, async () => {
+      row = 'newer';
+      await writer.bump(['mugs']);
+      late = outcome(read());
     });
     expect(
-      await over(far).get({ page: 1 }, ['mugs'], shelf.load),
-      'a generation that is evicted between two commands of a read must not leave a name without one: two such pages are one',
-    ).toBe(page);
-    proxy.schedule();
-  }
-});
-
-test('callers who meet at a new tag agree on its generation, and share one load', async () => {
-  const caches = [over(servers.connectRedis()), over(servers.connectRedis()), over(servers.redis)];
-  const shelf = source({ items: ['mug'] });
-  for (const cache of caches.slice(0, 2)) await cache.get({ other: true }, ['warm'], shelf.load);
-  const proxy = await openProxy(servers.redisUrl);
-  const late = over(servers.connectRedis({}, proxy.url));
-  await late.get({ other: true }, ['warm'], shelf.load);
-  // The late one has found no generation, and is held before it gives one.
-  const gate = proxy.hold(/generation:(?!warm)[\s\S]*|generation:mugs/);
-  const first = late.get({ page: 1 }, ['mugs'], shelf.load);
-  await gate.arrived;
-  await caches[2]?.get({ page: 1 }, ['mugs'], shelf.load);
-  gate.release();
-  await first;
-  const again = source('loaded again');
-  for (const cache of caches) {
-    expect(
-      await cache.get({ page: 1 }, ['mugs'], again.load),
-      'who finds no generation and comes second must take the first one’s, or its page is lost to all others',
-    ).toEqual({ items: ['mug'] });
-  }
-  for (const tags of [
-    ['aprons', 'mugs'],
-    ['mugs', 'plates'],
-  ]) {
-    await caches[2]?.get({ page: 1 }, tags, shelf.load);
-    expect(
-      await caches[2]?.get({ page: 1 }, tags, again.load),
-      'each generation must have the same place in the name, whether it was found or has just been given',
-    ).toEqual({ items: ['mug'] });
-  }
-
-  const crowd = source({ items: ['lamp'], at: new Date(0) });
-  const answers = await Promise.all(
-    Array.from({ length: 100 }, () => caches[2]?.get({ page: 2 }, ['lamps'], crowd.load)),
-  );
-  expect(crowd.loads, 'calls of one page that meet in a process must share one load').toBe(1);
-  expect(new Set(answers).size, 'callers must not share an object').toBe(100);
-  for (const answer of answers) {
-    expect(
-      answer,
-      'each caller must get what JSON makes of the page, who loads it too: a later hit looks the same',
-    ).toEqual({ items: ['lamp'], at: '1970-01-01T00:00:00.000Z' });
-  }
-});
-
-test('pages and generations end by themselves, from the command that stores them on', async () => {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({}, proxy.url);
-  await redis.ping();
-  const immortal = new Set<string>();
-  proxy.schedule(async () => {
-    for (const key of await keys()) if ((await servers.redis.pttl(key)) === -1) immortal.add(key);
+      await late,
+      'page of a call after a bump: Redis had answered an earlier call before the bump, and that answer must not be used',
+    ).toBe('newer');
   });
-  const cache = over(redis);
-  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
-  await cache.bump(['mugs']);
-  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
-  await redis.ping();
-  proxy.schedule();
-  expect([...immortal], 'no key may be without an expiry, not even between two commands').toEqual([]);
-  for (const key of await pages()) {
-    const left = await servers.redis.pttl(key);
-    expect(left, 'a page lives for ttlMs').toBeGreaterThan(TTL_MS - 10_000);
-    expect(left, 'a page lives for ttlMs').toBeLessThanOrEqual(TTL_MS);
-  }
-  for (const tag of ['mugs', 'kitchen']) {
-    const left = await servers.redis.pttl(generationKey(NAME, tag));
-    expect(left, 'a generation lives for generationTtlMs').toBeGreaterThan(GENERATION_TTL_MS - 10_000);
-    expect(left, 'a generation lives for generationTtlMs').toBeLessThanOrEqual(GENERATION_TTL_MS);
-  }
 
-  const aged = await keys();
-  for (const key of aged) await servers.redis.pexpire(key, TTL_MS / 2);
-  await cache.get({ page: 1 }, ['mugs', 'kitchen'], source().load);
-  await cache.get({ page: 2 }, ['mugs', 'plates'], source().load);
-  await redis.ping();
-  for (const key of aged) {
-    expect(
-      await servers.redis.pttl(key),
-      'a read must not make the life of a page or of a generation longer: it counts from its birth',
-    ).toBeLessThanOrEqual(TTL_MS / 2);
-  }
+  test('a bump rejects unless Redis has confirmed it for each tag', async () => {
+    const { proxy, cache } = await behindProxy({ commandTimeout: 50 });
+    expect(await outcome(cache.bump(['first', 'second'])), 'Redis has confirmed: resolve').toBeUndefined();
+    for (const tag of ['first', 'second']) {
+      const unanswered = proxy.hold(new RegExp(`:generation:${tag}`));
+      expect(
+        await outcome(cache.bump(['first', 'second'])),
+        `Redis did not answer for the ${tag} tag: the bump must reject, or the writer believes that no old page is shown`,
+      ).toEqual(expect.stringMatching(/^rejected/));
+      unanswered.release();
+    }
+  });
+
+  test('processes that meet at a new tag find the pages of each other', async () => {
+    const [other, third] = [openCache(servers.connectRedis()), openCache(servers.connectRedis())];
+    await other.bump(['a', 'z']);
+    await other.get({ warm: true }, ['a', 'z'], async () => 'page');
+    const tags = (step: number) => ['a', `new ${step}`, 'z'];
+    await beforeEachRequest({
+      call: (cache, step) => cache.get({ page: 1 }, tags(step), async () => 'page 1'),
+      async intrude(step) {
+        await other.get({ page: 2 }, tags(step), async () => 'page 2');
+        await until(async () => (await pages()).length > 1);
+      },
+      async check(when, { step }) {
+        for (const page of [1, 2]) {
+          expect(
+            await outcome(third.get({ page }, tags(step), async () => 'loaded again')),
+            `page ${page} of a tag without a generation: process A asked for page 1, process B for page 2 ${when} of A. Both pages must be found after that`,
+          ).toBe(`page ${page}`);
+        }
+      },
+    });
+  });
 });
 
-test('a load that fails or hangs is told to its callers, and forgotten', async () => {
-  const cache = over(servers.redis);
-  const broken = () => Promise.reject(new Error('the source is down'));
-  const answers = await Promise.allSettled([
-    cache.get({ page: 1 }, ['mugs'], broken),
-    cache.get({ page: 1 }, ['mugs'], broken),
-  ]);
-  for (const answer of answers) {
+describe('In production', () => {
+  test('a generation that has ended never comes back', async () => {
+    const evict = () => watcher.del(generationKey(NAME, 'mugs'));
+    const bump = (cache: TaggedCache) => cache.bump(['mugs']);
+    const ends: Readonly<Record<string, (cache: TaggedCache) => Promise<unknown>>> = {
+      'its generation was evicted': evict,
+      'a bump came': bump,
+      'its generation was evicted, and a bump came': (cache) => evict().then(() => bump(cache)),
+      'two bumps came': (cache) => bump(cache).then(() => bump(cache)),
+    };
+    let version = 0;
+    const thaw = freezeClock();
+    // Each of them twice: the second time, numbers of the first time may come back.
+    for (const [what, end] of [...Object.entries(ends), ...Object.entries(ends)]) {
+      const cache = await inNewProcess();
+      await cache.get(MUGS, ['mugs'], async () => version);
+      await servers.redis.ping();
+      await end(cache);
+      version++;
+      expect(
+        await cache.get(MUGS, ['mugs'], async () => version),
+        `number of the page in a new process, after ${what}: with an older number, a generation has been given twice`,
+      ).toBe(version);
+    }
+    thaw();
+    for (const round of ['first', 'second']) {
+      await beforeEachRequest({
+        prepare: evict,
+        call: (cache) => cache.get(MUGS, ['mugs'], async () => ++version),
+        intrude: evict,
+        async check(when, { result }) {
+          expect(
+            result,
+            `number of the page: its generation was evicted ${when}, in the ${round} round`,
+          ).toBe(version);
+        },
+      });
+    }
+    await openCache().get(MUGS, ['mugs'], async () => 'page');
+    await expectFreshAfterSecondSending('a bump', bump);
+    await evict();
+    await expectFreshAfterSecondSending('a read', (cache, load) => cache.get(MUGS, ['mugs'], load));
+  });
+
+  test('a generation expires generationTtlMs after it was made', async () => {
+    const { proxy, redis, cache } = await behindProxy();
+    const tags = ['mugs', 'kitchen'];
+    const keys = tags.map((tag) => generationKey(NAME, tag));
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
+      if ((await lives(keys)).includes(-1)) bare ??= request;
+    });
+    for (const bumps of [0, 1]) {
+      if (bumps > 0) await cache.bump(['mugs']);
+      await cache.get(MUGS, tags, async () => 'page');
+      await redis.ping();
+      expect(
+        bare,
+        'a generation had no TTL when this command was sent: each tag that was ever used stays in memory forever',
+      ).toBeUndefined();
+      for (const key of keys) {
+        await expectTtl(
+          key,
+          GENERATION_TTL_MS,
+          `ms to live of a generation after ${bumps} bumps: generationTtlMs`,
+        );
+      }
+    }
+  });
+
+  test('the pages of a cache are spread over the slots of a cluster', async () => {
+    const cache = openCache();
+    for (let page = 1; page <= 20; page++) await cache.get({ page }, ['mugs'], async () => 'page');
+    await until(async () => (await pages()).length === 20);
+    const hashed = (await pages()).map((key) => /\{([^}]+)\}/.exec(key)?.[1] ?? key);
     expect(
-      answer.status === 'rejected' && answer.reason.message,
-      'the error of the load is the callers’',
-    ).toBe('the source is down');
-  }
-  let loads = 0;
-  await said(
-    cache.get({ page: 3 }, ['mugs'], () => {
-      loads++;
-      return broken();
-    }),
-  );
-  expect(loads, 'one call must load once at most: whether to try again is for the caller to say').toBe(1);
-  const mended = source('mended');
-  expect(
-    await said(cache.get({ page: 1 }, ['mugs'], mended.load)),
-    'a failed load must be forgotten: the next call loads again',
-  ).toBe('mended');
+      new Set(hashed).size,
+      `texts that 20 page keys are placed by, the first is "${hashed[0]}": Redis places a key by what stands in its braces, so keys that share it are all on one node`,
+    ).toBe(20);
+  });
 
-  const hasty = over(servers.redis, NAME, 50);
-  let signal: AbortSignal | undefined;
-  const hung = await soon(
-    hasty
-      .get({ page: 2 }, ['mugs'], (given) => {
-        signal = given;
-        return new Promise<string>(() => {});
-      })
-      .catch((error: unknown) => error),
-    1500,
-  );
-  expect(hung, 'a load that hangs must end with a LoadTimeoutError after loadDeadlineMs').toBeInstanceOf(
-    LoadTimeoutError,
-  );
-  expect(signal?.aborted, 'the signal of a load that is late must be aborted').toBe(true);
-  expect(
-    await soon(said(hasty.get({ page: 2 }, ['mugs'], mended.load))),
-    'a load that hung must be forgotten: the next call loads again',
-  ).toBe('mended');
+  test('a page is stored under question and tags as they were at the call', async () => {
+    const cache = openCache();
+    await cache.get(MUGS, ['warm'], async () => 'page');
+    const question = { text: 'lamp', page: 1 };
+    const tags = ['lamps', 'brass'];
+    const asking = cache.get(question, tags, async () => 'page 1');
+    expect(tags, 'the tags belong to the caller: get must not change their order').toEqual([
+      'lamps',
+      'brass',
+    ]);
+    question.page = 2;
+    tags[0] = 'mugs';
+    await asking;
+    await until(async () => (await pages()).length > 1);
+    expect(
+      await cache.get({ text: 'lamp', page: 2 }, ['mugs', 'brass'], async () => 'page 2'),
+      'the caller asked for page 1, and changed its objects for page 2 without waiting: page 2 must not be page 1',
+    ).toBe('page 2');
+    expect(
+      await cache.get({ text: 'lamp', page: 1 }, ['lamps', 'brass'], async () => 'loaded again'),
+      'the caller asked for page 1, and changed its objects after the call: page 1 must be stored as page 1',
+    ).toBe('page 1');
+  });
 
-  for (const key of await pages()) await servers.redis.set(key, '{damaged', 'PX', TTL_MS);
-  expect(
-    await said(cache.get({ page: 1 }, ['mugs'], source('anew').load)),
-    'a stored text that is no JSON is no page: load it again, and keep no load that is over',
-  ).toBe('anew');
-  const kept = source();
-  await cache.get({ page: 1 }, ['mugs'], kept.load);
-  expect(kept.loads, 'the damaged text must be replaced').toBe(0);
+  test('calls of one page share one load, and no object', async () => {
+    const cache = openCache();
+    const source = heldLoad({ items: ['lamp'] });
+    const calls = Array.from({ length: 100 }, () => outcome(cache.get(MUGS, ['lamps'], source.load)));
+    await begun(source, Promise.all(calls));
+    await Promise.race([sleep(30), until(() => source.loads > 1)]);
+    expect(source.loads, 'loads for 100 concurrent calls of one page').toBe(1);
+    source.end();
+    const answers = await Promise.all(calls);
+    expect(answers, 'answers of the calls that waited').toEqual(Array(100).fill({ items: ['lamp'] }));
+    expect(
+      new Set(answers).size,
+      'objects for 100 calls: a change by one caller must not reach the others',
+    ).toBe(100);
+
+    const failing = heldLoad('never');
+    const failed = [1, 2].map(() => outcome(cache.get({ page: 2 }, ['lamps'], failing.load)));
+    await begun(failing, Promise.all(failed));
+    failing.fail(new Error('deadlock'));
+    expect(await Promise.all(failed), 'the load failed: each call that waited must get its error').toEqual(
+      Array(2).fill('rejected: Error: deadlock'),
+    );
+    for (const what of ['failed', 'succeeded']) {
+      expect(
+        await outcome(cache.get({ page: 2 }, ['lamps'], async () => `after it ${what}`)),
+        `the load has ${what}, and nothing is stored: the next call must load`,
+      ).toBe(`after it ${what}`);
+      await storedPage();
+      await forgetPages();
+    }
+  });
+
+  test('a load that hangs ends after loadDeadlineMs, and holds up no later call', async () => {
+    const unhandled = unhandledRejections();
+    const cache = openCache(servers.redis, { loadDeadlineMs: 40 });
+    const { proxy, cache: unanswered } = await behindProxy({ commandTimeout: 40, loadDeadlineMs: 40 });
+    proxy.stall();
+    for (const [where, each] of [
+      ['', cache],
+      [', and Redis does not answer', unanswered],
+    ] as const) {
+      let seen: AbortSignal | undefined;
+      let fail = () => {};
+      const hung = (signal?: AbortSignal) =>
+        new Promise<never>((_, reject) => {
+          seen = signal;
+          fail = () => reject(new Error('killed'));
+        });
+      expect(
+        await soon(rejectionOf(() => each.get(MUGS, ['mugs'], hung))),
+        `the load hangs${where}: after loadDeadlineMs the caller must get a LoadTimeoutError`,
+      ).toBeInstanceOf(LoadTimeoutError);
+      expect(seen?.aborted, `the load is late${where}: its signal must be aborted`).toBe(true);
+      expect(
+        await outcome(each.get(MUGS, ['mugs'], async () => 'page')),
+        `an earlier load hung${where}: the next call must load`,
+      ).toBe('page');
+      fail();
+    }
+    expect(unhandled(), 'a load that was given up fails later: that must not end the process').toEqual([]);
+  });
+
+  test('a page that cannot be decoded is reported, and replaced', async () => {
+    const errors: unknown[] = [];
+    const cache = openCache(servers.redis, { onCacheError: (error) => void errors.push(error) });
+    await cache.get(MUGS, ['mugs'], async () => 'page');
+    const key = await storedPage();
+    const damaged = {
+      'JSON that was cut off': Buffer.from('{"items":["mu'),
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'JSON whose text is not UTF-8': Buffer.from('{"text":"\xff"}', 'latin1'),
+      'no bytes at all': Buffer.alloc(0),
+    };
+    expect(errors, 'errors reported: nothing has failed so far').toEqual([]);
+    for (const [kind, bytes] of Object.entries(damaged)) {
+      await watcher.set(key, bytes, 'PX', TTL_MS);
+      errors.length = 0;
+      expect(
+        await outcome(cache.get(MUGS, ['mugs'], async () => 'page')),
+        `the stored page is damaged (${kind}): it must be loaded again`,
+      ).toBe('page');
+      expect(errors.length, `calls of onCacheError for a damaged page (${kind})`).toBe(1);
+      await until(async () => (await watcher.get(key)) === '"page"');
+      expect(
+        await outcome(cache.get(MUGS, ['mugs'], async () => 'loaded again')),
+        `the damaged page (${kind}) must be replaced, or each call loads`,
+      ).toBe('page');
+    }
+  });
+
+  test('a command that Redis does not answer fails no read', async () => {
+    const strike = async (fault: 'cut' | 'blackHole', failing: number) => {
+      const { proxy, cache, errors } = await behindProxy({ commandTimeout: 40 });
+      const tags = [`${fault} ${failing}`];
+      const source = countedLoad('loaded');
+      let sent = 0;
+      proxy.schedule(async () => {
+        if (++sent === failing) proxy[fault]();
+      });
+      const when = `command ${failing} of the call had no answer (${fault})`;
+      expect(await outcome(cache.get(MUGS, tags, source.load)), `${when}: the caller must get its page`).toBe(
+        'loaded',
+      );
+      expect(source.loads, `loads of one call: ${when}`).toBe(1);
+      await until(() => errors.length > 0 || sent < failing);
+      if (sent >= failing) expect(errors.length, `calls of onCacheError: ${when}`).toBeGreaterThan(0);
+      return sent >= failing;
+    };
+    for (const fault of ['cut', 'blackHole'] as const) {
+      for (let failing = 1; await strike(fault, failing); failing++);
+    }
+  });
+
+  test('a call that could not read the generations uses no stored page, shares no load and stores nothing', async () => {
+    const writer = openCache();
+    const { proxy, redis, cache } = await behindProxy({ commandTimeout: 80 });
+    await cache.get(MUGS, ['mugs'], async () => 'old');
+    await storedPage();
+    await writer.bump(['mugs']);
+    const before = await pages();
+    // The first answer comes after its deadline, and all that follow come in time.
+    let sent = 0;
+    proxy.schedule(async () => proxy.delay(++sent === 1 ? 110 : 0));
+    expect(
+      await outcome(cache.get(MUGS, ['mugs'], async () => 'new')),
+      'the generations did not come in time, and another process has bumped the tag: load, and do not use an old page',
+    ).toBe('new');
+    await redis.ping();
+    proxy.schedule();
+    expect(
+      await pages(),
+      'page keys: the generations were not known before the load, so nothing may be stored',
+    ).toEqual(before);
+    proxy.stall();
+    const source = heldLoad('old');
+    const first = outcome(cache.get(MUGS, ['mugs'], source.load));
+    await begun(source, first);
+    await writer.bump(['mugs']);
+    const second = outcome(cache.get(MUGS, ['mugs'], async () => 'new'));
+    await Promise.race([second, sleep(150)]);
+    source.end();
+    expect(
+      await second,
+      'Redis does not answer this process, and a bump came between two calls: the second must not share the load of the first',
+    ).toBe('new');
+    expect(await first, 'the call before the bump gets its own load').toBe('old');
+  });
 });
 
-test('without Redis, get loads and stores nothing, and a bump says that it failed', async () => {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(
-    {
-      commandTimeout: 30,
-      maxRetriesPerRequest: 0,
-      retryStrategy: () => 1,
-      enableReadyCheck: false,
-      disableClientInfo: true,
-    },
-    proxy.url,
-  );
-  const heard: unknown[] = [];
-  const cache = createTaggedCache({
+interface OpenOptions {
+  readonly name?: string;
+  readonly loadDeadlineMs?: number;
+  readonly onCacheError?: (error: unknown) => void;
+}
+
+/** The deadline is longer than any test: what a failed test leaves behind must not reject later. */
+const openCache = (redis: Redis = servers.redis, options: OpenOptions = {}, create = createTaggedCache) =>
+  create({
     redis,
     name: NAME,
     ttlMs: TTL_MS,
     generationTtlMs: GENERATION_TTL_MS,
-    loadDeadlineMs: LOAD_DEADLINE_MS,
-    onCacheError: (error) => {
-      heard.push(error);
-      throw new Error('a listener that fails');
-    },
+    loadDeadlineMs: 600_000,
+    ...options,
   });
-  const gate = proxy.hold(/generation:second/);
-  const failure = await soon(
-    cache.bump(['first', 'second']).then(
-      () => 'confirmed',
-      (error: unknown) => error,
-    ),
-    1000,
+
+/** As another process has it: with nothing that this one keeps in its variables. */
+async function inNewProcess(): Promise<TaggedCache> {
+  vi.resetModules();
+  const { createTaggedCache: create } = await import('./tags-and-generations');
+  return openCache(servers.redis, {}, create);
+}
+
+/** Clocks of processes differ, stand still and step back. */
+function freezeClock(): () => void {
+  vi.useFakeTimers({ toFake: ['Date'] });
+  onTestFinished(() => void vi.useRealTimers());
+  return () => void vi.useRealTimers();
+}
+
+/** A cache whose Redis can be taken away. The connection is up. */
+async function behindProxy({ commandTimeout = 3000, loadDeadlineMs = 600_000 } = {}) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(
+    {
+      commandTimeout,
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      enableReadyCheck: false,
+      disableClientInfo: true,
+      retryStrategy: () => 5,
+    },
+    proxy.url,
   );
-  expect(
-    failure,
-    'a bump must reject with a BumpError as long as Redis has not confirmed each of its tags',
-  ).toBeInstanceOf(BumpError);
-  gate.release();
-  await cache.get({ page: 1 }, ['mugs'], source('cached').load);
+  onTestFinished(() => redis.disconnect());
+  await connected(redis);
+  const errors: unknown[] = [];
+  const cache = openCache(redis, { loadDeadlineMs, onCacheError: (error) => void errors.push(error) });
+  return { proxy, redis, cache, errors };
+}
 
-  proxy.stall();
-  expect(
-    await soon(said(cache.get({ page: 1 }, ['mugs'], source({ at: new Date(0) }).load))),
-    'a Redis that does not answer must not hold the page back: load it, and answer with what JSON makes of it',
-  ).toEqual({ at: '1970-01-01T00:00:00.000Z' });
-  expect(heard.length, 'onCacheError must hear that Redis has failed').toBeGreaterThan(0);
-  const hung = over(redis, NAME, 20)
-    .get({ page: 1 }, ['mugs'], () => new Promise<string>(() => {}))
-    .catch((error: unknown) => error);
-  expect(await soon(hung), 'without Redis too, a load has loadDeadlineMs').toBeInstanceOf(LoadTimeoutError);
-  const elsewhere = over(servers.redis);
-  const old = slowSource();
-  const slow = cache.get({ page: 1 }, ['mugs'], old.load);
-  await old.begun;
-  await elsewhere.bump(['mugs']);
-  expect(
-    await soon(cache.get({ page: 1 }, ['mugs'], source('new').load)),
-    'without the generations, no load may be shared: a bump that this process cannot hear of may lie between two calls',
-  ).toBe('new');
-  old.finish('old');
-  await slow;
-  await proxy.heal();
+const connected = (redis: Redis) =>
+  expect
+    .poll(() => redis.ping().catch(() => 'away'), {
+      timeout: 3000,
+      interval: 5,
+      message: 'the client must connect (again)',
+    })
+    .toBe('PONG');
 
-  // Redis fails at one request of a read, and is back before the load is done.
-  const back = async () => {
-    proxy.schedule();
-    while ((await redis.ping().catch(() => 'away')) !== 'PONG');
+/** All but the generations, and the key by which the kit knows this database as the course's. */
+const pages = async (): Promise<string[]> =>
+  (await watcher.keys('*'))
+    .filter((key) => !key.startsWith('caching-deep-dive:') && !/^\{\w+\}:generation:/.test(key))
+    .sort();
+
+const lives = (keys: readonly string[]): Promise<number[]> =>
+  Promise.all(keys.map((key) => watcher.pttl(key)));
+
+/** The key of the one page in Redis; a fill that the caller did not wait for has ended too. */
+async function storedPage(): Promise<string> {
+  await until(async () => (await pages()).length > 0);
+  const [page] = await pages();
+  expect(page, 'key of the page in Redis: a page that was loaded must be stored').toBeDefined();
+  return page ?? '';
+}
+
+async function forgetPages(): Promise<void> {
+  const keys = await pages();
+  if (keys.length > 0) await watcher.del(keys);
+}
+
+async function expectTtl(key: string, ms: number, message: string): Promise<void> {
+  const left = await watcher.pttl(key);
+  expect(left, message).toBeGreaterThan(ms - 10_000);
+  expect(left, message).toBeLessThanOrEqual(ms);
+}
+
+function countedLoad<V>(value: V) {
+  const source = {
+    loads: 0,
+    async load() {
+      source.loads++;
+      return value;
+    },
   };
-  const strike = async (failing: number, ask: () => Promise<unknown>) => {
-    await back();
-    await servers.redis.del(generationKey(NAME, 'lamps'));
-    heard.length = 0;
-    let seen = 0;
+  return source;
+}
+
+/** A load that ends when the test says so. */
+function heldLoad<V>(value: V) {
+  const begun = signal();
+  let end = () => {};
+  let fail = (_: Error) => {};
+  const ended = new Promise<V>((resolve, reject) => {
+    end = () => resolve(value);
+    fail = reject;
+  });
+  const source = {
+    loads: 0,
+    begun: begun.promise,
+    load() {
+      source.loads++;
+      begun.fire();
+      return ended;
+    },
+    end,
+    fail,
+  };
+  return source;
+}
+
+/** Waits until the load has begun; a call that ends without it, or never begins it, does not hang the test. */
+const begun = (source: { readonly begun: Promise<void> }, call: Promise<unknown>) =>
+  soon(Promise.race([source.begun, call]));
+
+interface Scene {
+  /** Before each call. */
+  readonly prepare?: () => Promise<unknown>;
+  /** `inLoad` is to be called by its load. */
+  call(cache: TaggedCache, step: number, inLoad: () => Promise<unknown>): Promise<unknown>;
+  intrude(step: number): Promise<unknown>;
+  check(when: string, seen: { cache: TaggedCache; step: number; result: unknown }): Promise<unknown>;
+}
+
+/**
+ * Runs a call again and again, each time in another step. `intrude` comes during its load (step 0), then before its first
+ * request, then before its second, until there is no such request.
+ */
+async function beforeEachRequest({ prepare, call, intrude, check }: Scene): Promise<void> {
+  const { proxy, redis, cache } = await behindProxy();
+  for (let step = 0, sent = 0; sent >= step; step++) {
+    await prepare?.();
+    let when = '';
+    const intrudeAt = async (at: string) => {
+      when = at;
+      await intrude(step);
+    };
+    sent = 0;
     proxy.schedule(async () => {
-      if (++seen === failing) proxy.cut();
+      if (++sent === step) await intrudeAt(`before command ${step}`);
     });
-    const answer = await soon(
-      ask().catch((error: unknown) => error),
-      1500,
-    );
-    await back();
-    return { answer, struck: seen >= failing };
-  };
-  for (const failing of [1, 2, 3]) {
-    await back();
-    await cache.get({ failing }, ['lamps'], source('from before the bump').load);
-    await elsewhere.bump(['lamps']);
-    await back();
-    const before = (await pages()).sort();
-    const { answer, struck } = await strike(failing, () =>
-      cache.get({ failing }, ['lamps'], async () => {
-        await back();
-        return 'loaded';
-      }),
-    );
-    expect(
-      answer,
-      'a read of Redis that failed must end with a load: not with its error, nor with a page from before a bump',
-    ).toBe('loaded');
-    // A read that is content with fewer requests was not struck.
-    if (!struck) break;
-    expect(heard.length, 'onCacheError must hear of each read of Redis that failed').toBeGreaterThan(0);
-    expect(
-      (await pages()).sort(),
-      'after a read of Redis that failed, nothing may be stored: nobody knows the generations',
-    ).toEqual(before);
-    const hanging = await strike(failing, () =>
-      over(redis, NAME, 20).get({ hanging: failing }, ['lamps'], () => new Promise<string>(() => {})),
-    );
-    expect(hanging.answer, 'after a read of Redis that failed too, a load has loadDeadlineMs').toBeInstanceOf(
-      LoadTimeoutError,
-    );
+    const inLoad = async () => step === 0 && intrudeAt('during the load');
+    const result = await outcome(call(cache, step, inLoad));
+    // A fill that the caller did not wait for has been answered too.
+    await redis.ping();
+    proxy.schedule();
+    if (when !== '') await check(when, { cache, step, result });
   }
+}
 
-  heard.length = 0;
-  const unstored = await soon(
-    said(
-      cache.get({ page: 2 }, ['lamps'], async () => {
-        proxy.stall();
-        return 'loaded';
-      }),
-    ),
-    1000,
-  );
-  expect(unstored, 'a page that cannot be stored must be returned all the same').toBe('loaded');
-  await expect
-    .poll(() => heard.length, { message: 'onCacheError must hear of a page that could not be stored' })
-    .toBeGreaterThan(0);
-});
+/** A read whose generations Redis has answered in time, and the answer comes late. `meanwhile` runs before it comes. */
+async function whileAnswerIsLate(
+  { proxy, redis }: { proxy: FaultyProxy; redis: Redis },
+  read: () => Promise<unknown>,
+  meanwhile: () => Promise<unknown>,
+): Promise<void> {
+  const executed = signal();
+  proxy.schedule(async (request) => {
+    if (/^ping/i.test(request)) executed.fire();
+  });
+  proxy.delay(60);
+  void outcome(read());
+  await sleep(1);
+  // The proxy passes it on when the request before it has been answered.
+  void outcome(redis.ping());
+  await executed.promise;
+  await meanwhile();
+  proxy.schedule();
+  await proxy.heal();
+}
+
+/**
+ * Redis executes what makes a generation, and the connection breaks before the answer: the client sends it again. Between
+ * the two another process stores a page, and bumps.
+ */
+async function expectFreshAfterSecondSending(
+  what: string,
+  call: (cache: TaggedCache, load: () => Promise<string>) => Promise<unknown>,
+): Promise<void> {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis({ retryStrategy: () => 1 }, proxy.url);
+  onTestFinished(() => redis.disconnect());
+  await redis.ping();
+  const fresh = async () => 'fresh';
+  const generation = () => watcher.get(generationKey(NAME, 'mugs'));
+  const before = await generation();
+  const making = proxy.hold(MAKES_GENERATION);
+  const calling = outcome(call(openCache(redis), fresh), 3000);
+  await Promise.race([making.arrived, calling]);
+  proxy.delay(5000);
+  making.release();
+  await until(async () => (await generation()) !== before);
+  const other = openCache();
+  await forgetPages();
+  await other.get(MUGS, ['mugs'], async () => 'from between');
+  await storedPage();
+  await other.bump(['mugs']);
+  proxy.cut();
+  await proxy.heal();
+  await calling;
+  expect(
+    await other.get(MUGS, ['mugs'], fresh),
+    `page after a bump: the client had sent ${what} twice, before and after it, and the page from between must stay hidden`,
+  ).toBe('fresh');
+}
+
+/** What a call rejects or throws with; the value of one that resolves. */
+async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error;
+  }
+}
