@@ -14,7 +14,6 @@ import { openPage } from './page';
 export const EXEMPT: ReadonlySet<string> = new Set([
   '02-strategies/04-write-behind',
   '03-invalidation/02-events',
-  '03-invalidation/05-early-expiration',
 ]);
 
 /** A Markdown file, by itself or with its lab. */

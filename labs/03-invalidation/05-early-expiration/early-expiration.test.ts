@@ -1,766 +1,679 @@
-import type { RowDataPacket } from 'mysql2/promise';
-import { expect, onTestFinished, test } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis, RedisOptions } from 'ioredis';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
-import { startProcesses } from '#kit/processes';
-import { openProxy } from '#kit/proxy';
+import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { seeded } from '#kit/random';
 import { useServers } from '#kit/servers';
-import { soon, unhandledRejections, until } from '#kit/waiting';
+import { outcome, unhandledRejections, until } from '#kit/waiting';
+import { createEarlyCache, shouldRefresh } from './early-expiration';
 import {
-  createEarlyCache,
   decode,
-  type EarlyCacheOptions,
   encode,
   entryKey,
+  type Load,
   LoadTimeoutError,
   lockKey,
-  shouldRefresh,
-} from './early-expiration';
-import subjectFile from './early-expiration?file';
+  lockTtlMs,
+  type Options,
+} from './given';
 
-const servers = useServers('products');
+const servers = useServers();
 
 const T0 = 1_700_000_000_000;
 const KEY = 'product:1';
-const MUG = 'Enamel mug, 350 ml';
-/** No whole number of seconds. */
-const TTL_MS = 59_900;
-const TOOK_MS = 4_000;
-/** With random() always 0.5, a hit draws when the gap is at most Δ · ln 2 = 0.69 · TOOK_MS. */
-const GAP_MS = 2_000;
-/** From the end of a load that took TOOK_MS until its value draws. */
-const UNTIL_DRAWN_MS = TTL_MS - TOOK_MS - GAP_MS;
-
-test('the probability of a refresh is e to the power of -gap / (delta · beta)', () => {
-  const draws = 20_000;
-  for (const [gapInDeltas, beta] of [
-    [1, 1],
-    [2, 1],
-    [0.5, 1],
-    [1, 0.5],
-    [2, 2],
-  ] as const) {
-    for (const deltaMs of [40, 2_000.5]) {
-      const random = seeded(7);
-      let refreshes = 0;
-      for (let i = 0; i < draws; i++) {
-        if (shouldRefresh({ now: T0, expiresAt: T0 + gapInDeltas * deltaMs, deltaMs, beta, random }))
-          refreshes++;
-      }
-      const p = Math.exp(-gapInDeltas / beta);
-      const bound = 5 * Math.sqrt((p * (1 - p)) / draws);
-      expect(
-        Math.abs(refreshes / draws - p),
-        `${gapInDeltas} · Δ before the expiry, with Δ = ${deltaMs} ms and β = ${beta}, ${(100 * p).toFixed(1)} % of the hits must refresh, and ${((100 * refreshes) / draws).toFixed(1)} % did`,
-      ).toBeLessThan(bound);
-    }
-  }
-
-  const half = { now: T0, beta: 1, random: () => 0.5 };
-  expect(
-    [1_000, 2_000, 4_000].map((deltaMs) => shouldRefresh({ ...half, expiresAt: T0 + 1_000, deltaMs })),
-    '1 s before the expiry, with rand() = 0.5: what takes 1 s has until Δ · ln 2 = 0.7 s, what takes longer must refresh now',
-  ).toEqual([false, true, true]);
-
-  const random = seeded(11);
-  let early = 0;
-  for (let i = 0; i < 50_000; i++) {
-    if (shouldRefresh({ now: T0, expiresAt: T0 + 20 * 100, deltaMs: 100, beta: 1, random })) early++;
-  }
-  expect(early, '20 · Δ before the expiry a refresh has a probability of 2 in 10^9').toBe(0);
-
-  const edge = { now: T0, beta: 1, random: () => 0 };
-  expect(
-    shouldRefresh({ ...edge, expiresAt: T0 + 1_000_000, deltaMs: 100 }),
-    'random() is 0: ln(0) is -Infinity, and this refresh comes 10,000 · Δ before the expiry',
-  ).toBe(false);
-  for (const random of [() => 0, () => 0.5, () => 1 - Number.EPSILON / 2]) {
-    for (const [deltaMs, beta] of [
-      [0, 1],
-      [100, 0],
-      [100, 1],
-    ] as const) {
-      const what = `Δ = ${deltaMs}, β = ${beta}, random() = ${random()}`;
-      expect(
-        [0, 1, 1_000].map((pastMs) =>
-          shouldRefresh({ now: T0 + pastMs, expiresAt: T0, deltaMs, beta, random }),
-        ),
-        `${what}: at the expiry and after it the answer is true (0 · -Infinity is NaN, and NaN is never greater)`,
-      ).toEqual([true, true, true]);
-      if (deltaMs * beta > 0) continue;
-      expect(
-        shouldRefresh({ now: T0, expiresAt: T0 + 1, deltaMs, beta, random }),
-        `${what}: with Δ · β = 0 there is no refresh before the expiry`,
-      ).toBe(false);
-    }
-  }
-});
-
-test('a value that loads fast is left alone until shortly before its end', async () => {
-  const clock = fakeClock(T0);
-  const source = productSource(clock, 20);
-  const ttlMs = 600_000;
-  const random = seeded(3);
-  let drawn = 0;
-  const counted = () => {
-    drawn++;
-    return random();
-  };
-  const cache = open({ now: clock.now, ttlMs, random: counted });
-  await cache.get(KEY, source.load);
-  expect(
-    decode(await servers.redis.get(entryKey(KEY)))?.expiresAt,
-    'expiresAt is ttlMs after the beginning of the load, for every entry',
-  ).toBe(T0 + ttlMs);
-  for (const share of [0.5, 0.75, 0.9, 0.99]) {
-    clock.advance(T0 + share * ttlMs - clock.now());
-    await Promise.all(Array.from({ length: 100 }, () => cache.get(KEY, source.load)));
-    await cache.settled();
-    expect(
-      source.loads,
-      `${100 * share} % of the TTL have gone, and the load takes 20 ms: it is far too early for a refresh, however old the value`,
-    ).toBe(1);
-  }
-  expect(drawn, '400 hits, none of them during a refresh: each draws once').toBe(400);
-  clock.advance(T0 + ttlMs - 20 - clock.now());
-  await Promise.all(Array.from({ length: 100 }, () => cache.get(KEY, source.load)));
-  await cache.settled();
-  expect(
-    source.loads,
-    'Δ before the expiry each of 100 hits refreshes with 37 %: one of them must',
-  ).toBeGreaterThan(1);
-  expect(source.loads, 'many of 100 hits drew at the same time: one load is enough').toBe(2);
-
-  // The entry has more than 500 s left, and Δ · β · ln 2 is 693 s.
-  const eager = open({ now: clock.now, ttlMs, beta: 50_000 });
-  await eager.get(KEY, source.load);
-  await eager.settled();
-  expect(source.loads, 'β = 50,000 and rand() = 0.5: hand the `beta` of the options to the draw').toBe(3);
-});
-
-test('a refresh keeps nobody waiting, and there is one', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.mysqlUrl);
-  const source = productSource(clock, TOOK_MS, servers.connectDb({}, proxy.url));
-  const cache = open({ now: clock.now });
-  await cache.get(KEY, source.load);
-  await servers.db.query("UPDATE products SET name = 'Steel mug' WHERE id = 1");
-  clock.advance(UNTIL_DRAWN_MS);
-
-  const gate = proxy.hold(/SELECT .* FROM products/i);
-  const cached = await soon(cache.get(KEY, source.load));
-  expect(cached, 'the SELECT is still held: the hit that draws must not wait for its refresh').toMatchObject({
-    name: MUG,
-  });
-  expect(
-    await soon(gate.arrived.then(() => 'a load')),
-    '2 s before the expiry of what takes 4 s to load: this hit must start a refresh',
-  ).toBe('a load');
-  const readers = await soon(Promise.all(Array.from({ length: 20 }, () => cache.get(KEY, source.load))));
-  expect(readers, 'a refresh is under way: all others get the cached value too').toHaveLength(20);
-  expect(new Set<unknown>(readers).size, 'they share the entry, but no object').toBe(20);
-  gate.release();
-  await soon(cache.settled());
-  expect(source.loads, '21 hits drew a refresh, one after the other: one load is enough').toBe(2);
-  const refreshed = await cache.get(KEY, source.load);
-  expect(refreshed.name, 'the refresh has ended: serve what it has loaded').toBe('Steel mug');
-  await cache.settled();
-  expect(source.loads, 'what was refreshed has its whole TTL before it').toBe(2);
-
-  const ends = new Map<string, () => void>();
-  const draw = async (key: string) => {
-    await servers.redis.set(entryKey(key), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
-    await soon(cache.get(key, () => new Promise((resolve) => ends.set(key, () => resolve({ name: 'new' })))));
-    await until(() => ends.has(key));
-  };
-  await draw('product:2');
-  let second = 'running';
-  const seen = cache.settled().then(() => second);
-  await draw('product:3');
-  ends.get('product:2')?.();
-  await until(async () => (await servers.redis.exists(lockKey('product:2'))) === 0);
-  await servers.redis.ping();
-  await new Promise((resolve) => setImmediate(resolve));
-  second = 'over';
-  ends.get('product:3')?.();
-  expect(
-    await soon(seen),
-    'another refresh began before the first had ended: settled waits until none is going on',
-  ).toBe('over');
-});
-
-test('what the load took is stored with the value', async () => {
-  const clock = fakeClock(T0);
-  const slow = productSource(clock, TOOK_MS + 0.25);
-  const slower = productSource(clock, 5_000.25);
-  const fast = productSource(clock, 100);
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({}, proxy.url);
-  const here = open({ now: clock.now, redis });
-  let withoutExpiry = 0;
-  proxy.schedule(async () => {
-    if ((await servers.redis.pttl(entryKey(KEY))) === -1) withoutExpiry++;
-  });
-  await here.get(KEY, slow.load);
-  await redis.ping();
-  proxy.schedule();
-  const entry = decode(await servers.redis.get(entryKey(KEY)));
-  expect(entry, 'nothing is stored: PX takes whole milliseconds, and the clock has fractions').toBeDefined();
-  expect(
-    Math.abs((entry?.deltaMs ?? 0) - TOOK_MS),
-    'deltaMs in Redis must be what the load took, in ms by `now`: other processes draw with it',
-  ).toBeLessThanOrEqual(1);
-  expect(
-    entry?.expiresAt,
-    'expiresAt is ttlMs after the beginning of the load: the value is as old as the question',
-  ).toBe(T0 + TTL_MS);
-  const left = await servers.redis.pttl(entryKey(KEY));
-  expect(left, 'the PX is what is left until expiresAt, not more').toBeLessThanOrEqual(TTL_MS - TOOK_MS);
-  expect(left, 'the PX is what is left until expiresAt, in ms rather than in whole seconds').toBeGreaterThan(
-    55_000,
-  );
-
-  expect(
-    withoutExpiry,
-    'a process that is killed between two commands leaves the entry for ever: value and PX are one command',
-  ).toBe(0);
-
-  // Another process, so far as this one knows: all it has loaded is something else, and that was fast.
-  const there = open({ now: clock.now, redis: servers.connectRedis() });
-  await there.get('product:2', fast.load);
-  clock.advance(T0 + TTL_MS - GAP_MS - clock.now());
-  await there.get(KEY, slower.load);
-  await there.settled();
-  expect(
-    slower.loads,
-    'this process has never loaded this key: draw with the deltaMs of the entry, 4 s, not with that of an own load',
-  ).toBe(1);
-  const refreshed = decode(await servers.redis.get(entryKey(KEY)));
-  expect(
-    Math.abs((refreshed?.deltaMs ?? 0) - 5_000),
-    'a refresh stores what its own load took, not what an earlier one did: the next hits draw with it',
-  ).toBeLessThanOrEqual(1);
-  expect(
-    (refreshed?.expiresAt ?? 0) - (T0 + TTL_MS - GAP_MS),
-    'a refresh stores its value for ttlMs from the beginning of its load',
-  ).toBe(TTL_MS);
-  const leftNow = await servers.redis.pttl(entryKey(KEY));
-  expect(
-    leftNow,
-    'the PX of a refresh is what is left until the new expiresAt, not more',
-  ).toBeLessThanOrEqual(TTL_MS - 5_000);
-  expect(
-    leftNow,
-    'the PX of a refresh is what is left until the new expiresAt: without it the entry stays for ever',
-  ).toBeGreaterThan(50_000);
-  // That refresh took 5 s; product:2 is 1 s from its end.
-  await there.get('product:2', fast.load);
-  await there.settled();
-  expect(
-    fast.loads,
-    'the last load of this process took 5 s, that of this entry 0.1 s: draw with the deltaMs of the entry',
-  ).toBe(1);
-
-  const setBack = productSource(clock, -500);
-  await here.get('product:3', setBack.load);
-  expect(
-    decode(await servers.redis.get(entryKey('product:3')))?.deltaMs,
-    'the clock was set back while it loaded: deltaMs is never below 0',
-  ).toBe(0);
-});
-
-test('a miss waits for one load, and so does an expired entry', async () => {
-  const clock = fakeClock(T0);
-  const names = ['first', 'second', 'third', 'fourth', 'fifth'];
-  let loads = 0;
-  const cache = open({ now: clock.now });
-  const load = async () => {
-    const name = names[loads++] ?? 'one too many';
-    await new Promise((resolve) => setImmediate(resolve));
-    clock.advance(100);
-    return { name };
-  };
-  const readers = await Promise.all(Array.from({ length: 20 }, () => cache.get(KEY, load)));
-  expect(loads, '20 readers missed at once: they share one load').toBe(1);
-  expect(readers[19], 'each of them gets the value').toEqual({ name: 'first' });
-  expect(new Set(readers).size, 'they share the load, but no object').toBe(20);
-
-  const text = await servers.redis.get(entryKey(KEY));
-  // To its expiresAt, to the millisecond.
-  clock.advance(T0 + TTL_MS - clock.now());
-  await servers.redis.set(entryKey(KEY), text ?? '', 'PX', TTL_MS);
-  expect(
-    (await cache.get(KEY, load)).name,
-    'the SET waited in a queue and came late, with a full PX: an entry has expired when its own expiresAt has come',
-  ).toBe('second');
-  await cache.settled();
-
-  await servers.redis.set(entryKey(KEY), '{"name":"of the release of last week"}', 'PX', TTL_MS);
-  expect(
-    await cache.get(KEY, load).catch((error: Error) => error),
-    'what is no entry is a miss, not the matter of the reader',
-  ).toEqual({ name: 'third' });
-  await cache.settled();
-  expect(
-    await cache.get(KEY, load),
-    'store the loaded value over what is no entry, or each read loads',
-  ).toEqual({ name: 'third' });
-  const both = await Promise.all(
-    ['product:2', 'product:3'].map((key) => cache.get(key, async () => ({ name: key, at: new Date(0) }))),
-  );
-  const at = new Date(0).toJSON();
-  expect(
-    both,
-    'two keys missed at once: each has a load of its own, and each caller what JSON makes of the value',
-  ).toEqual([
-    { name: 'product:2', at },
-    { name: 'product:3', at },
-  ]);
-
-  let asked = 0;
-  const absent = async () => {
-    asked++;
-    return null;
-  };
-  await cache.get('product:4', absent);
-  await cache.get('product:4', absent);
-  expect(asked, 'null is a value: there is no such product').toBe(1);
-
-  const down = new Error('connect ECONNREFUSED');
-  const failed = await Promise.allSettled(
-    [1, 2].map(() => cache.get('product:5', () => Promise.reject(down))),
-  );
-  expect(
-    failed.map((outcome) => outcome.status === 'rejected' && outcome.reason),
-    'nothing is there and the load fails: its callers get its error',
-  ).toEqual([down, down]);
-  const unusable = await cache.get('product:5', async () => undefined).catch((error: unknown) => error);
-  expect(unusable, 'JSON cannot hold undefined: a TypeError').toBeInstanceOf(TypeError);
-  expect(
-    await cache.get('product:5', load),
-    'what has failed is forgotten: the next caller has a load of its own',
-  ).toEqual({ name: 'fourth' });
-});
-
-test('one process refreshes, and not what another has just refreshed', async () => {
-  const clock = fakeClock(T0);
-  const source = productSource(clock, TOOK_MS);
-  const here = open({ now: clock.now });
-  await here.get(KEY, source.load);
-  clock.advance(UNTIL_DRAWN_MS);
-
-  const proxy = await openProxy(servers.mysqlUrl);
-  const gate = proxy.hold(/SELECT .* FROM products/i);
-  const args = { redis: servers.redisUrl, mysql: proxy.url, ttlMs: TTL_MS, now: clock.now() };
-  const [peer] = await startProcesses<typeof import('./early-expiration'), typeof args, number>(
-    1,
-    subjectFile,
-    args,
-    async ({ subject, args, Redis, mysql }) => {
-      const db = mysql.createPool({ uri: args.mysql });
-      let loads = 0;
-      const cache = subject.createEarlyCache({
-        redis: new Redis(args.redis, { commandTimeout: 10_000 }),
-        ttlMs: args.ttlMs,
-        loadDeadlineMs: 10_000,
-        random: () => 0.5,
-        now: () => args.now,
-      });
-      const load = async () => {
-        loads++;
-        await db.query('SELECT name FROM products WHERE id = 1');
-        return { name: 'refreshed by the peer' };
-      };
-      await Promise.all(Array.from({ length: 10 }, () => cache.get('product:1', load)));
-      await cache.settled();
-      return loads;
-    },
-  );
-  // The peer's SELECT is held while the hits of this process draw too.
-  await Promise.race([gate.arrived, peer?.result]);
-  await soon(Promise.all(Array.from({ length: 10 }, () => here.get(KEY, source.load))));
-  await soon(here.settled());
-  gate.release();
-  expect(
-    [await peer?.result, source.loads - 1],
-    'hits of two processes drew (theirs loads, ours does not): take a lock in Redis before you load',
-  ).toEqual([1, 0]);
-  expect((await here.get(KEY, source.load)).name, 'what another process has refreshed is there for all').toBe(
-    'refreshed by the peer',
-  );
-
-  const redisProxy = await openProxy(servers.redisUrl);
-  const late = open({ now: clock.now, redis: servers.connectRedis({}, redisProxy.url) });
-  const changes = {
-    'another had refreshed the entry': async () => {
-      await here.get(KEY, source.load);
-      await here.settled();
-    },
-    'a writer had deleted the entry': () => servers.redis.del(entryKey(KEY)),
-    'another had refreshed the entry, and the lock passes to a third': async () => {
-      await here.get(KEY, source.load);
-      await here.settled();
-      redisProxy.schedule(async () => {
-        const stolen = await servers.redis.set(lockKey(KEY), 'the token of a third', 'PX', TTL_MS, 'XX');
-        if (stolen) holder = 'the token of a third';
-      });
-    },
-  };
-  let holder: string | null = null;
-  for (const [what, change] of Object.entries(changes)) {
-    await servers.redis.set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS);
-    // A command for the lock, not one that reads it together with the entry.
-    const lock = redisProxy.hold(/^(?!mget).*early:lock:/is);
-    expect(
-      await soon(late.get(KEY, source.load)),
-      'the command for the lock is held on its way to Redis: the hit must not wait for it',
-    ).toEqual({ name: 'old' });
-    await soon(lock.arrived);
-    await change();
-    const before = source.loads;
-    const text = await servers.redis.get(entryKey(KEY));
-    lock.release();
-    await soon(late.settled());
-    redisProxy.schedule();
-    expect(
-      source.loads - before,
-      `its hit drew too, but when it got the lock ${what}: look again before you load`,
-    ).toBe(0);
-    expect(
-      await servers.redis.get(entryKey(KEY)),
-      `when it got the lock ${what}: leave the entry as it is`,
-    ).toBe(text);
-    expect(
-      await servers.redis.get(lockKey(KEY)),
-      `when it got the lock ${what}: nothing is left to do, so release the lock, if it is still your own`,
-    ).toBe(holder);
-  }
-});
-
-test('the lock is freed by its owner or by its expiry', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.redisUrl);
-  const queue: ((name: string) => void)[] = [];
-  const load = () => new Promise<Product>((resolve) => queue.push((name) => resolve({ name })));
-  const loadDeadlineMs = 60_000;
-  const cache = open({ now: clock.now, redis: servers.connectRedis({}, proxy.url), loadDeadlineMs });
-  const other = open({ now: clock.now, loadDeadlineMs: 20_000 });
-  let loads = 0;
-  /** A hit draws, and its load begins. */
-  const draw = async (by = cache) => {
-    loads++;
-    await servers.redis
-      .multi()
-      .set(entryKey(KEY), entryThatDraws(clock, 'old'), 'PX', TTL_MS)
-      .del(lockKey(KEY))
-      .exec();
-    await soon(by.get(KEY, load));
-    await until(() => queue.length === loads);
-    expect(queue.length, 'the lock is free, and the hit draws: there must be a refresh').toBe(loads);
-  };
-  let withoutExpiry = 0;
-  proxy.schedule(async () => {
-    if ((await servers.redis.pttl(lockKey(KEY))) === -1) withoutExpiry++;
-  });
-  const ttls: number[] = [];
-  const tokens: (string | null)[] = [];
-  for (const [by, deadlineMs] of [
-    [other, 20_000],
-    [cache, loadDeadlineMs],
-  ] as const) {
-    await draw(by);
-    ttls.push((await servers.redis.pttl(lockKey(KEY))) / deadlineMs);
-    tokens.push(await servers.redis.get(lockKey(KEY)));
-  }
-  // What the other object loads is of no use: it has lost its lock.
-  queue[0]?.('of the other object');
-  await soon(other.settled());
-  // A tenth of the deadline for a slow machine.
-  expect(
-    Math.min(...ttls),
-    'if this process is killed now, nobody refreshes any more: the lock must expire by itself, 1.5 × loadDeadlineMs after it was taken, or later',
-  ).toBeGreaterThan(1.4);
-  expect(
-    Math.max(...ttls),
-    'the crash of its owner must not stop the refreshes for long: 3 × loadDeadlineMs at most',
-  ).toBeLessThanOrEqual(3);
-  expect(
-    tokens[0],
-    'two refreshes of one process may run at the same time when one has lost its lock: each needs a token of its own',
-  ).not.toBe(tokens[1]);
-  expect(
-    withoutExpiry,
-    'a process that is killed between two commands leaves its lock for ever: take it and give it its expiry in one step',
-  ).toBe(0);
-
-  const newer = () =>
-    servers.redis.set(
-      entryKey(KEY),
-      encode({ value: { name: 'newer' }, deltaMs: 0, expiresAt: clock.now() + TTL_MS }),
-      'PX',
-      TTL_MS,
-    );
-  const losses = {
-    'another holds the lock': () =>
-      Promise.all([newer(), servers.redis.set(lockKey(KEY), 'the token of another', 'PX', TTL_MS)]),
-    'another has had the lock': () => Promise.all([newer(), servers.redis.del(lockKey(KEY))]),
-    'a writer has deleted entry and lock': () => servers.redis.del(entryKey(KEY), lockKey(KEY)),
-  };
-  const inRedis = async () => {
-    const [text, lock] = await servers.redis.mget(entryKey(KEY), lockKey(KEY));
-    return { name: decode<Product>(text ?? null)?.value.name, lock };
-  };
-  for (const [what, lose] of Object.entries(losses)) {
-    // The lock is lost before the 1st command that follows the load; next time before the 2nd; until there is no such command.
-    let nth = 0;
-    let sent: number;
-    do {
-      nth++;
-      sent = 0;
-      let lost = await inRedis();
-      proxy.schedule(async () => {
-        if (++sent !== nth) return;
-        await lose();
-        lost = await inRedis();
-      });
-      queue.at(-1)?.('of the one that lost its lock');
-      await soon(cache.settled());
-      proxy.schedule();
-      const now = await inRedis();
-      if (sent >= nth) {
-        const when = `${what}, since just before command ${nth} after the load`;
-        expect(now.lock, `${when}: compare the token and delete the lock in one step`).toBe(lost.lock);
-        expect(now.name, `${when}: compare the token and store the value in one step`).toBe(lost.name);
-      } else {
-        expect(now.lock, 'this time it has kept its lock: release it').toBeNull();
-        expect(now.name, 'this time it has kept its lock: store the value').toBe(
-          'of the one that lost its lock',
-        );
-      }
-      await draw();
-    } while (sent >= nth);
-  }
-  // The load of a refresh is going on.
-  await servers.redis.del(entryKey(KEY), lockKey(KEY));
-  expect(
-    await soon(cache.get(KEY, async () => ({ name: 'as it was written' }))),
-    'a writer has deleted entry and lock: a miss must not join the load of the refresh, which may be older than the write',
-  ).toEqual({ name: 'as it was written' });
-  queue.at(-1)?.('older than the write');
-  await soon(cache.settled());
-  expect((await inRedis()).name, 'a writer has deleted entry and lock: the refresh stores nothing').toBe(
-    'as it was written',
-  );
-});
-
-test('a refresh that fails or hangs leaves the value as it is', async () => {
-  const clock = fakeClock(T0);
-  const told: unknown[] = [];
-  const signals: AbortSignal[] = [];
-  let loads = 0;
-  let answer: () => Promise<Product> = () => Promise.resolve({ name: MUG });
-  const load = async (signal: AbortSignal) => {
-    loads++;
-    signals.push(signal);
-    // A lock that is there is not to expire while this test looks on.
-    await servers.redis.pexpire(lockKey(KEY), TTL_MS);
-    return answer();
-  };
-  const cache = open({
-    now: clock.now,
-    loadDeadlineMs: 120,
-    onRefreshError(error) {
-      told.push(error);
-      throw new Error('the log is down too');
-    },
-  });
-  const hung: ((late: Product) => void)[] = [];
-  const hang = () => new Promise<Product>((resolve) => hung.push(resolve));
-  answer = hang;
-  const first = await soon(cache.get(KEY, load).catch((error: unknown) => error));
-  expect(first, 'the load hangs: stop waiting after loadDeadlineMs').toBeInstanceOf(LoadTimeoutError);
-  expect(signals[0]?.aborted, 'nobody waits for this load any more: abort its signal').toBe(true);
-  answer = () => Promise.resolve({ name: MUG });
-  const second = await soon(cache.get(KEY, load).catch((error: unknown) => error));
-  expect(second, 'the next reader must not join the load that hangs').toEqual({ name: MUG });
-
-  const text = entryThatDraws(clock, MUG);
-  const down = new Error('connect ECONNREFUSED');
-  const unhandled = unhandledRejections();
-  for (const [what, fail, why] of [
-    ['fails', () => Promise.reject(down), { message: down.message }],
-    ['hangs', hang, { name: 'LoadTimeoutError' }],
-  ] as const) {
-    await servers.redis.multi().set(entryKey(KEY), text, 'PX', 5_000).del(lockKey(KEY)).exec();
-    const before = { loads, told: told.length };
-    answer = fail;
-    expect(
-      await soon(cache.get(KEY, load).catch((error: Error) => error.message)),
-      `the refresh ${what}: the reader did not ask for it, and has a value`,
-    ).toEqual({ name: MUG });
-    // Before settled, which may catch it.
-    await until(() => told.length > before.told);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    expect(
-      unhandled(),
-      'nobody awaits a refresh: catch whatever it throws, and what onRefreshError throws',
-    ).toEqual([]);
-    expect(
-      await soon(cache.settled().then(() => 'settled')),
-      `the refresh ${what}: it ends at loadDeadlineMs at the latest`,
-    ).toBe('settled');
-    expect(
-      told.slice(before.told),
-      `the refresh ${what} in the background: tell onRefreshError once, or nobody ever knows`,
-    ).toMatchObject([why]);
-    for (let i = 0; i < 5; i++) {
-      expect(await cache.get(KEY, load), 'serve the value until its expiry').toEqual({ name: MUG });
-      await soon(cache.settled());
-    }
-    expect(
-      loads - before.loads,
-      `the refresh ${what}: leave its lock, or each hit of the last seconds asks the source again`,
-    ).toBe(1);
-    const left = await servers.redis.pttl(entryKey(KEY));
-    expect(left, `the refresh ${what}: the value must stay, it is all there is`).toBeGreaterThan(0);
-    expect(
-      left,
-      'nothing was confirmed: a failed refresh must not prolong the life of the value',
-    ).toBeLessThanOrEqual(5_000);
-    expect(await servers.redis.get(entryKey(KEY)), 'a failed refresh leaves the entry as it is').toBe(text);
-  }
-  expect(signals.at(-1)?.aborted, 'nobody waits for the load of a refresh either: abort its signal').toBe(
-    true,
-  );
-  for (const late of hung) late({ name: 'too late' });
-  await new Promise((resolve) => setImmediate(resolve));
-
-  answer = () => Promise.resolve({ name: 'Steel mug' });
-  await servers.redis.del(lockKey(KEY));
-  await cache.get(KEY, load);
-  await soon(cache.settled());
-  expect(await cache.get(KEY, load), 'the lock has gone: the next hit that draws must try again').toEqual({
-    name: 'Steel mug',
-  });
-});
-
-test('without Redis, get loads and stores nothing', async () => {
-  const clock = fakeClock(T0);
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(
-    { commandTimeout: 60, maxRetriesPerRequest: null, retryStrategy: () => 10 },
-    proxy.url,
-  );
-  onTestFinished(() => redis.disconnect());
-  const told: unknown[] = [];
-  const cache = open({ now: clock.now, redis, onRefreshError: (error) => told.push(error) });
-  const source = productSource(clock, 0);
-  let loads = 0;
-  let meanwhile = async () => {};
-  const load = async () => {
-    loads++;
-    await meanwhile();
-    return { ...(await source.load()), at: new Date(0) };
-  };
-  const signals: AbortSignal[] = [];
-  const hang = (signal: AbortSignal) => {
-    signals.push(signal);
-    return new Promise<Product>(() => {});
-  };
-  const impatient = open({ now: clock.now, redis, loadDeadlineMs: 40 });
-  await redis.ping();
-  /** Redis answers again, and has done all that was asked of it meanwhile. */
-  const healed = async () => {
-    await proxy.heal();
-    await until(() => redis.status === 'ready');
-    await redis.ping();
-  };
-
-  const faults = { 'gives no answer': () => proxy.stall(), 'refuses connections': () => proxy.refuse() };
-  for (const [what, fail] of Object.entries(faults)) {
-    const before = loads;
-    await fail();
-    // Both readers have given up on Redis by the time that the first load ends.
-    meanwhile = () => new Promise((resolve) => setTimeout(resolve, 30));
-    const hung = soon(impatient.get(KEY, hang).catch((error: unknown) => error));
-    const reads = await soon(
-      Promise.all([cache.get(KEY, load), cache.get(KEY, load)]).catch((error: Error) => error.message),
-    );
-    const loaded = { name: MUG, at: new Date(0).toJSON() };
-    expect(reads, `Redis ${what}: load, and give each reader what JSON makes of the value`).toEqual([
-      loaded,
-      loaded,
-    ]);
-    expect(loads - before, `Redis ${what}: now of all times, readers must share a load`).toBe(1);
-    expect(new Set<unknown>(reads).size, `Redis ${what}: readers share the load, but no object`).toBe(2);
-    const late = await hung;
-    expect(late, `Redis ${what}, and the load hangs: stop waiting after loadDeadlineMs`).toBeInstanceOf(
-      LoadTimeoutError,
-    );
-    expect(signals.at(-1)?.aborted, `Redis ${what}: abort the signal of a load that hangs`).toBe(true);
-    await healed();
-    expect(
-      await servers.redis.exists(entryKey(KEY)),
-      `Redis ${what}: who could not read the entry must not write it, a SET that waits comes late`,
-    ).toBe(0);
-  }
-
-  proxy.stall();
-  meanwhile = healed;
-  await soon(cache.get(KEY, load));
-  await redis.ping();
-  expect(
-    await servers.redis.exists(entryKey(KEY)),
-    'Redis was back by the end of the load, but who could not read the entry does not know what is there: store nothing',
-  ).toBe(0);
-
-  // Redis falls silent while two loads run: that of a refresh and that of a miss.
-  await servers.redis.set(entryKey(KEY), entryThatDraws(clock, MUG), 'PX', TTL_MS);
-  const before = loads;
-  meanwhile = async () => {
-    await until(() => loads === before + 2);
-    proxy.stall();
-  };
-  const [hit, missed] = [soon(cache.get(KEY, load)), soon(cache.get('product:2', load))];
-  expect(await hit, 'a refresh that Redis has failed is not the matter of the reader').toEqual({ name: MUG });
-  expect(await missed, 'the SET has failed: return the value that was loaded').toMatchObject({ name: MUG });
-  expect(await soon(cache.settled().then(() => 'settled')), 'the refresh must give up on Redis').toBe(
-    'settled',
-  );
-  expect(told.length, 'a refresh that Redis has failed is told').toBe(1);
-  await healed();
-});
+const TTL_MS = 57_301;
+/** With random() always 0.5, a hit fires when the gap is at most Δ · β · ln 2, here 2,775 ms. */
+const SLOW_MS = 4_003;
+const FAST_MS = 23;
+const GAP_MS = 1_907;
+/** A command for the lock; not one that reads it together with the entry. */
+const LOCKS = /^(?!mget).*early:lock:/is;
+const STORES = /^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI)\b.*early:entry/is;
 
 interface Product {
   readonly name: string;
 }
 
-/** As the test file's own servers allow: deadlines that no test meets unless it means to. */
-const open = (options: Partial<EarlyCacheOptions> = {}) =>
+describe('Core', () => {
+  test('a hit fires with probability e^(-gap / (Δ · β))', () => {
+    const cases = [
+      { gapInDeltas: 1, beta: 1, deltaMs: 40 },
+      { gapInDeltas: 1, beta: 1, deltaMs: 2_000.5 },
+      { gapInDeltas: 0.5, beta: 1, deltaMs: 301 },
+      { gapInDeltas: 2, beta: 1, deltaMs: 40 },
+      { gapInDeltas: 1, beta: 0.5, deltaMs: 301 },
+      { gapInDeltas: 2, beta: 2, deltaMs: 2_000.5 },
+    ];
+    const hits = 20_000;
+    for (const { gapInDeltas, beta, deltaMs } of cases) {
+      const random = seeded(7);
+      const expiresAt = T0 + gapInDeltas * deltaMs;
+      let fired = 0;
+      for (let hit = 0; hit < hits; hit++) {
+        if (shouldRefresh({ now: T0, expiresAt, deltaMs, beta, random })) fired++;
+      }
+      const p = Math.exp(-gapInDeltas / beta);
+      const message = `share of hits that fire: gap ${gapInDeltas} Δ, Δ ${deltaMs} ms, β ${beta}`;
+      const bound = 5 * Math.sqrt((p * (1 - p)) / hits);
+      expect(fired / hits, message).toBeGreaterThan(p - bound);
+      expect(fired / hits, message).toBeLessThan(p + bound);
+    }
+    const far = { now: T0, expiresAt: T0 + 100_000, deltaMs: 100, beta: 1, random: () => 0 };
+    expect(shouldRefresh(far), 'whether a hit fires at a gap of 1,000 Δ, when random() is 0').toBe(false);
+  });
+
+  test('a miss loads the value and stores it for ttlMs, a hit gives the same and loads nothing', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
+      if ((await servers.redis.pttl(entryKey(KEY))) === -1) bare ??= request;
+    });
+    const cache = open({ redis: servers.connectRedis({}, proxy.url) });
+    const value = { name: 'mug', since: new Date(0), price: null };
+    const miss = await cache.get(KEY, async () => value);
+    expect(miss, 'a miss must give what was loaded').toMatchObject({ name: 'mug', price: null });
+    await stored(KEY);
+    const ttl = await servers.redis.pttl(entryKey(KEY));
+    expect(ttl, 'ms to live of the entry: ttlMs is 57,301').toBeGreaterThan(TTL_MS - 10_000);
+    expect(ttl, 'ms to live of the entry: ttlMs is 57,301').toBeLessThanOrEqual(TTL_MS);
+    const source = numberedSource();
+    expect(
+      await cache.get<unknown>(KEY, source.load),
+      'a hit and a miss must give the same: what JSON makes of the value',
+    ).toEqual(miss);
+    await drained();
+    expect(source.loads, 'loads of a hit with nearly all of its TTL to go').toBe(0);
+    await cache.get('none', async () => null);
+    await stored('none');
+    expect(await cache.get<unknown>('none', source.load), 'null is a value: it must be cached').toBeNull();
+    expect(
+      bare,
+      'the entry had no TTL when this command was sent: if the process dies before it, the entry stays forever',
+    ).toBeUndefined();
+  });
+
+  test('callers that miss at the same time share one load, also one that fails', async () => {
+    const source = numberedSource();
+    const cache = open();
+    const callers = await Promise.all(Array.from({ length: 20 }, () => cache.get(KEY, source.load)));
+    expect(source.loads, 'loads for 20 callers that missed at the same time').toBe(1);
+    expect(callers, 'each of the 20 callers must get the value').toEqual(Array(20).fill({ name: 'load 1' }));
+    expect(new Set(callers).size, 'objects for 20 callers: each must get its own copy').toBe(20);
+    const two = await Promise.all(['product:2', 'product:3'].map((key) => cache.get(key, source.load)));
+    expect(two, 'two keys that miss at the same time: each has a load of its own').toEqual([
+      { name: 'load 2' },
+      { name: 'load 3' },
+    ]);
+    const down = new Error('connect ECONNREFUSED');
+    const fail = () => Promise.reject(down);
+    const failed = await Promise.all([1, 2].map(() => rejectionOf(() => cache.get('product:4', fail))));
+    expect(failed, 'the load has failed: both callers must get its error').toEqual([down, down]);
+    expect(
+      await outcome(cache.get('product:4', source.load)),
+      'a load that failed is forgotten: the next caller must load',
+    ).toEqual({ name: 'load 4' });
+  });
+
+  test('an entry holds the time that its load took, and every process fires by it', async () => {
+    const clock = fakeClock(T0);
+    const slow = timedSource(clock, SLOW_MS);
+    await open({ now: clock.now }).get(KEY, slow.load);
+    await stored(KEY);
+    const entry = await entryIn(KEY);
+    expect(entry.deltaMs, 'deltaMs in the entry: the load took 4,003 ms by `now`').toBeCloseTo(SLOW_MS, 3);
+    // From the fill; from the beginning of the load is right too.
+    const message = 'ms from the fill to expiresAt: ttlMs is 57,301';
+    expect(entry.expiresAt - clock.now(), message).toBeLessThanOrEqual(TTL_MS);
+    expect(entry.expiresAt - clock.now(), message).toBeGreaterThanOrEqual(TTL_MS - SLOW_MS);
+
+    const elsewhere = { now: clock.now, redis: servers.connectRedis() };
+    const fast = timedSource(clock, FAST_MS);
+    const there = open(elsewhere);
+    clock.advance(entry.expiresAt - GAP_MS - FAST_MS - clock.now());
+    await there.get('fast', fast.load);
+    await stored('fast');
+    await open({ ...elsewhere, beta: 0.4 }).get(KEY, slow.load);
+    await drained();
+    expect(slow.loads, 'loads: Δ is 4 s, β 0.4, the gap 1.9 s, random() 0.5: this hit must not fire').toBe(1);
+    await there.get(KEY, slow.load);
+    await until(() => slow.loads === 2);
+    expect(
+      slow.loads,
+      'loads: Δ of the entry is 4 s, the gap 1.9 s, random() 0.5. This hit must fire, whatever its own process loaded last',
+    ).toBe(2);
+    await drained();
+    await cacheEntry('fast', { deltaMs: FAST_MS, expiresAt: clock.now() + 0.05 * TTL_MS });
+    await there.get('fast', fast.load);
+    await drained();
+    expect(fast.loads, 'loads: Δ is 23 ms and 5 % of the TTL are left: this hit must not fire').toBe(1);
+  });
+
+  test('a hit that fires gets the cached value at once, and one load begins', async () => {
+    await cacheFiring(KEY);
+    const source = numberedSource();
+    const load = source.hold();
+    const cache = open();
+    const first = await outcome(cache.get(KEY, source.load));
+    expect(first, 'the hit fires, and its load does not end: get must return the cached value').toEqual({
+      name: 'cached',
+    });
+    await until(() => source.loads > 0);
+    expect(source.loads, 'loads: Δ is 4 s, the gap 1.9 s, random() 0.5: this hit must fire').toBe(1);
+    const others = Array.from({ length: 20 }, () => outcome(cache.get(KEY, source.load)));
+    expect(await Promise.all(others), 'while the load runs, all hits must get the cached value').toEqual(
+      Array(20).fill({ name: 'cached' }),
+    );
+    await drained();
+    expect(source.loads, 'loads for 21 hits that fired').toBe(1);
+    load.release();
+    await until(async () => (await nameInRedis(KEY)) === 'load 1');
+  });
+
+  test('a refresh stores its value with its own Δ, for a whole TTL', async () => {
+    const clock = fakeClock(T0);
+    await cacheFiring(KEY, 9_000);
+    const cache = open({ now: clock.now });
+    const source = timedSource(clock, 2 * SLOW_MS);
+    await outcome(cache.get(KEY, source.load));
+    await until(async () => (await nameInRedis(KEY)) === 'load 1');
+    expect(await nameInRedis(KEY), 'name in the entry after the refresh').toBe('load 1');
+    const { deltaMs, expiresAt } = await entryIn(KEY);
+    expect(deltaMs, 'deltaMs after the refresh, whose load took 8,006 ms; the one before took 4,003').toBe(
+      2 * SLOW_MS,
+    );
+    const message = 'ms from the refresh to expiresAt: ttlMs is 57,301';
+    expect(expiresAt - clock.now(), message).toBeLessThanOrEqual(TTL_MS);
+    expect(expiresAt - clock.now(), message).toBeGreaterThanOrEqual(TTL_MS - 2 * SLOW_MS);
+    const ttl = await servers.redis.pttl(entryKey(KEY));
+    expect(ttl, 'ms to live of the entry after the refresh').toBeGreaterThan(TTL_MS - 20_000);
+    expect(ttl, 'ms to live of the entry after the refresh').toBeLessThanOrEqual(TTL_MS);
+    expect(await cache.get(KEY, source.load), 'after the refresh, get must return its value').toEqual({
+      name: 'load 1',
+    });
+    await drained();
+    expect(source.loads, 'loads: the refreshed value has nearly all of its TTL to go').toBe(1);
+  });
+});
+
+describe('In production', () => {
+  test('a failing refresh is reported, and leaves its readers and its entry alone', async () => {
+    const unhandled = unhandledRejections();
+    const down = new Error('connect ECONNREFUSED');
+    const failures: Readonly<Record<string, (proxy: FaultyProxy, redis: Redis) => Load<Product>>> = {
+      'load rejects': () => () => Promise.reject(down),
+      'load throws': () => () => {
+        throw down;
+      },
+      'Redis falls silent during the load': (proxy, redis) => async () => {
+        proxy.stall();
+        giveUpSoon(redis);
+        return { name: 'new' };
+      },
+    };
+    const scenes = Object.entries(failures).map(async ([failure, strike]) => {
+      await cacheFiring(failure, 5_000);
+      const { proxy, redis } = await behindProxy();
+      const errors: unknown[] = [];
+      const cache = open({ redis, onError: (error) => errors.push(error) });
+      expect(
+        await outcome(cache.get(failure, strike(proxy, redis))),
+        `${failure}: the reader must get the cached value`,
+      ).toEqual({ name: 'cached' });
+      await until(() => errors.length > 0);
+      expect(errors.length, `errors reported when ${failure}`).toBeGreaterThan(0);
+      if (failure.startsWith('load')) expect(errors, 'the error of load must be reported').toEqual([down]);
+      expect(await nameInRedis(failure), `name in the entry: ${failure}, so the cached value must stay`).toBe(
+        'cached',
+      );
+      expect(
+        await servers.redis.pttl(entryKey(failure)),
+        `ms to live, of 5,000 before: ${failure}, so nothing has confirmed the cached value`,
+      ).toBeLessThanOrEqual(5_000);
+    });
+    await Promise.all(scenes);
+    expect(unhandled(), 'unhandled rejections: nobody awaits a refresh, so it must not reject').toEqual([]);
+  });
+
+  test('after a failed refresh, no process tries again before the lock has expired', async () => {
+    await cacheFiring(KEY);
+    let loads = 0;
+    const errors: unknown[] = [];
+    const load = async () => {
+      loads++;
+      throw new Error('connect ECONNREFUSED');
+    };
+    const here = open({ onError: (error) => errors.push(error) });
+    const elsewhere = open({ redis: servers.connectRedis() });
+    const unhandled = unhandledRejections();
+    await outcome(here.get(KEY, load));
+    await until(() => errors.length > 0 || unhandled().length > 0);
+    for (let read = 1; read <= 5; read++) {
+      for (const cache of [here, elsewhere]) {
+        expect(await outcome(cache.get(KEY, load)), 'until it expires, get must return the value').toEqual({
+          name: 'cached',
+        });
+      }
+      await drained();
+    }
+    expect(loads, 'loads: all hits fire, and the source has just failed, so it needs a pause').toBe(1);
+    await servers.redis.del(lockKey(KEY));
+    await outcome(here.get(KEY, load));
+    await until(() => loads === 2);
+    expect(loads, 'loads: the lock has expired, so a hit that fires must start a refresh').toBe(2);
+  });
+
+  test('there is one refresh across processes, also for one that comes late', async () => {
+    const source = numberedSource();
+    const elsewhere = open({ redis: servers.connectRedis() });
+    const here = open();
+    const load = source.hold();
+    await cacheFiring(KEY);
+    await outcome(elsewhere.get(KEY, source.load));
+    await until(() => source.loads === 1);
+    await outcome(Promise.all(Array.from({ length: 10 }, () => here.get(KEY, source.load))));
+    await drained();
+    expect(source.loads, 'loads: the hits of two processes fire, and one of these is loading').toBe(1);
+    load.release();
+    await until(async () => (await nameInRedis(KEY)) === 'load 1');
+
+    await cacheFiring(KEY);
+    const { proxy, redis } = await behindProxy();
+    const lock = proxy.hold(LOCKS);
+    await outcome(open({ redis }).get(KEY, source.load));
+    await Promise.race([lock.arrived, until(() => source.loads > 1)]);
+    await here.get(KEY, source.load);
+    await until(async () => (await nameInRedis(KEY)) !== 'cached');
+    await drained();
+    lock.release();
+    await drained(redis);
+    expect(
+      source.loads,
+      'loads: a hit of one process fired, and that process gets the lock after another one has refreshed',
+    ).toBe(2);
+    expect(await servers.redis.exists(lockKey(KEY)), 'locks: nothing was left to do').toBe(0);
+  });
+
+  test('a lock whose grant was not answered is not used', async () => {
+    await cacheFiring(KEY);
+    const { proxy, redis } = await behindProxy();
+    unhandledRejections();
+    const source = numberedSource();
+    const load = source.hold();
+    const locking = proxy.hold(LOCKS);
+    // The commands that follow the first one, which reads the entry.
+    proxy.schedule(async () => giveUpSoon(redis));
+    await outcome(open({ redis }).get(KEY, source.load));
+    await Promise.race([locking.arrived, until(() => source.loads > 0)]);
+    // Behind the question for the lock: when this times out, that has timed out too.
+    await rejectionOf(() => redis.ping());
+    await drained();
+    proxy.schedule();
+    waitAsLongAsItTakes(redis);
+    // A writer commits here, and deletes entry and lock. After that Redis receives the question.
+    await servers.redis.del(entryKey(KEY), lockKey(KEY));
+    locking.release();
+    await drained(redis);
+    load.release();
+    await drained(redis);
+    expect(source.loads, 'loads: this process does not know that it has the lock').toBe(0);
+    expect(
+      await nameInRedis(KEY),
+      'name in the entry: a load that began before the write may not be stored after it',
+    ).toBeUndefined();
+  });
+
+  test('the lock of a killed process expires by itself, and not too early', async () => {
+    await cacheFiring(KEY);
+    const { proxy, redis } = await behindProxy();
+    let bare: string | undefined;
+    let previous = '';
+    proxy.schedule(async (request) => {
+      if (LOCKS.test(previous) && (await servers.redis.pttl(lockKey(KEY))) === -1) bare ??= request;
+      previous = request;
+    });
+    const source = numberedSource();
+    const load = source.hold();
+    const loadDeadlineMs = 21_001;
+    await outcome(open({ redis, loadDeadlineMs }).get(KEY, source.load));
+    await until(() => source.loads === 1);
+    const ttl = await servers.redis.pttl(lockKey(KEY));
+    const wanted = lockTtlMs(loadDeadlineMs);
+    const message = 'ms to live of the lock during a refresh: it must live for lockTtlMs';
+    expect(ttl, message).toBeGreaterThan(wanted - 5_000);
+    expect(ttl, message).toBeLessThanOrEqual(wanted);
+    load.release();
+    await drained(redis);
+    expect(
+      bare,
+      'the lock had no TTL when this command was sent: if the process dies before it, no process refreshes any more',
+    ).toBeUndefined();
+    expect(await servers.redis.exists(lockKey(KEY)), 'locks after a refresh that succeeded').toBe(0);
+  });
+
+  test('a refresh that has lost its lock stores nothing and releases nothing', async () => {
+    const others = numberedSource();
+    const other = open();
+    const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
+      'another refresh has it now': async (key) => {
+        await servers.redis.del(lockKey(key));
+        const begun = others.loads;
+        others.hold();
+        await outcome(other.get(key, others.load));
+        await until(() => others.loads > begun);
+      },
+      'another refresh has had it': (key) =>
+        servers.redis.multi().set(entryKey(key), entry('newer'), 'PX', TTL_MS).del(lockKey(key)).exec(),
+      'a writer has deleted it with the entry': (key) => servers.redis.del(entryKey(key), lockKey(key)),
+    };
+    const { proxy, redis } = await behindProxy();
+    for (const [loss, lose] of Object.entries(losses)) {
+      for (let nth = 1; nth <= 8; nth++) {
+        const { sent, expected, seen } = await loseBefore(nth, `${loss}, ${nth}`, lose, proxy, redis);
+        if (sent < nth) break;
+        const when = `the lock is lost just before command ${nth} after the load: ${loss}`;
+        expect(seen.lock, `token in the lock: ${when}`).toBe(expected.lock);
+        expect(seen.name, `name in the entry: ${when}`).toBe(expected.name);
+      }
+    }
+
+    await cacheFiring(KEY);
+    const source = numberedSource();
+    const [first, second] = [source.hold(), source.hold()];
+    const cache = open();
+    await outcome(cache.get(KEY, source.load));
+    await until(() => source.loads === 1);
+    await servers.redis.del(lockKey(KEY));
+    await cacheFiring(KEY);
+    await outcome(cache.get(KEY, source.load));
+    await drained();
+    first.release();
+    await drained();
+    expect(
+      await nameInRedis(KEY),
+      'name in the entry: the first refresh has lost its lock, perhaps to a second one of the same process',
+    ).toBe('cached');
+    second.release();
+  });
+
+  test('a miss does not join a refresh that a writer has cancelled', async () => {
+    await cacheFiring(KEY);
+    const source = numberedSource();
+    const [refresh, miss] = [source.hold(), source.hold()];
+    const cache = open();
+    await outcome(cache.get(KEY, source.load));
+    await until(() => source.loads === 1);
+    // A writer has changed the row, and cancels the refresh, which has read the old one.
+    await servers.redis.del(entryKey(KEY), lockKey(KEY));
+    const missed = outcome(cache.get(KEY, source.load));
+    await until(() => source.loads === 2);
+    miss.release();
+    const early = source.loads === 2 ? await missed : undefined;
+    refresh.release();
+    await missed;
+    await drained();
+    expect(early, 'a reader that comes after the write must load what is there now').toEqual({
+      name: 'load 2',
+    });
+    expect(await nameInRedis(KEY), 'name in the entry: load 1 had begun before the write').toBe('load 2');
+  });
+
+  test('a load that hangs is given up at its deadline', async () => {
+    await cacheFiring('refreshed');
+    const unhandled = unhandledRejections();
+    const errors: unknown[] = [];
+    const cache = open({ loadDeadlineMs: 90, onError: (error) => errors.push(error) });
+    const [missed, refreshed] = [hungLoad(), hungLoad()];
+    const hit = await outcome(cache.get('refreshed', refreshed.load));
+    const miss = await outcome(cache.get('missed', missed.load).catch((error: unknown) => error));
+    expect(miss, 'load hangs: after loadDeadlineMs, the caller must get an error').toBeInstanceOf(
+      LoadTimeoutError,
+    );
+    expect(missed.signal?.aborted, 'aborted: load must learn that it is too late').toBe(true);
+    // These loads end at once: no deadline is too short for them.
+    expect(
+      await outcome(cache.get('missed', async () => ({ name: 'in time' }))),
+      'the next caller must not join the load that hangs',
+    ).toEqual({ name: 'in time' });
+    await until(() => errors.length > 0);
+    expect(hit, 'the load of a refresh hangs: its reader must get the cached value').toEqual({
+      name: 'cached',
+    });
+    expect(errors[0], 'a refresh that hangs has failed: report it').toBeInstanceOf(LoadTimeoutError);
+    expect(refreshed.signal?.aborted, 'aborted: the load of a refresh must learn of it too').toBe(true);
+    missed.fail(new Error('too late'));
+    refreshed.fail(new Error('too late'));
+    await drained();
+    await servers.redis.del(lockKey('refreshed'));
+    await cache.get('refreshed', async () => ({ name: 'in time' }));
+    await until(async () => (await nameInRedis('refreshed')) === 'in time');
+    expect(
+      await nameInRedis('refreshed'),
+      'name in the entry: the next refresh must not wait for the one that hung',
+    ).toBe('in time');
+    expect(unhandled(), 'unhandled rejections: a load that was given up may fail later').toEqual([]);
+  });
+
+  test('when Redis fails, callers share a load, and nothing is stored after it', async () => {
+    const faults: Readonly<Record<string, (proxy: FaultyProxy) => unknown>> = {
+      'refuses connections': (proxy) => proxy.refuse(),
+      stalls: (proxy) => proxy.stall(),
+      'does not answer to a SET': (proxy) => proxy.hold(STORES),
+    };
+    const scenes = Object.entries(faults).map(async ([fault, strike]) => {
+      const { proxy, redis } = await behindProxy(PATIENT);
+      const source = numberedSource();
+      let errors = 0;
+      const cache = open({ redis, onError: () => errors++ });
+      await strike(proxy);
+      if (fault !== 'does not answer to a SET') giveUpSoon(redis);
+      // Both callers have given up on Redis by the time that the first load ends.
+      const load: Load<Product> = async (signal) => {
+        giveUpSoon(redis);
+        await sleep(60);
+        return source.load(signal);
+      };
+      const reads = await Promise.all([1, 2].map(() => outcome(cache.get(fault, load))));
+      expect(reads, `Redis ${fault}: two callers must get the loaded value`).toEqual(
+        Array(2).fill({ name: 'load 1' }),
+      );
+      expect(source.loads, `loads for two callers while Redis ${fault}`).toBe(1);
+      await until(() => errors > 0);
+      expect(errors, `errors reported while Redis ${fault}`).toBeGreaterThan(0);
+      if (fault === 'does not answer to a SET') return;
+      waitAsLongAsItTakes(redis);
+      await proxy.heal();
+      await until(() => redis.status === 'ready');
+      await drained(redis);
+      expect(
+        await nameInRedis(fault),
+        `name in the entry: Redis ${fault} at the GET, so a SET would arrive late, over newer values`,
+      ).toBeUndefined();
+    });
+    await Promise.all(scenes);
+  });
+
+  test('an entry that is damaged or past its own end is replaced', async () => {
+    const entries = {
+      'an HTML page': Buffer.from('<html>502 Bad Gateway</html>'),
+      'another shape': Buffer.from('{"name":"of the release of last week"}'),
+      'not UTF-8': Buffer.from('fffe00', 'hex'),
+      'a name that is not UTF-8': Buffer.from(entry('\xff'), 'latin1'),
+      'no bytes at all': Buffer.alloc(0),
+      // A SET that waited in a queue for longer than the TTL.
+      expired: Buffer.from(entry('old', { expiresAt: T0 })),
+    };
+    for (const [kind, bytes] of Object.entries(entries)) {
+      await servers.redis.set(entryKey(kind), bytes, 'PX', TTL_MS);
+      const errors: unknown[] = [];
+      const cache = open({ onError: (error) => errors.push(error) });
+      const answer = await outcome(cache.get(kind, numberedSource().load));
+      expect(answer, `the entry is unusable (${kind}): get must load`).toEqual({ name: 'load 1' });
+      const reports = kind === 'expired' ? 0 : 1;
+      expect(errors.length, `errors reported for an entry that is unusable (${kind})`).toBe(reports);
+      await until(async () => (await nameInRedis(kind)) === 'load 1');
+      expect(
+        await nameInRedis(kind),
+        `name in the entry: the unusable one (${kind}) must be replaced, or each read loads`,
+      ).toBe('load 1');
+    }
+  });
+});
+
+/** A deadline that no test meets unless it means to. The clock stands still, and each roll is 0.5. */
+const open = (options: Partial<Options> = {}) =>
   createEarlyCache({
     redis: servers.redis,
     ttlMs: TTL_MS,
-    loadDeadlineMs: 10_000,
+    loadDeadlineMs: 3_000,
     random: () => 0.5,
+    now: () => T0,
     ...options,
   });
 
-type Clock = ReturnType<typeof fakeClock>;
+const entry = (name: string, { deltaMs = SLOW_MS, expiresAt = T0 + GAP_MS } = {}) =>
+  encode({ value: { name }, deltaMs, expiresAt });
 
-/** Reads product 1, for `tookMs` by the clock, and counts how often. */
-function productSource(clock: Clock, tookMs: number, db = servers.db) {
+const cacheEntry = (key: string, times: { deltaMs: number; expiresAt: number }) =>
+  servers.redis.set(entryKey(key), entry('cached', times), 'PX', TTL_MS);
+
+/** Each hit of it fires, by the clock that stands still. */
+const cacheFiring = (key: string, px = TTL_MS) => servers.redis.set(entryKey(key), entry('cached'), 'PX', px);
+
+/** Its loads return "load 1", "load 2" and so on; one that is held returns when it is released. */
+function numberedSource() {
+  const holds: Promise<void>[] = [];
   const source = {
     loads: 0,
-    async load(): Promise<Product> {
-      source.loads++;
-      const [[row]] = await db.query<RowDataPacket[]>('SELECT name FROM products WHERE id = 1');
-      clock.advance(tookMs);
-      return { name: row?.name };
+    /** The next load that is not held yet. */
+    hold() {
+      let release = () => {};
+      holds[Math.max(source.loads, holds.length)] = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      onTestFinished(() => release());
+      return { release };
+    },
+    async load(_signal?: AbortSignal): Promise<Product> {
+      const number = ++source.loads;
+      // A real source takes its time: readers that miss at the same time have missed by then.
+      await servers.redis.ping();
+      await servers.redis.ping();
+      await holds[number - 1];
+      return { name: `load ${number}` };
     },
   };
   return source;
 }
 
-/** An entry that took TOOK_MS to load, GAP_MS from its end. */
-const entryThatDraws = (clock: Clock, name: string) =>
-  encode({ value: { name }, deltaMs: TOOK_MS, expiresAt: clock.now() + GAP_MS });
+/** A numbered source whose loads take this long by the clock. */
+function timedSource(clock: ReturnType<typeof fakeClock>, tookMs: number) {
+  const source = {
+    loads: 0,
+    async load(): Promise<Product> {
+      const number = ++source.loads;
+      await servers.redis.ping();
+      clock.advance(tookMs);
+      return { name: `load ${number}` };
+    },
+  };
+  return source;
+}
+
+/** A load that gives no answer until it fails. */
+function hungLoad() {
+  const hung = {
+    signal: undefined as AbortSignal | undefined,
+    fail: (_: Error) => {},
+    load: (signal?: AbortSignal) =>
+      new Promise<Product>((_, reject) => {
+        hung.signal = signal;
+        hung.fail = reject;
+      }),
+  };
+  return hung;
+}
+
+/** Waits for the entry that a `get` stores, which its caller need not wait for. */
+const stored = (key: string) => until(async () => (await servers.redis.exists(entryKey(key))) === 1);
+
+async function entryIn(key: string) {
+  const bytes = await servers.redis.getBuffer(entryKey(key));
+  expect(bytes, `the entry of ${key} in Redis`).not.toBeNull();
+  return decode<Product>(bytes ?? Buffer.alloc(0));
+}
+
+/** The name in the entry; undefined where there is none. */
+async function nameInRedis(key: string): Promise<string | undefined> {
+  const bytes = await servers.redis.getBuffer(entryKey(key));
+  try {
+    return bytes ? decode<Product>(bytes).value.name : undefined;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** What a call rejects or throws with; the value of one that resolves. */
+async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error;
+  }
+}
+
+/** Resolves when a client has had the answers to a series of commands, each sent after the answer to the one before. */
+async function drained(redis: Redis = servers.redis): Promise<void> {
+  for (let round = 0; round < 8; round++) {
+    await redis.ping();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** It waits for its server as long as it takes, as by default. */
+const PATIENT: RedisOptions = { maxRetriesPerRequest: null, retryStrategy: () => 10 };
+
+/** From now on: a deadline from the start would meet a busy machine before it meets a fault. */
+function giveUpSoon(redis: Redis): void {
+  redis.options.commandTimeout = 100;
+}
+
+function waitAsLongAsItTakes(redis: Redis): void {
+  redis.options.commandTimeout = undefined;
+}
+
+async function behindProxy(options: RedisOptions = {}) {
+  const proxy = await openProxy(servers.redisUrl);
+  const redis = servers.connectRedis(options, proxy.url);
+  onTestFinished(() => redis.disconnect());
+  await redis.ping();
+  return { proxy, redis };
+}
+
+/** A refresh whose lock is lost just before its nth command after the load: what Redis holds then, and at the end. */
+async function loseBefore(
+  nth: number,
+  key: string,
+  lose: (key: string) => Promise<unknown>,
+  proxy: FaultyProxy,
+  redis: Redis,
+) {
+  const inRedis = async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) });
+  await cacheFiring(key);
+  const source = numberedSource();
+  const load = source.hold();
+  const reading = outcome(open({ redis }).get(key, source.load));
+  await until(() => source.loads === 1);
+  let sent = 0;
+  let expected = await inRedis();
+  proxy.schedule(async (request) => {
+    if (/^PING/i.test(request) || ++sent !== nth) return;
+    await lose(key);
+    expected = await inRedis();
+  });
+  load.release();
+  await reading;
+  await drained(redis);
+  proxy.schedule();
+  return { sent, expected, seen: await inRedis() };
+}

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
+import { type Claim, defineMeasure, forkScript, type MeasureServers, type Plot } from '#claims';
 import { seeded } from '#kit/random';
 import { createSwr } from '../../02-strategies/06-stale-while-revalidate/stale-while-revalidate';
 import { createLockedCache } from '../04-stampede-lock/stampede-lock';
@@ -12,11 +12,11 @@ import type { Seen } from './steady';
 export default defineMeasure({
   needs: 'servers',
   async run({ quick, servers }) {
-    const real = await aroundExpiries(servers(), quick);
-    const claims = [...formula(quick), ...real.claims];
-    if (quick) return { claims, plots: [real.plot] };
+    const claims = [...formula(quick), ...(await aroundExpiries(servers(), quick))];
+    const plots = [probabilityOverTime(quick ? 500 : 10_000)];
+    if (quick) return { claims, plots };
     const steady = await steadyState(servers());
-    return { claims: [...claims, ...steady.claims], matrices: [steady.matrix], plots: [real.plot] };
+    return { claims: [...claims, ...steady.claims], matrices: [steady.matrix], plots };
   },
 });
 
@@ -35,8 +35,9 @@ const SMALL_BETA = 0.35;
 
 // By virtual time: one value, read once a millisecond.
 const SIM = { ttlMs: 600_000, readsPerMs: 1, deltaMs: 2_000 };
+const SIMULATED = 'TTL 600 s, a load of 2 s, 1,000 reads a second';
 
-/** Whether a hit refreshes, so long before the expiry. */
+/** Whether a hit fires, so long before the expiry. */
 type Rule = (gapMs: number, random: () => number) => boolean;
 
 const xfetch =
@@ -44,12 +45,8 @@ const xfetch =
   (gapMs, random) =>
     shouldRefresh({ now: 0, expiresAt: gapMs, deltaMs: SIM.deltaMs, beta, random });
 
-/** `base_ttl - ttl` by the TTL in whole seconds that Redis answers with. */
-const guide: Rule = (gapMs, random) => {
-  const ttl = Math.round(gapMs / 1000);
-  const base = SIM.ttlMs / 1000;
-  return ((base - ttl) * random()) / base > 0.5;
-};
+/** A common version: the share of the TTL that has gone, times a random number. Δ is not in it. */
+const byAge: Rule = (gapMs, random) => ((SIM.ttlMs - gapMs) * random()) / SIM.ttlMs > 0.5;
 
 const never: Rule = () => false;
 
@@ -67,6 +64,26 @@ function refresh(rule: Rule, seed: number, fromGapMs: number): { gapMs: number; 
   return { gapMs: first, loads };
 }
 
+/** The share of hits that fire, by how much of the life of the entry is left. */
+function probabilityOverTime(hits: number): Plot {
+  const points = (beta: number) => {
+    const random = seeded(2015);
+    return Array.from({ length: 49 }, (_, step): [number, number] => {
+      const gapInDeltas = (48 - step) / 8;
+      let fired = 0;
+      for (let hit = 0; hit < hits; hit++) if (xfetch(beta)(gapInDeltas * SIM.deltaMs, random)) fired++;
+      return [-gapInDeltas, (100 * fired) / hits];
+    });
+  };
+  return {
+    name: 'probability',
+    title: 'Hits that fire, by the time that is left until the expiry',
+    x: { label: 'time from the expiry, in units of Δ', scale: 'linear' },
+    y: { label: 'hits that fire (%)', scale: 'linear' },
+    series: [2, 1, 0.5].map((beta) => ({ name: `β = ${beta}`, points: points(beta) })),
+  };
+}
+
 function formula(quick: boolean): Claim[] {
   const runs = (rule: Rule, count: number, fromGapMs: number = SIM.ttlMs) => {
     const refreshes = Array.from({ length: count }, (_, seed) => refresh(rule, seed, fromGapMs));
@@ -75,56 +92,49 @@ function formula(quick: boolean): Claim[] {
       loads: mean(refreshes.map(({ loads }) => loads)),
     };
   };
-  const byAge = runs(guide, quick ? 1 : 20);
-  // Earlier than that, a read draws a refresh with a probability below e^-40.
-  const fromGapMs = 40 * SIM.deltaMs;
-  const byGap = runs(xfetch(1), quick ? 12 : 400, fromGapMs);
-  const small = runs(xfetch(SMALL_BETA), quick ? 1 : 200, fromGapMs);
+  const age = runs(byAge, quick ? 1 : 5);
+  // Earlier than that, a hit fires with a probability below e^-25.
+  const fromGapMs = 25 * SIM.deltaMs;
+  const full = runs(xfetch(1), quick ? 12 : 200, fromGapMs);
+  const small = runs(xfetch(SMALL_BETA), quick ? 1 : 100, fromGapMs);
   const stampede = runs(never, 1, fromGapMs);
 
-  const draws = 100_000;
+  const hits = 100_000;
   const random = seeded(2015);
-  let drawn = 0;
-  for (let i = 0; i < draws; i++) if (xfetch(1)(SIM.deltaMs, random)) drawn++;
+  let fired = 0;
+  for (let hit = 0; hit < hits; hit++) if (xfetch(1)(SIM.deltaMs, random)) fired++;
 
-  const at = ({ gapMs }: { gapMs: number }) => (SIM.ttlMs - gapMs) / 1000;
-  const gone = (run: { gapMs: number }) => (100 * at(run)) / (SIM.ttlMs / 1000);
-  const lead = (beta: number) => SIM.deltaMs * beta * Math.log(SIM.readsPerMs * SIM.deltaMs * beta);
+  const used = ({ gapMs }: { gapMs: number }) => (100 * (SIM.ttlMs - gapMs)) / SIM.ttlMs;
+  const lead = SIM.deltaMs * Math.log(SIM.readsPerMs * SIM.deltaMs);
+  const usedOf = `part of the TTL that has gone at the first refresh, ${SIMULATED}:`;
+  const loadsOf = `loads that begin before the first has ended, no lock, ${SIMULATED}:`;
   return [
     {
-      ...figure('p-at-delta', 'hits that refresh Δ before the expiry, β = 1', (100 * drawn) / draws, '%'),
+      ...figure('p-at-delta', 'hits that fire Δ before the expiry, β = 1', (100 * fired) / hits, '%'),
       atLeast: 36,
       atMost: 37.6,
     },
-    figure(
-      'guide-at',
-      'virtual time, TTL 600 s, 1,000 reads/s, Δ = 2 s, no lock: the first refresh by the guide’s rule, after',
-      at(byAge),
-      's',
-    ),
-    { ...figure('guide-gone', 'the same, of the TTL', gone(byAge), '%'), atMost: 55 },
-    figure('xfetch-at', 'the first refresh by XFetch, after', at(byGap), 's'),
-    { ...figure('xfetch-gone', 'the same, of the TTL', gone(byGap), '%'), atLeast: 95 },
+    { ...figure('used-xfetch', `${usedOf} XFetch, β = 1`, used(full), '%'), atLeast: 95 },
+    { ...figure('used-age', `${usedOf} by the age of the value`, used(age), '%'), atMost: 55 },
     {
       ...figure(
         'lead-ratio',
-        'its lead on the expiry against Δ · β · ln(λ · Δ · β)',
-        byGap.gapMs / lead(1),
+        `lead on the expiry, ${SIMULATED}: XFetch, β = 1, against Δ · ln(λ · Δ)`,
+        full.gapMs / lead,
         '×',
       ),
       atLeast: 0.8,
       atMost: 1.4,
     },
+    { ...figure('xfetch-loads', `${loadsOf} XFetch, β = 1`, full.loads, 'loads'), atLeast: 1.5, atMost: 10 },
+    figure('small-loads', `${loadsOf} XFetch, β = ${SMALL_BETA}`, small.loads, 'loads'),
+    figure('never-loads', `${loadsOf} no early refresh`, stampede.loads, 'loads'),
     figure(
-      'never-loads',
-      'loads that begin before the first has ended: without a rule',
-      stampede.loads,
-      'loads',
+      'small-lead',
+      `lead on the expiry, ${SIMULATED}: XFetch, β = ${SMALL_BETA}`,
+      small.gapMs / 1000,
+      's',
     ),
-    figure('guide-loads', 'the same, the guide’s rule', byAge.loads, 'loads'),
-    { ...figure('xfetch-loads', 'the same, XFetch, β = 1', byGap.loads, 'loads'), atLeast: 1.5, atMost: 10 },
-    figure('small-loads', `the same, XFetch, β = ${SMALL_BETA}`, small.loads, 'loads'),
-    figure('small-lead', `lead of XFetch, β = ${SMALL_BETA}`, small.gapMs / 1000, 's'),
   ];
 }
 
@@ -134,6 +144,7 @@ const READERS = 20;
 const PAUSE_MS = 10;
 const TTL_MS = 500;
 const LOAD_MS = 50;
+const WORK = `${READERS} readers, TTL ${TTL_MS} ms, a load of ${LOAD_MS} ms`;
 
 interface Value {
   /** By performance.now. */
@@ -146,35 +157,30 @@ type Get = (key: string, load: Load) => Promise<Value>;
 interface Contender {
   readonly name: string;
   readonly says: string;
-  /** Whether the TTL counts from the beginning of a load; else from its end. */
-  readonly fromBeginning: boolean;
   readonly inQuick: boolean;
-  open(redis: Redis): { get: Get; settled(): Promise<void> };
+  open(redis: Redis): { get: Get; onIdle?(): Promise<void> };
 }
 
 const CONTENDERS: readonly Contender[] = [
   {
     name: 'none',
     says: 'cache-aside',
-    fromBeginning: false,
     inQuick: true,
-    open: (redis) => ({ get: cacheAside(redis), settled: async () => {} }),
+    open: (redis) => ({ get: cacheAside(redis) }),
   },
   {
     name: 'lock',
     says: 'lock (3.4)',
-    fromBeginning: false,
     inQuick: false,
     open(redis) {
       const cache = createLockedCache({ redis });
       const times = { freshMs: TTL_MS, staleMs: 0, lockMs: 5000, waitMs: 5000 };
-      return { get: (key, load) => cache.getOrLoad(key, load, times), settled: async () => {} };
+      return { get: (key, load) => cache.getOrLoad(key, load, times) };
     },
   },
   {
     name: 'swr',
     says: 'SWR (2.6)',
-    fromBeginning: true,
     inQuick: false,
     open(redis) {
       let source: Load | undefined;
@@ -191,14 +197,13 @@ const CONTENDERS: readonly Contender[] = [
           source = load;
           return swr.get(key) as Promise<Value>;
         },
-        settled: () => swr.onIdle(),
+        onIdle: () => swr.onIdle(),
       };
     },
   },
   {
     name: 'xfetch',
     says: 'XFetch',
-    fromBeginning: true,
     inQuick: true,
     open: (redis) => createEarlyCache({ redis, ttlMs: TTL_MS, loadDeadlineMs: 450 }),
   },
@@ -224,7 +229,7 @@ interface Watched {
   readonly blocked: number;
 }
 
-async function watch({ name, fromBeginning, open }: Contender, { redis, db }: MeasureServers, forMs: number) {
+async function watch({ name, open }: Contender, { redis, db }: MeasureServers, forMs: number) {
   const key = `measure:${name}`;
   const clients = Array.from({ length: INSTANCES }, () => redis.duplicate({ commandTimeout: 1000 }));
   const begun: number[] = [];
@@ -235,7 +240,7 @@ async function watch({ name, fromBeginning, open }: Contender, { redis, db }: Me
     const replaces = values;
     if (values > 0) begun.push(start - expiresAt);
     await db.query('SELECT SLEEP(?)', [LOAD_MS / 1000]);
-    expiresAt = (fromBeginning ? start : performance.now()) + TTL_MS;
+    expiresAt = performance.now() + TTL_MS;
     values = replaces + 1;
     return { loadedAt: performance.now(), text: 'x'.repeat(1000) };
   };
@@ -258,67 +263,77 @@ async function watch({ name, fromBeginning, open }: Contender, { redis, db }: Me
     await Promise.all(
       caches.flatMap((cache) => Array.from({ length: READERS / INSTANCES }, () => reader(cache))),
     );
-    await Promise.all(caches.map((cache) => cache.settled()));
+    await Promise.all(caches.map((cache) => cache.onIdle?.()));
+    // A refresh that has begun ends before its client is closed.
+    if (values < begun.length + 1) await sleep(2 * LOAD_MS);
     return { begun, values: values - 1, reads, blocked };
   } finally {
     for (const client of clients) client.disconnect();
   }
 }
 
-async function aroundExpiries(servers: MeasureServers, quick: boolean) {
-  const forMs = quick ? 550 : 5.5 * TTL_MS;
-  const seen: { contender: Contender; watched: Watched }[] = [];
-  for (const contender of CONTENDERS) {
-    if (quick && !contender.inQuick) continue;
-    seen.push({ contender, watched: await watch(contender, servers, forMs) });
-  }
+async function aroundExpiries(servers: MeasureServers, quick: boolean): Promise<Claim[]> {
+  const forMs = quick ? 550 : 4.5 * TTL_MS;
   const ttls = forMs / TTL_MS;
-  const of = (name: string) => seen.find(({ contender }) => contender.name === name)?.watched;
-  const claims = seen.flatMap(({ contender: { name, says }, watched: { begun, blocked } }) => [
-    figure(`loads-${name}`, `loads per TTL, ${says}`, begun.length / ttls, 'loads'),
-    figure(`blocked-${name}`, `reads per TTL that waited for a load, ${says}`, blocked / ttls, 'reads'),
-  ]);
-  const blockedOf = (name: string) => of(name)?.blocked ?? Number.NaN;
-  claims.push(
+  const seen = new Map<string, Watched>();
+  for (const contender of CONTENDERS) {
+    if (!quick || contender.inQuick) seen.set(contender.name, await watch(contender, servers, forMs));
+  }
+  const claims = CONTENDERS.flatMap(({ name, says }) => {
+    const watched = seen.get(name);
+    if (!watched) return [];
+    return [
+      figure(`loads-${name}`, `loads per TTL, ${WORK}: ${says}`, watched.begun.length / ttls, 'loads'),
+      figure(
+        `blocked-${name}`,
+        `reads per TTL that waited, ${WORK}: ${says}`,
+        watched.blocked / ttls,
+        'reads',
+      ),
+    ];
+  });
+  const [aside, early] = ['none', 'xfetch'].map((name) => seen.get(name));
+  const leadMs = -mean(early?.begun ?? []);
+  return [
+    ...claims,
     {
       ...figure(
         'blocked-share',
-        'reads that waited: XFetch, β = 1, against cache-aside',
-        (100 * blockedOf('xfetch')) / blockedOf('none'),
+        `reads that waited, ${WORK}: XFetch, β = 1, against cache-aside`,
+        (100 * (early?.blocked ?? Number.NaN)) / (aside?.blocked ?? Number.NaN),
         '%',
       ),
       atMost: 50,
     },
-    figure('lead', 'lead of XFetch on the expiry, β = 1: p50', -median(of('xfetch')?.begun ?? []), 'ms'),
-  );
-  return {
-    claims,
-    plot: {
-      name: 'expiry',
-      title: `Loads of one value, by when they begin: ${READERS} readers of one key in ${INSTANCES} instances, TTL ${TTL_MS} ms, a load of ${LOAD_MS} ms`,
-      x: { label: 'time from the expiry of the value (ms)', scale: 'linear' as const },
-      y: { label: 'loads of a value, so far', scale: 'log' as const },
-      series: seen.map(({ contender: { says }, watched }) => ({ name: says, points: cumulated(watched) })),
-    },
-  };
+    figure('short-lead', `lead on the expiry, ${WORK}: XFetch, β = 1, mean`, leadMs, 'ms'),
+    figure(
+      'short-share',
+      `lead on the expiry as a part of the TTL, ${WORK}: XFetch, β = 1`,
+      (100 * leadMs) / TTL_MS,
+      '%',
+    ),
+    figure(
+      'short-expected',
+      `${LEAD_BY_FORMULA}, ${WORK}`,
+      expectedLeadMs(LOAD_MS, (early?.reads ?? Number.NaN) / forMs),
+      'ms',
+    ),
+  ];
 }
 
-const SHOWN_UNTIL_MS = 80;
+const LEAD_BY_FORMULA =
+  'lead on the expiry by the formula Δ · (ln(λ · Δ) + 0.58), from the reads of that run';
 
-function cumulated({ begun, values }: Watched): [number, number][] {
-  const sorted = [...begun].sort((a, b) => a - b);
-  const points = sorted.flatMap((at, index): [number, number][] => [
-    ...(index > 0 ? [[at, index / values] as [number, number]] : []),
-    [at, (index + 1) / values],
-  ]);
-  return [...points, [SHOWN_UNTIL_MS, sorted.length / values]];
-}
+/** On average the first of many rare events comes 0.58 Δ before the moment at which one is expected. */
+const expectedLeadMs = (deltaMs: number, readsPerMs: number) =>
+  deltaMs * (Math.log(readsPerMs * deltaMs) + 0.5772);
 
 // Processes of their own: steady.ts.
 const PROCESSES = 4;
-const STEADY_MS = 7000;
+const STEADY_MS = 4400;
+const STEADY = `${STEADY_MS / 1000} s, ${PROCESSES} processes with 20 readers each, TTL 1 s, a load of 100 ms`;
 /** Two run at a time: neither keeps a core busy. */
-const STEADY = [
+const ROUNDS = [
   ['cache-manager', 'bentocache'],
   ['async-cache-dedupe', 'SWR behind the lock (3.4)'],
   ['XFetch, β = 1', 'XFetch, β = 0.35'],
@@ -326,19 +341,24 @@ const STEADY = [
 
 async function steadyState({ redisUrl, mysqlUrl }: MeasureServers) {
   const seen = new Map<string, Seen>();
-  for (const names of STEADY)
+  for (const names of ROUNDS)
     await Promise.all(names.map(async (name) => seen.set(name, await steady(name, redisUrl, mysqlUrl))));
   const of = (name: string, what: keyof Seen) => seen.get(name)?.[what] ?? Number.NaN;
   return {
     claims: [
+      figure('steady-loads', `loads in ${STEADY}: XFetch, β = 1`, of('XFetch, β = 1', 'loads'), 'loads'),
       figure(
-        'steady-loads',
-        'loads in 7 s, 4 processes with 20 readers each, TTL 1 s, a load of 100 ms: XFetch, β = 1',
-        of('XFetch, β = 1', 'loads'),
+        'steady-expected',
+        `${LEAD_BY_FORMULA}, ${STEADY}`,
+        expectedLeadMs(100, of('XFetch, β = 1', 'reads') / STEADY_MS),
+        'ms',
+      ),
+      figure(
+        'steady-small-loads',
+        `loads in ${STEADY}: XFetch, β = 0.35`,
+        of('XFetch, β = 0.35', 'loads'),
         'loads',
       ),
-      figure('steady-small-loads', 'the same, β = 0.35', of('XFetch, β = 0.35', 'loads'), 'loads'),
-      figure('steady-rate', 'reads per ms in that run', of('XFetch, β = 0.35', 'reads') / STEADY_MS, 'reads'),
     ],
     matrix: {
       name: 'steady',
@@ -347,7 +367,7 @@ async function steadyState({ redisUrl, mysqlUrl }: MeasureServers) {
         'reads that waited for a load',
         'oldest value returned, since its load ended',
       ],
-      rows: STEADY.flat().map((name): [string, ...string[]] => [
+      rows: ROUNDS.flat().map((name): [string, ...string[]] => [
         name,
         String(of(name, 'loads')),
         String(of(name, 'blocked')),

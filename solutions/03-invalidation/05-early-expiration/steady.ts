@@ -16,7 +16,6 @@ export interface Seen {
 
 interface Cache {
   get(): Promise<unknown>;
-  settled?(): Promise<void>;
 }
 
 const [name = '', redisUrl = '', mysqlUrl = '', readers, forMs] = process.argv.slice(2);
@@ -70,7 +69,7 @@ const CONTENDERS: Readonly<Record<string, Open>> = {
 
 function early(redis: Redis, key: string, load: () => Promise<number>, beta: number): Cache {
   const cache = createEarlyCache({ redis, ttlMs: TTL_MS, beta, loadDeadlineMs: 900 });
-  return { get: () => cache.get(key, load), settled: () => cache.settled() };
+  return { get: () => cache.get(key, load) };
 }
 
 const redis = new Redis(redisUrl, { commandTimeout: 1000 });
@@ -110,7 +109,6 @@ async function main(): Promise<void> {
     await Promise.all(
       Array.from({ length: Number(readers) }, () => reader(cache, Date.now() + Number(forMs))),
     );
-    await cache.settled?.();
     process.send?.(seen, () => process.exit(0));
   });
 }
