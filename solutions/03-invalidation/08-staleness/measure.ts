@@ -1,4 +1,4 @@
-import { type Claim, defineMeasure, type Matrix } from '#claims';
+import { type Bars, type Claim, defineMeasure, type Matrix } from '#claims';
 import { SCHEMA } from '#kit/data/schema';
 import { CREATE_OUTBOX } from '../02-events/events';
 import { PRODUCTS, type Seen, type Servers, type Strategy, type Workload, watch } from './harness';
@@ -33,7 +33,7 @@ export default defineMeasure({
     }
     return {
       claims: rows.flatMap(claimsOf),
-      ...(!quick && { matrices: [shortMatrix(rows), fullMatrix(rows)] }),
+      ...(!quick && { matrices: [shortMatrix(rows), fullMatrix(rows)], plots: [shares(rows)] }),
     };
   },
 });
@@ -71,6 +71,13 @@ const shortMatrix = (rows: readonly Row[]): Matrix => ({
     ms(calm.maxAgeMs),
     ms(outage.maxAgeMs),
   ]),
+});
+
+const shares = (rows: readonly Row[]): Bars => ({
+  name: 'shares',
+  title: 'How many reads were stale, in one run of each strategy',
+  label: 'stale reads, calm (%)',
+  bars: rows.map(({ strategy, calm }) => [strategy.name, calm.stale]),
 });
 
 const fullMatrix = (rows: readonly Row[]): Matrix => ({
