@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { rejectedBy } from '../content/mistake';
+import { needsOf } from '../content/needs';
 import type { LabRun, Task } from '../run/messages';
 import { openRunner, type Runner, type RunResult } from '../run/runner';
 import type { Subject } from '../run/subject';
@@ -59,8 +60,10 @@ export function variantsOf({ files }: Lab): string[] {
 
 export async function runTrials(trials: readonly Trial[], servers: readonly Servers[]): Promise<Trials> {
   if (trials.length === 0) return { runs: [], lost: [] };
+  const cluster = trials.some(({ lab }) => needsOf(lab).cluster);
+  const urls = cluster ? await Promise.all(servers.map((pair) => pair.withCluster())) : servers;
   const runner = openRunner({ workers: servers.length, isolate: false });
-  runner.use(servers, { shared: servers.some(({ kind }) => kind !== 'private') });
+  runner.use(urls, { shared: servers.some(({ kind }) => kind !== 'private') });
   try {
     return await halving(trials, (tasks) => runner.run(tasks));
   } finally {

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
+import { needsOf } from '../content/needs';
 import { testFile } from '../content/seal';
 import { goneServers } from '../servers/gone';
 import { openServers, type Servers } from '../servers/open';
@@ -56,8 +56,13 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
   if (eager) opened();
 
   async function verdictOf(lab: Lab, { core = false }: RunOptions): Promise<Verdict> {
-    const servers = needsServers(lab) ? await opened() : undefined;
-    if (servers) runner.use([servers], { shared: servers.kind !== 'private' });
+    const needs = needsOf(lab);
+    const servers = needs.servers || needs.cluster ? await opened() : undefined;
+    if (servers) {
+      // A cluster takes two seconds to form: it is kept with the servers, from save to save.
+      const urls = needs.cluster ? await servers.withCluster() : servers;
+      runner.use([urls], { shared: servers.kind !== 'private' });
+    }
     const task: Task = { place: lab.place, subject: 'attempt', ...(core && { part: 'core' as const }) };
     const verdict = judge(lab, await runner.run([task]));
     const needed = 'run' in verdict ? serverNeeded(verdict.run) : undefined;
@@ -91,14 +96,6 @@ export function openSession(open: () => Promise<Servers> = openServers, { eager 
 }
 
 const NO_ERRORS: Answer['typeErrors'] = Promise.resolve([]);
-
-function needsServers(lab: Lab): boolean {
-  try {
-    return /from '#kit\/servers'/.test(readFileSync(lab.files.test, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 function remember(lab: Lab, verdict: Verdict): void {
   if (verdict.kind === 'not counted') return;

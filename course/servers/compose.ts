@@ -5,7 +5,7 @@ import { ROOT } from '../base/root';
 import { claimServers } from './given';
 import { ServerError } from './server';
 import { keep } from './supervisor';
-import type { Servers, ServerUrls } from './types';
+import type { OpenedServers, ServerUrls } from './types';
 
 const FILE = join(ROOT, 'docker-compose.yml');
 const SERVICES = ['redis', 'mysql'];
@@ -13,12 +13,12 @@ const SERVICES = ['redis', 'mysql'];
 const TESTS_DB = 1;
 
 /** Redis 8 and MySQL 8.4 in containers: those that run already, or a project of this run's own. */
-export async function composeServers(say: (line: string) => void): Promise<Servers> {
+export async function composeServers(say: (line: string) => void): Promise<OpenedServers> {
   return (await runningContainers()) ?? (await ownContainers(say));
 }
 
 /** The containers of `docker compose up` in this folder. They are used, and left as they were. */
-async function runningContainers(): Promise<Servers | undefined> {
+async function runningContainers(): Promise<OpenedServers | undefined> {
   const project = { cwd: ROOT, env: { ...process.env, COMPOSE_FILE: FILE } };
   if (!(await published(project))) return undefined;
   await up(project);
@@ -32,7 +32,7 @@ const DOWN =
   'pkill -KILL -f -- "--project-name $COURSE_PROJECT up" 2>/dev/null; ' +
   'docker compose --project-name "$COURSE_PROJECT" down --volumes --remove-orphans --timeout 0 >/dev/null 2>&1';
 
-async function ownContainers(say: (line: string) => void): Promise<Servers> {
+async function ownContainers(say: (line: string) => void): Promise<OpenedServers> {
   say('Starting Redis 8 and MySQL 8.4 with docker compose. The first time, their images are downloaded.');
   // A name of its own, and free ports: two runs never meet.
   const name = `caching-deep-dive-${randomBytes(4).toString('hex')}`;

@@ -4,13 +4,13 @@ import { connectMysql, connectRedis, shown } from './connect';
 import { claimRedis, refuseUnfitMysql, refuseUnfitRedis } from './fit';
 import { dropSchema, foreignSchema, freshSchema, ownerOf, REDIS_MARK, SCHEMA, takeTurn } from './ours';
 import { ServerError } from './server';
-import type { Servers, ServersKind, ServerUrls } from './types';
+import type { OpenedServers, ServersKind, ServerUrls } from './types';
 
 const TURN_WITHIN_S = 60;
 const CLEAN_WITHIN_S = 1;
 
 /** The learner's own servers, named by REDIS_URL and MYSQL_URL; undefined when neither is set. */
-export async function givenServers(env: NodeJS.ProcessEnv): Promise<Servers | undefined> {
+export async function givenServers(env: NodeJS.ProcessEnv): Promise<OpenedServers | undefined> {
   const { REDIS_URL: redis, MYSQL_URL: mysql } = env;
   if (!redis && !mysql) return undefined;
   if (!redis || !mysql) {
@@ -22,7 +22,7 @@ export async function givenServers(env: NodeJS.ProcessEnv): Promise<Servers | un
 }
 
 /** Servers that outlive the run: nothing on them is touched that the course did not make. */
-export async function claimServers(urls: ServerUrls, kind: ServersKind): Promise<Servers> {
+export async function claimServers(urls: ServerUrls, kind: ServersKind): Promise<OpenedServers> {
   await withBoth(urls, async (redis, admin) => {
     await refuseUnfitRedis(redis, shown(new URL(urls.redis)));
     await refuseUnfitMysql(admin, new URL(urls.mysql).host);

@@ -1,3 +1,4 @@
+import { type RedisCluster, startCluster } from './cluster';
 import { composeServers } from './compose';
 import { dockerWorks } from './docker';
 import { givenServers } from './given';
@@ -6,7 +7,7 @@ import { startMysql } from './mysql';
 import { missingServers, oldServer } from './packages';
 import { startRedis } from './redis';
 import { ServerError } from './server';
-import type { Servers } from './types';
+import type { OpenedServers, Servers } from './types';
 
 export type { Servers, ServerUrls } from './types';
 
@@ -20,7 +21,24 @@ export interface OpenOptions {
  * Opens servers in the first way that works here: the learner's URLs, private servers, Docker, an installation.
  * COURSE_SERVERS chooses one. @throws {ServerError} that says what is missing and how to fix it.
  */
-export async function openServers({ install = 'ask', say = toStderr }: OpenOptions = {}): Promise<Servers> {
+export const openServers = async (options: OpenOptions = {}): Promise<Servers> =>
+  withClusterOf(await openPair(options));
+
+function withClusterOf(servers: OpenedServers): Servers {
+  let starting: Promise<RedisCluster> | undefined;
+  return {
+    ...servers,
+    async withCluster() {
+      starting ??= startCluster();
+      return { redis: servers.redis, mysql: servers.mysql, cluster: (await starting).nodes };
+    },
+    async close() {
+      await Promise.all([servers.close(), starting?.then((cluster) => cluster.close()).catch(() => {})]);
+    },
+  };
+}
+
+async function openPair({ install = 'ask', say = toStderr }: OpenOptions): Promise<OpenedServers> {
   const installed = async () => {
     await installServers(install, say);
     return privateServers();
@@ -55,7 +73,7 @@ export async function openServers({ install = 'ask', say = toStderr }: OpenOptio
 }
 
 /** Undefined too where a server is too old, and containers can take its place. */
-async function privateServersIfHere(orContainers: boolean): Promise<Servers | undefined> {
+async function privateServersIfHere(orContainers: boolean): Promise<OpenedServers | undefined> {
   if (missingServers().length > 0) return undefined;
   const reason = await oldServer();
   if (!reason) return privateServers();
@@ -68,7 +86,7 @@ async function privateServersIfHere(orContainers: boolean): Promise<Servers | un
 const composeServersIfHere = async (say: (line: string) => void) =>
   (await dockerWorks()) ? composeServers(say) : undefined;
 
-async function privateServers(): Promise<Servers> {
+async function privateServers(): Promise<OpenedServers> {
   const [redis, mysql] = await Promise.allSettled([startRedis(), startMysql()]);
   const close = async () => {
     const up = [redis, mysql].filter((start) => start.status === 'fulfilled');

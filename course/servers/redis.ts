@@ -9,7 +9,7 @@ export type RedisSettings = Readonly<Record<string, string>>;
 
 /** As in docker-compose.yml: a learner whose labs run in containers has it. */
 const IMAGE = 'redis:8';
-const NONE = 'This machine has no redis-server or valkey-server.';
+export const NO_REDIS = 'This machine has no redis-server or valkey-server.';
 
 /**
  * A Redis of our own: loopback, a random password, nothing on disk. It runs in a container where this machine has no
@@ -40,12 +40,12 @@ const localPlan = (binary: string, settings: RedisSettings): ServerPlan => ({
 async function containerPlan(settings: RedisSettings, old: string | undefined): Promise<ServerPlan> {
   if (!(await dockerWorks())) {
     throw new ServerError(
-      `${old ?? NONE} No Docker engine answers. Run this, then the same command again:\n  ${planFor(['redis']).command}\nWhat this machine has: npm run doctor`,
+      `${old ?? NO_REDIS} No Docker engine answers. Run this, then the same command again:\n  ${planFor(['redis']).command}\nWhat this machine has: npm run doctor`,
     );
   }
   if (!(await hasImage(IMAGE))) {
     throw new ServerError(
-      `${old ?? NONE} Docker has not downloaded ${IMAGE} yet. Run this, then the same command again:\n  docker pull ${IMAGE}`,
+      `${old ?? NO_REDIS} Docker has not downloaded ${IMAGE} yet. Run this, then the same command again:\n  docker pull ${IMAGE}`,
     );
   }
   const name = `caching-deep-dive-redis-${randomBytes(6).toString('hex')}`;

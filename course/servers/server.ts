@@ -109,7 +109,8 @@ const ADVICE: readonly (readonly [RegExp, () => string])[] = [
   ],
 ];
 
-async function freePort(): Promise<number> {
+/** Free on the loopback interface when it was looked at. */
+export async function freePort(): Promise<number> {
   const probe = createServer();
   await new Promise<void>((resolve, reject) => {
     probe.once('error', reject);
