@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
+import { type Bars, type Claim, defineMeasure, forkScript, type MeasureServers, median } from '#claims';
 import { entryKey, lockKey, type Times } from './given';
 import { createLockedCache } from './stampede-lock';
 import { clock, type RunStats, run, type Workload } from './workload';
@@ -19,8 +19,11 @@ export default defineMeasure({
   async run({ quick, servers: opened }) {
     const servers = opened();
     const claims = [...(await hitAgainstGet(servers, quick)), ...(await invalidatedLoads(servers, quick))];
+    const plots: Bars[] = [];
     await (quick ? withInstances : withProcesses)(servers, async (runAll, hanging) => {
-      claims.push(...(await coldKey(runAll, quick)));
+      const cold = await coldKey(runAll, quick);
+      claims.push(...cold.claims);
+      plots.push(...cold.plots);
       const [peers, recovery] = await Promise.all([
         slowLoader(runAll, quick),
         crash(servers, hanging, quick),
@@ -28,7 +31,7 @@ export default defineMeasure({
       claims.push(...peers, recovery);
       if (!quick) claims.push(...(await steadyState(runAll)));
     });
-    return { claims };
+    return { claims, plots };
   },
 });
 
@@ -196,14 +199,14 @@ async function invalidatedLoads({ redis }: MeasureServers, quick: boolean): Prom
   ];
 }
 
-/** The bars of the lesson: loads of one cold key, by what stands before the load. */
+/** What stands before the load. */
 const COLD_LABELS = {
   plain: 'cache-aside',
   flight: 'a single flight in each process (2.2)',
   lock: 'the lock',
 } as const;
 
-async function coldKey(runAll: RunAll, quick: boolean): Promise<Claim[]> {
+async function coldKey(runAll: RunAll, quick: boolean): Promise<{ claims: Claim[]; plots: Bars[] }> {
   const workload = { readers: quick ? 25 : 250, loadMs: quick ? 20 : 100 };
   const loads = { plain: Number.NaN, flight: Number.NaN, lock: Number.NaN };
   for (const mode of quick ? (['flight', 'lock'] as const) : (['plain', 'flight', 'lock'] as const)) {
@@ -220,16 +223,23 @@ async function coldKey(runAll: RunAll, quick: boolean): Promise<Claim[]> {
     // A process that comes late finds the value, and makes no load of its own.
     atMost: 50,
   };
-  if (quick) return [share];
-  const bars = (['plain', 'flight', 'lock'] as const).map((mode) =>
-    figure(
-      `cold-${mode}`,
-      `loads of a cold key, 1,000 readers in 4 processes: ${COLD_LABELS[mode]}`,
-      loads[mode],
-      'loads',
-    ),
+  if (quick) return { claims: [share], plots: [] };
+  const title = 'loads of a cold key, 1,000 readers in 4 processes';
+  const modes = ['plain', 'flight', 'lock'] as const;
+  const rows = modes.map((mode) =>
+    figure(`cold-${mode}`, `${title}: ${COLD_LABELS[mode]}`, loads[mode], 'loads'),
   );
-  return [...bars, share];
+  return {
+    claims: [...rows, share],
+    plots: [
+      {
+        name: 'cold-key',
+        title: 'Loads of a cold key by 1,000 readers in 4 processes',
+        label: 'loads',
+        bars: modes.map((mode) => [COLD_LABELS[mode], loads[mode]]),
+      },
+    ],
+  };
 }
 
 /** A load that takes 2.5 times as long as its lock lives. */
@@ -269,7 +279,7 @@ async function slowLoader(runAll: RunAll, quick: boolean): Promise<Claim[]> {
 }
 
 /** To stop a query takes a moment: what overlaps for less is not counted. */
-const KILLED_WITHIN_MS = 20;
+const KILLED_WITHIN_MS = 50;
 
 /** The most intervals that overlap. */
 function atOnce(intervals: readonly (readonly [from: number, to: number])[]): number {
