@@ -147,6 +147,10 @@ describe('In production', () => {
         await publish(servers.redis, [KEY]);
         await catchUp(cache);
       },
+      async 'an event without a key was read'(cache) {
+        await servers.redis.xadd(STREAM, '*', 'product', '1');
+        await catchUp(cache);
+      },
       async 'the place was trimmed, and all was cleared,'(cache) {
         await publish(servers.redis, [KEY, 'product:3']);
         await servers.redis.xtrim(STREAM, 'MAXLEN', 1);
@@ -341,6 +345,15 @@ describe('In production', () => {
     await catchUp(cache);
     await keepOld(cache, OTHER);
     expect(await read(cache, OTHER), 'all is read: what is kept must be given out').toBe('old');
+    for (const step of [1, 2]) {
+      clock.ms += 2_000;
+      await publish(servers.redis, ['product:3']);
+      await cache.poll();
+      expect(
+        await read(cache, OTHER),
+        `read ${step} of 2 in 4,000 ms brought one event, less than BATCH: all is read`,
+      ).toBe('old');
+    }
   });
 
   test('run reads again after each failure, with pauses that grow to RETRY_AT_MOST_MS', async () => {
@@ -420,7 +433,10 @@ describe('In production', () => {
       const clock = fakeClock();
       clock.sleep = (ms, signal) => {
         clock.pauses.push(ms);
-        return new Promise((resolve) => signal?.addEventListener('abort', resolve));
+        return new Promise<unknown>((resolve) => {
+          signal?.addEventListener('abort', resolve);
+          if (signal?.aborted) resolve(undefined);
+        });
       };
       const { cache, proxy } = await behindProxy({ clock });
       const { stop, running } = await started(cache, proxy);
