@@ -1,485 +1,563 @@
-import type { Redis } from 'ioredis';
-import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { explore } from '#kit/explore';
-import { type Inside, startProcesses } from '#kit/processes';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
+import type { PoolOptions, RowDataPacket } from 'mysql2/promise';
+import { beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { toRecord } from '#kit/given';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
+import { outcome, soon, until } from '#kit/waiting';
 import {
-  APPLIED_WRITES,
   BacklogFullError,
-  createWorker,
-  createWriter,
+  type Changes,
+  CREATE_APPLIED_WRITES,
+  createGroup,
   DEAD_LETTERS,
   GROUP,
   InvalidWriteError,
+  PAUSE_MS,
   STREAM,
-  VIEW_TTL_MS,
-  viewKey,
-  type Worker,
-} from './write-behind';
-import subjectFile from './write-behind?file';
-
-type Subject = typeof import('./write-behind');
+} from './given';
+import { createWorker, createWriter, type WorkerOptions, type WriterOptions } from './write-behind';
 
 const servers = useServers('products');
 
-beforeAll(() => servers.db.query(APPLIED_WRITES));
-beforeEach(() => servers.db.query('DELETE FROM applied_writes'));
-
-test('a killed worker loses nothing and doubles nothing', async () => {
-  const writer = writerOf();
-  const redisProxy = await openProxy(servers.redisUrl);
-  const mysqlProxy = await openProxy(servers.mysqlUrl);
-  const beforeCommit = mysqlProxy.hold(/^COMMIT/i);
-  const [first] = await startProcesses(
-    1,
-    subjectFile,
-    { redis: servers.redisUrl, mysql: mysqlProxy.url },
-    writesAndWorks,
-  );
-  await Promise.race([beforeCommit.arrived, first?.result]);
-  expect(await unlike(), TOGETHER).toEqual([]);
-  await first?.kill();
-
-  const commit = mysqlProxy.hold(/^COMMIT/i);
-  const redis = servers.connectRedis({}, redisProxy.url);
-  const second = createWorker({
-    redis,
-    db: servers.connectDb({}, mysqlProxy.url),
-    name: 'second',
-    claimIdleMs: 0,
-    transactionMs: 2000,
-  });
-  const step = second.step().catch(() => {});
-  await Promise.race([commit.arrived, step]);
-  const afterCommit = [redisProxy.hold(/./), mysqlProxy.hold(/./)];
-  commit.release();
-  await Promise.race([...afterCommit.map(({ arrived }) => arrived), step]);
-  // To the servers, that is its death: no request of it arrives any more.
-  await Promise.all([redisProxy.refuse(), mysqlProxy.refuse()]);
-  redis.disconnect();
-  await settled(step);
-  expect(await unlike(), TOGETHER).toEqual([]);
-
-  await writer.write(1, { price: '99.00' });
-  await drain(workerOf('third'));
-  expect(
-    await rows(),
-    'one worker was killed before its COMMIT, one was cut off after it: each acknowledged write must reach MySQL all the same. It waits in Redis, not in a process, and leaves the stream after the COMMIT only',
-  ).toMatchObject([
-    { price: '99.00', stock: 20 },
-    { price: '34.00', stock: 20 },
-    { price: '119.95', stock: 20 },
-  ]);
-  expect(
-    (await rows()).map(({ version }) => version),
-    'version must rise by one for each write, and not again when a batch comes again: keep which write has reached a row in the transaction that writes the row',
-  ).toEqual([22, 21, 21]);
+beforeAll(() => servers.db.query(CREATE_APPLIED_WRITES));
+beforeEach(async () => {
+  await servers.db.query('DELETE FROM applied_writes');
+  await createGroup(servers.redis);
 });
 
-test('a late write undoes no newer one, and what it alone changes is not lost', async () => {
-  const writer = writerOf();
-  await beginStream();
-  await writer.write(1, { price: '10.00', stock: 5 });
-  await takeAndStall();
-  await writer.write(1, { price: '20.00' });
-  await drain(workerOf('busy', { claimIdleMs: 60_000 }));
-  await drain(workerOf('heir'));
-  const [row] = await rows();
-  expect(
-    row,
-    'the newer price must stay when the older write comes later: compare stream ids, in the order of the stream, where 5-10 comes after 5-9',
-  ).toMatchObject({ price: '20.00' });
-  expect(
-    row,
-    'the stock of the older write must arrive: no newer write has one, so the id is kept for each column',
-  ).toMatchObject({ stock: 5 });
-  expect(await left(), 'what was finished leaves the stream').toEqual({ waiting: 0, taken: 0 });
-
-  for (const held of ['older', 'newer'] as const) {
-    const mysqlProxy = await openProxy(servers.mysqlUrl);
-    const one = workerOf('one', {
-      claimIdleMs: 60_000,
-      batchSize: 1,
-      db: servers.connectDb({}, mysqlProxy.url),
-    });
-    const other = workerOf('other', { claimIdleMs: held === 'older' ? 60_000 : 0, batchSize: 1 });
-    const write = mysqlProxy.hold(/^(INSERT|UPDATE|REPLACE)/i);
-    await writer.write(2, { price: '30.00' });
-    if (held === 'newer') {
-      await takeAndStall();
-      await writer.write(2, { price: '40.00' });
-    }
-    const first = one.step().catch(() => {});
-    await Promise.race([write.arrived, first]);
-    if (held === 'older') await writer.write(2, { price: '40.00' });
-    const second = other.step().catch(() => {});
-    await Promise.race([second, someoneWaitsForALock()]);
-    write.release();
-    await Promise.all([first, second]);
-    await drain(workerOf('last'));
-    expect(
-      (await rows())[1],
-      `two workers had a write of one product in hand at the same time, and the ${held === 'older' ? 'newer' : 'older'} one went on while the other waited: the newer price must stay. Lock the row (FOR UPDATE), and read its marks when you have the lock`,
-    ).toMatchObject({ price: '40.00' });
-  }
-});
-
-test('only what MySQL refuses goes to the dead letters, and its neighbours commit', async () => {
-  const writer = writerOf();
-  const mysqlProxy = await openProxy(servers.mysqlUrl);
-  const worker = workerOf('worker', { db: servers.connectDb({}, mysqlProxy.url) });
-  await writer.write(1, { price: '13.00' });
-  await writer.write(2, { stock: OUT_OF_RANGE });
-  await writer.write(2, { price: '35.00' });
-  await writer.write(4, { stock: 1 });
-  await writer.write(3, { stock: 7 });
-
-  await mysqlProxy.refuse();
-  const outcome = await settled(worker.step(), 3000);
-  expect(
-    [await servers.redis.xlen(DEAD_LETTERS), await servers.redis.xlen(STREAM)],
-    'MySQL cannot be reached, which says nothing about the writes: none may become a dead letter or leave the stream',
-  ).toEqual([0, 5]);
-  expect(outcome, 'a step that could not commit must reject, so that run tells onError').toBe('rejected');
-
-  await mysqlProxy.heal();
-  const running = worker.run();
-  expect(
-    await settled(Promise.all([worker.stop(), running]), 3000),
-    'stop must resolve when nothing is left to take',
-  ).toBe('resolved');
-  expect(
-    await rows(),
-    'one bad row must not take its batch with it: when MySQL refuses a batch, try its writes in smaller parts',
-  ).toMatchObject([
-    { price: '13.00', stock: 140 },
-    { price: '35.00', stock: 12 },
-    { price: '119.95', stock: 7 },
-  ]);
-  const letters = await servers.redis.xrange(DEAD_LETTERS, '-', '+');
-  expect(
-    letters.map(([, fields]) => fields.join(' ')).sort(),
-    'the value that is out of range, and the write of a product that MySQL does not have, must be kept as dead letters, with what was to be written',
-  ).toEqual([
-    expect.stringMatching(/product 2 .*stock 3000000000/),
-    expect.stringMatching(/product 4 .*stock 1$/),
-  ]);
-  expect(await left(), 'a dead letter leaves the stream: else it comes again for ever').toEqual({
-    waiting: 0,
-    taken: 0,
-  });
-});
-
-test('a refused write is read no longer, a pending one still is', async () => {
-  const writer = writerOf();
-  await writer.read(2);
-  await writer.write(2, { stock: OUT_OF_RANGE });
-  await writer.write(2, { price: '35.00' });
-  await attempt(workerOf('worker', { batchSize: 1 }), 1);
-  const seen = await writer.read(2);
-  expect(
-    seen?.stock,
-    'MySQL refused this stock: the view must go back to what the row holds, or readers see a value that will never be',
-  ).toBe(12);
-  expect(
-    seen?.price,
-    'the price is acknowledged and still waits in the stream: whoever drops the view must lay over it what is pending',
-  ).toBe('35.00');
-  expect(await servers.redis.pttl(viewKey(2)), 'and while it waits, its view must not expire').toBe(-1);
-  await drain(workerOf('worker'));
-
-  // No view, then one with a price that will be refused: that is what these two have seen, and both have the old row.
-  const early = await readsOldRow(3);
-  await writer.write(3, { price: '20.00' });
-  await writer.write(3, { price: TOO_DEAR });
-  const late = await readsOldRow(3);
-  await attempt(workerOf('worker', { batchSize: 1 }), 3);
-  await early.goesOn();
-  await late.goesOn();
-  expect(
-    await writer.read(3),
-    'readers took the old row with them before the newer price was committed, and fill the view after a refusal has emptied it: the fill must do nothing when the view has changed since, by a refusal too',
-  ).toMatchObject({ price: '20.00' });
-
-  await beginStream();
-  await writer.write(1, { price: '10.00', stock: 5 });
-  await takeAndStall();
-  const busy = workerOf('busy', { claimIdleMs: 60_000 });
-  await writer.write(1, { price: '20.00' });
-  await drain(busy);
-  await writer.write(1, { price: TOO_DEAR });
-  await drain(busy);
-  expect(
-    await writer.read(1),
-    'a price was refused, the one before it is committed, and an older one is pending with a stalled worker: the older price must not come back, and its stock must stay. Keep in the view, for each column, the id of the newest committed write, and lay over only what is newer',
-  ).toMatchObject({ price: '20.00', stock: 5 });
-  await drain(workerOf('heir'));
-  expect(await writer.read(1), 'nor may it when the stalled write is finished').toMatchObject({
-    price: '20.00',
-    stock: 5,
-  });
-});
-
-test('many writes of a product are one row written', async () => {
-  const writer = writerOf();
-  for (let stock = 1; stock <= 40; stock++) {
-    await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
-  }
-  const work = await servers.work(() => drain(workerOf('worker', { batchSize: 200 })));
-  expect(
-    (await rows()).map(({ stock, version }) => ({ stock, version })),
-    'the last write of a product is the one that stays',
-  ).toEqual([1, 2, 3].map(() => ({ stock: 40, version: 41 })));
-  expect(
-    work.sql('insert', 'update', 'replace'),
-    '120 writes of three products in one batch need a few statements: coalesce by product before you write',
-  ).toBeLessThanOrEqual(9);
-});
-
-test('a full backlog refuses, and stores nothing', async () => {
-  const writer = writerOf({ backlogAtMost: 5 });
-  const shapeless = [writer.write(1, {}), writer.write(0, { stock: 1 }), writer.write(1, { price: '1.5' })];
-  expect(
-    (await Promise.allSettled(shapeless)).map((answer) => answer.status === 'rejected' && answer.reason),
-    'a write without changes, of product 0 or with the price 1.5 must be refused (requireWrite) before anything is sent',
-  ).toEqual(shapeless.map(() => expect.any(InvalidWriteError)));
-  const writes = Array.from({ length: 20 }, (_, stock) => writer.write(1, { stock: 1000 + stock }));
-  const answers = await Promise.allSettled(writes);
-  const refused = answers.filter((answer) => answer.status === 'rejected');
-  expect(
-    refused.map(({ reason }) => reason),
-    'fifteen of twenty writes at once must be refused: a check in one command and an XADD in the next lets all of them in',
-  ).toEqual(Array.from({ length: 15 }, () => expect.any(BacklogFullError)));
-  expect(
-    await servers.redis.xlen(STREAM),
-    'the five that were acknowledged wait: none is trimmed to make room',
-  ).toBe(5);
-  expect((await writer.read(1))?.stock, 'a write that was refused must not be seen by readers').toBe(1004);
-
-  await drain(workerOf('worker'));
-  const again = await settled(writer.write(1, { stock: 1 }));
-  expect(
-    again,
-    'what is committed must leave the stream (XACK alone keeps it), or the backlog stays full',
-  ).toBe('resolved');
-});
-
-test('a read is the whole product, with all that is pending', async () => {
-  const writer = writerOf();
-  await writer.write(2, { stock: 7 });
-  const board = { id: 2, name: 'Beech cutting board', price: '34.00', stock: 7 };
-  expect(
-    await writer.read(2),
-    'nobody had read this product before its stock was written: the rest must come from the row, and the stock from the write',
-  ).toEqual(board);
-  const hit = await servers.work(() => writer.read(2));
-  expect(hit.sql('select'), 'the second read must be a hit').toBe(0);
-  expect(await writer.read(2), 'and it must be whole, too').toEqual(board);
-
-  const slow = await readsOldRow(1);
-  await writer.write(1, { price: '20.00' });
-  await drain(workerOf('worker'));
-  await slow.goesOn();
-  expect(
-    await writer.read(1),
-    'a reader that took the old row with it before the write must not store its price over the new one',
-  ).toMatchObject({ price: '20.00' });
-
-  await writer.write(99, { stock: 7 });
-  expect(
-    await writer.read(99).catch((error: unknown) => error),
-    'MySQL has no product 99: its read must be null, whatever was written to it',
-  ).toBe(null);
-
-  const ttl = () => servers.redis.pttl(viewKey(3));
-  await writer.read(3);
-  await writer.write(3, { stock: 7 });
-  expect(
-    await ttl(),
-    'this view had a TTL from the read before: with a pending write in it, it must not expire',
-  ).toBe(-1);
-  await takeAndStall();
-  await writer.write(3, { price: '20.00' });
-  await drain(workerOf('busy', { claimIdleMs: 60_000 }));
-  expect(
-    await ttl(),
-    'the newer write is committed and the older one is still pending, with a stalled worker: the view must not expire before both are committed',
-  ).toBe(-1);
-  await drain(workerOf('heir'));
-  const last = await ttl();
-  expect(
-    last > 0 && last <= VIEW_TTL_MS,
-    `with all of it committed, the view must live for VIEW_TTL_MS (PTTL says ${last})`,
-  ).toBe(true);
-});
-
-test('two writers of one product keep both columns', async () => {
-  const writer = writerOf();
-  await explore(servers, {
-    prepare: async () => {
-      await servers.redis.del(viewKey(1), STREAM);
-      await writer.read(1);
-    },
-    actors: {
-      price: ({ redis, db }) => writerOf({ redis, db }).write(1, { price: '20.00' }),
-      stock: ({ redis, db }) => writerOf({ redis, db }).write(1, { stock: 5 }),
-      reader: ({ redis, db }) => writerOf({ redis, db }).read(1),
-    },
-    verdict: async () => {
-      const seen = await writer.read(1);
-      return seen?.price === '20.00' && seen.stock === 5
-        ? undefined
-        : `both writes were acknowledged, yet a reader sees ${JSON.stringify(seen)}: change the view in the server, column by column, in the script that adds to the stream`;
-    },
-    runs: 30,
-  });
-});
-
-test('without Redis nothing is acknowledged and nothing old is read', async () => {
-  const redisProxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({ maxRetriesPerRequest: null }, redisProxy.url);
-  const writer = createWriter({
-    redis,
-    db: servers.db,
-    deadlineMs: 150,
-  });
-  await redis.ping();
-  await writer.write(1, { stock: 5 });
-  redisProxy.blackHole();
-  const [written, read] = await Promise.all([
-    settled(writer.write(1, { stock: 6 })),
-    settled(writer.read(1)),
-  ]);
-  expect(
-    written,
-    'Redis did not answer: write must reject within its deadline, for the write may be stored nowhere',
-  ).toBe('rejected');
-  expect(
-    read,
-    'the row in MySQL is older than what was acknowledged: without Redis, read must reject within its deadline',
-  ).toBe('rejected');
-});
-
+/** The command that puts a write into the stream. */
+const ADDS = /^(XADD|EVAL|EVALSHA|FCALL|MULTI)\b/i;
+/** The command that takes finished writes off the stream, or moves them to the dead letters. */
+const ENDS = /^(XACK|XDEL|XACKDEL|XADD|EVAL|EVALSHA|FCALL|MULTI)\b/i;
+const REJECTION = expect.stringMatching(/^rejected/);
+const LATE = expect.stringMatching(/^rejected: DeadlineError/);
+/** No product of the shop. */
+const NOBODY = 999;
 /** Beyond an INT: MySQL refuses it, and only MySQL knows. */
 const OUT_OF_RANGE = 3_000_000_000;
-/** Beyond a DECIMAL(10,2). */
-const TOO_DEAR = '123456789012.00';
+/** Not a multiple of anything. */
+const SHORT_MS = 97;
+/** A call that takes longer hangs. */
+const HANGS_MS = 1500;
 
-const TOGETHER =
-  'marks and rows must commit together: write applied_writes on the connection of the transaction that writes the rows, so that both are there or neither';
+describe('Core', () => {
+  test('a write resolves when it is in the stream', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({}, proxy.url);
+    await redis.ping();
+    const adding = proxy.hold(ADDS);
+    const writing = outcome(openWriter({ redis }).write(1, { price: '9.50', stock: 0 }));
+    await Promise.race([adding.arrived, writing]);
+    const early = await soon(writing, 50);
+    adding.release();
+    expect(
+      [early, await writing],
+      'the write, before Redis had the command and after: it must wait for the answer, and then resolve',
+    ).toEqual(['still waiting', undefined]);
+    expect(await entries(STREAM), 'entries in STREAM, each with the fields that toFields makes').toEqual([
+      { product: '1', price: '9.50', stock: '0' },
+    ]);
+    expect(await rows(), 'rows in MySQL, before any worker has run').toEqual(UNCHANGED);
 
-/** The products that have a mark without a written row, or the other way round. */
-async function unlike() {
-  const [found] = await servers.db.query<RowDataPacket[]>(
-    `SELECT id, version > 1 AS written, COALESCE(stock_id, '') <> '' AS marked
-     FROM products LEFT JOIN applied_writes ON product_id = id`,
-  );
-  return found.filter(({ written, marked }) => written !== marked);
-}
-
-/** The next ids of the stream end in -9, -10 and -11: as text, they are out of order. */
-async function beginStream() {
-  await servers.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM').catch(() => {});
-  await servers.redis.call('XSETID', STREAM, '9000000000000-8');
-}
-
-/** A worker takes what there is, and stalls before it does anything. */
-const takeAndStall = () =>
-  servers.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
-
-/** A reader that has looked at the view and at the row, and stands before its next request to Redis. */
-async function readsOldRow(id: number) {
-  const redisProxy = await openProxy(servers.redisUrl);
-  const mysqlProxy = await openProxy(servers.mysqlUrl);
-  const reader = writerOf({
-    redis: servers.connectRedis({}, redisProxy.url),
-    db: servers.connectDb({}, mysqlProxy.url),
+    await servers.redis.del(STREAM);
+    await servers.redis.set(STREAM, 'not a stream');
+    expect(
+      await outcome(openWriter().write(1, { stock: 5 })),
+      'Redis refuses the command, so the write is not in the stream: it must reject',
+    ).toEqual(REJECTION);
   });
-  const select = mysqlProxy.hold(/^SELECT/i);
-  const reading = reader.read(id);
-  await Promise.race([select.arrived, reading]);
-  const next = redisProxy.hold(/./);
-  select.release();
-  await Promise.race([next.arrived, reading]);
-  return {
-    goesOn: async () => {
-      next.release();
-      await reading;
-    },
-  };
-}
 
-/** Until InnoDB says so: at most a second, for those who need no lock that it knows of. */
-async function someoneWaitsForALock() {
-  for (const end = Date.now() + 1000; Date.now() < end; await after(5, undefined)) {
-    const [found] = await servers.db.query<RowDataPacket[]>('SHOW ENGINE INNODB STATUS');
-    const status = String(found[0]?.Status);
-    if (/^LOCK WAIT/m.test(status.slice(status.lastIndexOf('\nTRANSACTIONS\n')))) return;
-  }
-}
-
-/** Three products, twenty writes each, all acknowledged; then this same process works. */
-async function writesAndWorks({
-  subject,
-  args,
-  Redis,
-  mysql,
-}: Inside<Subject, { redis: string; mysql: string }>) {
-  const db = mysql.createPool({ uri: args.mysql });
-  const writer = subject.createWriter({ redis: new Redis(args.redis), db, deadlineMs: 3000 });
-  for (let stock = 1; stock <= 20; stock++) {
-    await Promise.all([1, 2, 3].map((id) => writer.write(id, { stock })));
-  }
-  const worker = subject.createWorker({
-    redis: new Redis(args.redis),
-    db,
-    name: 'first',
-    transactionMs: 2000,
+  test('a step commits a batch, and then takes it off the stream', async () => {
+    const worker = openWorker({ batchSize: 2 });
+    expect(await worker.step(), 'nothing waits: step must return 0').toBe(0);
+    await write(1, { price: '9.50', stock: 0 });
+    await write(2, { stock: 13 });
+    await write(3, { price: '99.00' });
+    expect(await worker.step(), 'three writes wait and a batch is 2: step must return 2').toBe(2);
+    expect(await worker.step(), 'one write is left: step must return 1').toBe(1);
+    expect(await rows(), 'rows in MySQL: each write changes what it names').toEqual([
+      { price: '9.50', stock: 0 },
+      { price: '34.00', stock: 13 },
+      { price: '99.00', stock: 0 },
+    ]);
+    expect(await left(), 'entries in STREAM, and those that a worker has taken and not acknowledged').toEqual(
+      NOTHING,
+    );
   });
-  await worker.step().catch(() => {});
-}
+
+  test('many writes of a product are one row written', async () => {
+    for (let stock = 1; stock <= 40; stock++) {
+      await Promise.all([1, 2, 3].map((id) => write(id, { stock })));
+    }
+    const work = await servers.work(drain);
+    expect(
+      (await rows()).map(({ stock }) => stock),
+      'stock of the three products: the last write of each is 40',
+    ).toEqual([40, 40, 40]);
+    expect(
+      work.sql('insert', 'update', 'replace'),
+      'INSERTs and UPDATEs for 120 writes of three products in one batch',
+    ).toBeLessThanOrEqual(9);
+  });
+
+  test('a batch that MySQL cannot commit now comes again', async () => {
+    const { mysqlProxy, db, worker } = await behindProxies({ poolOptions: { connectionLimit: 1 } });
+    await write(1, { price: '9.50' });
+    await write(2, { stock: 13 });
+    const faults: Record<string, () => unknown> = {
+      'it takes reads only': () => db.query('SET SESSION TRANSACTION READ ONLY'),
+      'it is down': () => mysqlProxy.refuse(),
+    };
+    for (const [fault, strike] of Object.entries(faults)) {
+      await strike();
+      expect(await outcome(worker.step()), `MySQL cannot commit (${fault}): step must reject`).toEqual(
+        REJECTION,
+      );
+      expect(
+        [(await left()).waiting, (await entries(DEAD_LETTERS)).length],
+        `entries in STREAM and in DEAD_LETTERS, of two writes: MySQL cannot commit now (${fault}), which says nothing about them`,
+      ).toEqual([2, 0]);
+    }
+    await drain();
+    expect(await rows(), 'rows in MySQL after the next steps').toMatchObject([
+      { price: '9.50' },
+      { stock: 13 },
+      {},
+    ]);
+  });
+
+  test('a worker that is killed before its commit loses nothing', async () => {
+    for (let nth = 1; nth <= 50; nth++) {
+      const death = await dieBeforeRequest(nth);
+      if (death.hasCommitted) break;
+      const scene = `a worker was killed when it was about to send "${death.request}", and another one has worked since`;
+      expect(death.stored, `stock of two products, both 77 as acknowledged: ${scene}`).toEqual([77, 77]);
+      expect(death.left, `entries in STREAM, and those taken: ${scene}`).toEqual(NOTHING);
+    }
+  });
+
+  test('a write that comes again, or late, undoes no newer one', async () => {
+    const { requests } = await dieBeforeRequest(Number.POSITIVE_INFINITY);
+    for (let nth = requests; nth > 0; nth--) {
+      const death = await dieBeforeRequest(nth, 78);
+      if (!death.hasCommitted) break;
+      const scene = `a worker committed 77 and was killed when it was about to send "${death.request}". Another one committed 78, and then got the batch of 77 again`;
+      expect(death.stored, `stock of two products: ${scene}`).toEqual([78, 78]);
+      expect(death.left, `entries in STREAM, and those taken: ${scene}`).toEqual(NOTHING);
+    }
+
+    await idsBeforeTen();
+    await write(1, { price: '10.00' });
+    await takeAndStall();
+    await write(1, { price: '20.00' });
+    await openWorker({ claimIdleMs: 60_000 }).step();
+    await drain();
+    expect(
+      (await rows())[0],
+      'price: 10.00 was written before 20.00, and came to a worker after it. The ids in the stream end in -9 and -10',
+    ).toMatchObject({ price: '20.00' });
+
+    for (const goesFirst of ['older', 'newer'] as const) {
+      expect(
+        await priceAfterRace(goesFirst),
+        `price: 30.00 was written before 40.00, two workers had one of them each in hand, and the ${goesFirst} one was locked first`,
+      ).toBe('40.00');
+    }
+  });
+});
+
+describe('In production', () => {
+  test('a full backlog refuses, and stores nothing', async () => {
+    const writers = [servers.redis, servers.connectRedis()].map((redis) =>
+      openWriter({ redis, maxBacklog: 5 }),
+    );
+    const writes = Array.from({ length: 20 }, (_, n) => writers[n % 2]?.write(1, { stock: n }));
+    const answers = await Promise.allSettled(writes);
+    const accepted = answers.flatMap(({ status }, n) => (status === 'fulfilled' ? [`${n}`] : []));
+    expect(
+      (await entries(STREAM)).map(({ stock }) => stock).sort(),
+      'writes in STREAM: those that were acknowledged, of 20 at once with room for 5',
+    ).toEqual(accepted.sort());
+    expect(accepted.length, 'writes that were acknowledged, of 20 at once with room for 5').toBe(5);
+    expect(
+      answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : [])),
+      'errors of the other 15 writes',
+    ).toEqual(Array.from({ length: 15 }, () => expect.any(BacklogFullError)));
+    await drain();
+    expect(
+      await outcome(openWriter({ maxBacklog: 5 }).write(1, { stock: 1 })),
+      'a write after all others were committed: there is room again',
+    ).toBeUndefined();
+  });
+
+  test('a write that Redis does not answer rejects in time', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({ maxRetriesPerRequest: null }, proxy.url);
+    await redis.ping();
+    proxy.blackHole();
+    expect(
+      await outcome(openWriter({ redis, deadlineMs: SHORT_MS }).write(1, { stock: 5 }), HANGS_MS),
+      `Redis does not answer, and deadlineMs is ${SHORT_MS}: write must reject with DeadlineError`,
+    ).toEqual(LATE);
+  });
+
+  test('a write of the wrong shape is refused before it is acknowledged', async () => {
+    const writer = openWriter();
+    const wrong: [unknown, unknown][] = [
+      ...['1', 0, -1, 1.5, Number.NaN, 2 ** 53, undefined].map((id): [unknown, unknown] => [
+        id,
+        { stock: 1 },
+      ]),
+      ...[
+        {},
+        { price: '9.5' },
+        { price: '9.505' },
+        { price: 9.5 },
+        { stock: 1.5 },
+        { stock: Number.NaN },
+      ].map((changes): [unknown, unknown] => [1, changes]),
+    ];
+    for (const [id, changes] of wrong as [number, Changes][]) {
+      const rejected = await outcome(writer.write(id, changes).catch((error: unknown) => error));
+      expect(
+        rejected,
+        `write(${inspect(id)}, ${inspect(changes)}) must reject with InvalidWriteError: MySQL would round it, or refuse it when nobody waits any more`,
+      ).toBeInstanceOf(InvalidWriteError);
+    }
+    expect(await entries(STREAM), 'entries in STREAM after these writes').toEqual([]);
+  });
+
+  test('a late write keeps what it alone changes', async () => {
+    await write(1, { price: '10.00', stock: 5 });
+    await takeAndStall();
+    await write(1, { price: '20.00' });
+    await openWorker({ claimIdleMs: 60_000 }).step();
+    await drain();
+    const [row] = await rows();
+    expect(
+      row,
+      'the row: price 10.00 and stock 5 were written first, and came to a worker after the newer price of 20.00',
+    ).toEqual({ price: '20.00', stock: 5 });
+  });
+
+  test('a write that MySQL can never store becomes a dead letter, and its neighbours commit', async () => {
+    await write(1, { price: '13.00' });
+    await write(2, { stock: OUT_OF_RANGE });
+    await write(2, { price: '35.00' });
+    await write(NOBODY, { stock: 1 });
+    await write(3, { stock: 7 });
+    const bad = (await servers.redis.xrange(STREAM, '-', '+')).map(([id]) => id);
+    const worker = openWorker();
+    for (let steps = 0; steps < 8; steps++) await outcome(worker.step());
+    expect(
+      await rows(),
+      'rows in MySQL: two writes of five cannot be stored, and the other three can',
+    ).toEqual([
+      { price: '13.00', stock: 140 },
+      { price: '35.00', stock: 12 },
+      { price: '119.95', stock: 7 },
+    ]);
+    const letters = await entries(DEAD_LETTERS);
+    expect(
+      letters.sort((a, b) => Number(a.product) - Number(b.product)),
+      'entries in DEAD_LETTERS: a stock that is out of range, and a write of a product that does not exist',
+    ).toEqual([
+      { entry: bad[1], error: expect.stringMatching(/./), product: '2', stock: `${OUT_OF_RANGE}` },
+      { entry: bad[3], error: expect.stringMatching(/./), product: `${NOBODY}`, stock: '1' },
+    ]);
+    expect(await left(), 'entries in STREAM, and those taken: a dead letter must not come again').toEqual(
+      NOTHING,
+    );
+  });
+
+  test('a dead letter is kept once, whenever a worker is killed', async () => {
+    for (let nth = 1, sent = nth; sent >= nth; nth++) {
+      await servers.redis.del(DEAD_LETTERS);
+      await write(1, { stock: OUT_OF_RANGE });
+      const killed = await killBeforeRequest(nth);
+      sent = killed.requests;
+      const worker = openWorker();
+      for (let steps = 0; steps < 3; steps++) await outcome(worker.step());
+      expect(
+        [(await entries(DEAD_LETTERS)).length, (await left()).waiting],
+        `entries in DEAD_LETTERS and in STREAM, for one write that cannot be stored: a worker was killed when it was about to send "${killed.request}", and another one has worked since`,
+      ).toEqual([1, 0]);
+    }
+    await write(1, { stock: OUT_OF_RANGE });
+    const [one, other] = [await behindProxies(), await behindProxies()];
+    const endings = [one, other].map(({ redisProxy }) => redisProxy.hold(ENDS));
+    const steps = [];
+    for (const [at, { worker }] of [one, other].entries()) {
+      const step = outcome(worker.step());
+      await Promise.race([endings[at]?.arrived, step]);
+      steps.push(step);
+    }
+    for (const ending of endings) ending.release();
+    await Promise.all(steps);
+    expect(
+      (await entries(DEAD_LETTERS)).length,
+      'entries in DEAD_LETTERS: one from before, and a second write that two workers had in hand at once',
+    ).toBe(2);
+  });
+
+  test('a server that does not answer costs a step its deadline', async () => {
+    const silent: Record<string, (opened: Opened) => { arrived: Promise<unknown> }> = {
+      'Redis, when the step begins': ({ redisProxy }) => redisProxy.hold(/./),
+      'MySQL, in the transaction': ({ mysqlProxy }) => mysqlProxy.hold(/^(SELECT|INSERT|UPDATE)/i),
+      'Redis, after the commit': ({ redisProxy }) => redisProxy.hold(ENDS),
+    };
+    const expectLate = async (scene: string, changes: Changes) => {
+      const opened = await behindProxies({ deadlineMs: SHORT_MS, transactionMs: SHORT_MS });
+      silent[scene]?.(opened);
+      await write(1, changes);
+      expect(
+        await outcome(opened.worker.step(), HANGS_MS),
+        `no answer of ${scene}, for a write of ${inspect(changes)}: deadlineMs and transactionMs are ${SHORT_MS}, so step must reject with DeadlineError`,
+      ).toEqual(LATE);
+      await servers.redis.del(STREAM);
+      await createGroup(servers.redis);
+    };
+    for (const scene of Object.keys(silent)) await expectLate(scene, { stock: 5 });
+    await expectLate('Redis, after the commit', { stock: OUT_OF_RANGE });
+  });
+
+  test('a run goes on after a failed step, with a pause', async () => {
+    const errors: unknown[] = [];
+    const { redisProxy, mysqlProxy, worker } = await behindProxies({
+      onError: (error) => errors.push(error),
+    });
+    let requests = 0;
+    redisProxy.schedule(async () => void requests++);
+    const { running } = start(worker);
+    await sleep(4 * PAUSE_MS);
+    // Three requests for each look, and room for a slow pause.
+    expect(requests, `requests to Redis in ${4 * PAUSE_MS} ms, when nothing waits: run pauses`).toBeLessThan(
+      40,
+    );
+    await mysqlProxy.refuse();
+    await write(1, { stock: 5 });
+    await until(() => errors.length >= 2);
+    const before = errors.length;
+    await sleep(4 * PAUSE_MS);
+    expect(before, 'errors that onError was called with: MySQL is down for several steps').toBeGreaterThan(1);
+    expect(errors.length - before, `failed steps in ${4 * PAUSE_MS} ms: run pauses after each`).toBeLessThan(
+      20,
+    );
+    await mysqlProxy.heal();
+    await until(async () => (await left()).waiting === 0);
+    expect((await rows())[0], 'the row: MySQL is back, and run goes on').toMatchObject({ stock: 5 });
+    expect(await soon(running, 1), 'run, which nobody has stopped').toBe('still waiting');
+  });
+
+  test('a worker whose group is gone creates it again', async () => {
+    const worker = openWorker();
+    await write(1, { stock: 5 });
+    await worker.step();
+    // Redis came back empty, and a writer was the first one to use it.
+    await servers.redis.flushdb();
+    await write(2, { stock: 6 });
+    for (let steps = 0; steps < 3; steps++) await outcome(worker.step());
+    expect(
+      (await rows())[1],
+      'the row: its write was the first one after Redis had lost its data',
+    ).toMatchObject({
+      stock: 6,
+    });
+  });
+
+  test('a stopped run drains the backlog, and ends', async () => {
+    for (let stock = 1; stock <= 9; stock++) await write(1, { stock });
+    const draining = await behindProxies({ batchSize: 2 });
+    const commit = draining.mysqlProxy.hold(/^COMMIT/i);
+    const { stop, running } = start(draining.worker);
+    await Promise.race([commit.arrived, running]);
+    stop();
+    commit.release();
+    expect(
+      await outcome(running, HANGS_MS),
+      'run was stopped with one batch in hand and seven writes behind it: it must drain, and resolve',
+    ).toBeUndefined();
+    expect(await left(), 'entries in STREAM, and those taken, when run has ended').toEqual(NOTHING);
+    expect((await rows())[0], 'the row: nine writes, and the last one is 9').toMatchObject({ stock: 9 });
+
+    const failing = await behindProxies();
+    await failing.mysqlProxy.refuse();
+    await write(1, { stock: 10 });
+    const failed = start(failing.worker);
+    failed.stop();
+    expect(
+      await outcome(failed.running, HANGS_MS),
+      'run was stopped while MySQL is down: it must end at the first failure, and resolve',
+    ).toBeUndefined();
+    expect((await left()).waiting, 'entries in STREAM: that write could not be committed').toBe(1);
+  });
+});
+
+const UNCHANGED = [
+  { price: '12.90', stock: 140 },
+  { price: '34.00', stock: 12 },
+  { price: '119.95', stock: 0 },
+];
+const NOTHING = { waiting: 0, taken: 0 };
+
+type Opened = Awaited<ReturnType<typeof behindProxies>>;
 
 /** Deadlines that a busy machine keeps: where they are the point, the test says so. */
-const writerOf = (options: { redis?: Redis; db?: Pool; backlogAtMost?: number } = {}) =>
-  createWriter({ redis: servers.redis, db: servers.db, deadlineMs: 3000, ...options });
+const openWriter = (options: Partial<WriterOptions> = {}) =>
+  createWriter({ redis: servers.redis, deadlineMs: 20_000, ...options });
 
-const workerOf = (name: string, options: { db?: Pool; claimIdleMs?: number; batchSize?: number } = {}) =>
-  createWorker({ redis: servers.connectRedis(), db: servers.db, name, claimIdleMs: 0, ...options });
+const write = (id: number, changes: Changes) => openWriter().write(id, changes);
 
-async function drain(worker: Worker): Promise<void> {
+let workers = 0;
+
+const workerOptions = (): WorkerOptions => ({
+  redis: servers.redis,
+  db: servers.db,
+  name: `worker ${++workers}`,
+  claimIdleMs: 0,
+  deadlineMs: 20_000,
+  transactionMs: 20_000,
+});
+
+const openWorker = (options: Partial<WorkerOptions> = {}) => createWorker({ ...workerOptions(), ...options });
+
+/** A worker whose servers can be held or taken away. The connections are up. */
+async function behindProxies(
+  { poolOptions = {}, ...options }: Partial<WorkerOptions> & { poolOptions?: PoolOptions } = {},
+  create = createWorker,
+) {
+  const [redisProxy, mysqlProxy] = await Promise.all([
+    openProxy(servers.redisUrl),
+    openProxy(servers.mysqlUrl),
+  ]);
+  const redis = servers.connectRedis({}, redisProxy.url);
+  const db = servers.connectDb(poolOptions, mysqlProxy.url);
+  onTestFinished(() => redis.disconnect());
+  await Promise.all([redis.ping(), db.query('SELECT 1')]);
+  return { redisProxy, mysqlProxy, redis, db, worker: create({ ...workerOptions(), redis, db, ...options }) };
+}
+
+/** A run, and what stops it: at the end of the test at the latest. */
+function start(worker: ReturnType<typeof createWorker>) {
+  const controller = new AbortController();
+  const running = worker.run(controller.signal);
+  running.catch(() => {});
+  const stop = () => controller.abort();
+  onTestFinished(stop);
+  return { running, stop };
+}
+
+/** A worker that shares nothing with other workers: its module is its own, as in another process. */
+async function openWorkerElsewhere(options: Partial<WorkerOptions>) {
+  vi.resetModules();
+  const { createWorker: create } = await import('./write-behind');
+  return create({ ...workerOptions(), ...options });
+}
+
+/** Other workers finish all that was written. */
+async function drain(): Promise<void> {
+  const worker = openWorker();
   for (let steps = 0; steps < 20 && (await worker.step()) > 0; steps++);
 }
 
-/** A step that fails leaves its batch pending: the next one takes it again. */
-async function attempt(worker: Worker, steps = 5): Promise<void> {
-  for (let i = 0; i < steps; i++) await worker.step().catch(() => {});
+/** A worker takes all there is, and does nothing with it. */
+const takeAndStall = () =>
+  servers.redis.xreadgroup('GROUP', GROUP, 'stalled', 'COUNT', 10, 'STREAMS', STREAM, '>');
+
+/** The next ids of the stream end in -9, -10 and -11: as text, they are out of order. */
+const idsBeforeTen = () => servers.redis.call('XSETID', STREAM, '9000000000000-8');
+
+/**
+ * A worker that ends before its request number `nth`. Its proxies end with it and its module is its own, so that nothing
+ * is left of it but what has reached the servers.
+ */
+async function killBeforeRequest(nth: number) {
+  vi.resetModules();
+  const { createWorker: create } = await import('./write-behind');
+  const { redisProxy, mysqlProxy, redis, worker } = await behindProxies({}, create);
+  const proxies = [redisProxy, mysqlProxy];
+  let requests = 0;
+  const ending = new Promise<string>((resolve) => {
+    const pass = async (request: string) => {
+      if (++requests < nth) return;
+      resolve(request);
+      await new Promise<never>(() => {});
+    };
+    for (const proxy of proxies) proxy.schedule(pass);
+  });
+  const request = await Promise.race([ending, outcome(worker.step()).then(() => 'nothing more')]);
+  redis.disconnect();
+  await Promise.all(proxies.map((proxy) => proxy.close()));
+  return { request: request.trim().split(/\s+/, 2).join(' '), requests };
+}
+
+/**
+ * A worker is killed with two writes of stock 77 in its batch. If there is a newer stock, another worker, which does not
+ * take over, commits it. Then the batch is taken over.
+ */
+async function dieBeforeRequest(nth: number, newer?: number) {
+  await servers.db.query('UPDATE products SET stock = 1 WHERE id IN (1, 2)');
+  for (const id of [1, 2]) await write(id, { stock: 77 });
+  const killed = await killBeforeRequest(nth);
+  const hasCommitted = (await stocks()).every((stock) => stock === 77);
+  for (const id of newer === undefined ? [] : [1, 2]) await write(id, { stock: newer });
+  await (await openWorkerElsewhere({ claimIdleMs: 60_000 })).step();
+  await drain();
+  return { ...killed, hasCommitted, stored: await stocks(), left: await left() };
+}
+
+/** Two workers with one write each of product 2: the first one has locked the row when the second one begins. */
+async function priceAfterRace(goesFirst: 'older' | 'newer'): Promise<string> {
+  const first = await behindProxies({ claimIdleMs: 60_000 });
+  const saving = first.mysqlProxy.hold(/^(INSERT|UPDATE|REPLACE)/i);
+  await write(2, { price: '30.00' });
+  if (goesFirst === 'newer') {
+    await takeAndStall();
+    await write(2, { price: '40.00' });
+  }
+  const one = outcome(first.worker.step(), 5000);
+  await Promise.race([saving.arrived, one]);
+  if (goesFirst === 'older') await write(2, { price: '40.00' });
+  const second = openWorker({ claimIdleMs: goesFirst === 'older' ? 60_000 : 0, batchSize: 1 });
+  const other = outcome(second.step(), 5000);
+  await Promise.race([other, until(someoneWaitsForALock)]);
+  const commit = first.mysqlProxy.hold(/^COMMIT/i);
+  saving.release();
+  await Promise.race([commit.arrived, one]);
+  // Marks that come after the COMMIT come too late.
+  const afterCommit = first.mysqlProxy.hold(/./);
+  commit.release();
+  await Promise.race([afterCommit.arrived, one]);
+  await Promise.race([other, sleep(500)]);
+  afterCommit.release();
+  await Promise.all([one, other]);
+  await drain();
+  return String((await rows())[1]?.price);
+}
+
+/** Each account may ask for it, unlike INNODB STATUS. */
+async function someoneWaitsForALock(): Promise<boolean> {
+  const [found] = await servers.db.query<RowDataPacket[]>(
+    "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
+  );
+  return Number(found[0]?.Value) > 0;
 }
 
 async function rows() {
-  const [found] = await servers.db.query<RowDataPacket[]>(
-    'SELECT price, stock, version FROM products ORDER BY id',
-  );
-  return found.map(({ price, stock, version }) => ({ price, stock, version }));
+  const [found] = await servers.db.query<RowDataPacket[]>('SELECT price, stock FROM products ORDER BY id');
+  return found.map(({ price, stock }) => ({ price, stock }));
 }
 
-/** What is in the stream, and how much of it somebody has taken. */
+const stocks = async () => (await rows()).slice(0, 2).map(({ stock }) => stock);
+
+/** The fields of what a stream holds. */
+const entries = async (stream: string) =>
+  (await servers.redis.xrange(stream, '-', '+')).map(([, fields]) => toRecord(fields));
+
+/** What is in the stream, and how much of it was taken and not acknowledged. */
 async function left() {
   const [taken] = (await servers.redis.xpending(STREAM, GROUP)) as [number];
   return { waiting: await servers.redis.xlen(STREAM), taken };
 }
-
-const after = <T>(ms: number, value: T) =>
-  new Promise<T>((resolve) => {
-    setTimeout(resolve, ms, value).unref();
-  });
-
-const settled = (promise: Promise<unknown>, withinMs = 1000) =>
-  Promise.race([
-    promise.then(
-      () => 'resolved',
-      () => 'rejected',
-    ),
-    after(withinMs, `still waiting after ${withinMs} ms`),
-  ]);

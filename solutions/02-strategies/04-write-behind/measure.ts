@@ -1,15 +1,25 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { type Claim, defineMeasure, type MeasureServers, median, type Plot, redisVersion } from '#claims';
+import {
+  type Claim,
+  defineMeasure,
+  forkScript,
+  type MeasureServers,
+  median,
+  type Plot,
+  redisVersion,
+} from '#claims';
 import { seeded } from '#kit/random';
 import { SCHEMA } from '../../../course/kit/data/schema';
 import { startRedis } from '../../../course/servers/redis';
-import { APPLIED_WRITES, createWorker, createWriter, GROUP, STREAM, type Writer } from './write-behind';
+import { CREATE_APPLIED_WRITES, DEAD_LETTERS, GROUP, STREAM } from './given';
+import { createWorker, createWriter, type Writer } from './write-behind';
 
 const PRODUCTS = 1000;
 /** Of so many, the busy ones of "coalesced". */
@@ -21,85 +31,80 @@ export default defineMeasure({
     const it = servers();
     const putBack = await ownProducts(it.db);
     try {
-      const kills = quick ? 2 : 50;
+      const kills = quick ? 2 : 25;
       const killed = await killWorkers(it, kills);
       const rates = await drainRates(it, quick ? 3 : 7, quick ? 80 : 300);
-      const durability = await appendOnly(it.db, quick ? 3 : 9, quick ? 15 : 60);
+      const durability = await appendOnly(quick ? 3 : 9, quick ? 15 : 60);
+      const refusals = await refuseMany(it, quick ? 1 : 3);
       const claims: Claim[] = [
         {
           name: 'lost',
-          says: 'acknowledged writes lost over SIGKILLs of the worker at random points',
+          says: 'products without their last acknowledged write, after the worker was killed again and again with SIGKILL at random moments',
           value: killed.lost,
-          unit: 'writes',
+          unit: 'products',
           atMost: 0,
         },
-        {
-          name: 'doubled',
-          says: 'the same: writes that took effect twice',
-          value: killed.doubled,
-          unit: 'writes',
-          atMost: 0,
-        },
-        { name: 'kills', says: 'the same: SIGKILLs', value: kills, unit: 'kills' },
+        { name: 'kills', says: 'how often the worker was killed with SIGKILL', value: kills, unit: 'kills' },
         {
           name: 'killed-writes',
-          says: 'the same: writes acknowledged',
+          says: 'writes that were acknowledged meanwhile',
           value: killed.writes,
           unit: 'writes',
         },
         {
           name: 'midway',
-          says: 'the same: kills that left a batch taken and unfinished',
+          says: 'share of the kills that left a batch taken and unfinished',
           value: killed.midway,
           unit: '%',
         },
         {
           name: 'transaction',
-          says: 'rows a second: UPDATEs in one transaction against one UPDATE and COMMIT each',
+          says: 'rows a second: UPDATEs in one transaction against a COMMIT for each',
           value: rates.each / rates.transaction,
           unit: '×',
           atLeast: 1.1,
         },
         {
           name: 'upsert',
-          says: 'rows a second: one statement of many rows against one UPDATE each',
+          says: 'rows a second: one statement of many rows against one UPDATE and COMMIT each',
           value: rates.each / rates.upsert,
           unit: '×',
           atLeast: 3,
         },
         {
           name: 'batched',
-          says: 'writes a second: the whole worker, all products different, against one UPDATE each',
+          says: 'writes a second, all products different: the worker against one UPDATE and COMMIT each',
           value: rates.each / rates.batched,
           unit: '×',
           atLeast: 1.3,
         },
         {
           name: 'coalesced',
-          says: `writes a second: the whole worker, ${BUSY} products, against one UPDATE each`,
+          says: `writes a second, of ${BUSY} products: the worker against one UPDATE and COMMIT each`,
           value: rates.each / rates.coalesced,
           unit: '×',
           atLeast: 1.5,
         },
         {
           name: 'update-rate',
-          says: 'one UPDATE each, one after the other',
+          says: 'writes a second as one UPDATE and COMMIT each, one after the other',
           value: 1000 / rates.each,
           unit: 'writes/s',
         },
         {
           name: 'coalesced-rate',
-          says: `the worker, ${BUSY} products`,
+          says: `writes a second that the worker commits, of ${BUSY} products`,
           value: 1000 / rates.coalesced,
           unit: 'writes/s',
         },
         {
           name: 'acknowledged',
-          says: 'time until the caller is answered: an UPDATE with its COMMIT against write(), median',
+          says: 'median time until the caller is answered: an UPDATE with its COMMIT against write()',
           value: rates.update / rates.write,
           unit: '×',
           atLeast: 0.3,
         },
+        ...refusals,
         ...durability.claims,
       ];
       const plots = quick ? [] : [await byBatchSize(it)];
@@ -115,7 +120,7 @@ async function ownProducts(db: Pool): Promise<() => Promise<void>> {
   const [there] = await db.query<RowDataPacket[]>("SHOW TABLES LIKE 'products'");
   if (there.length > 0) await db.query('RENAME TABLE products TO products_aside');
   await db.query(SCHEMA.products.create);
-  await db.query(APPLIED_WRITES);
+  await db.query(CREATE_APPLIED_WRITES);
   const rows = Array.from({ length: PRODUCTS }, (_, i) => [
     i + 1,
     `Product ${i + 1}`,
@@ -131,78 +136,104 @@ async function ownProducts(db: Pool): Promise<() => Promise<void>> {
   };
 }
 
-/** Runs in a process of its own, as text: see course/kit/peer.cjs. */
-const WORK = `async ({ subject, args, tell, Redis, mysql }) => {
-  const worker = subject.createWorker({
-    redis: new Redis(args.redis), db: mysql.createPool({ uri: args.mysql }), name: args.name, batchSize: 20, claimIdleMs: 0,
-  });
-  tell('working');
-  await worker.run();
-}`;
-
 /** Workers are killed one after the other, each some milliseconds into its work, while writes go on. */
-async function killWorkers({ redis, db, redisUrl, mysqlUrl }: MeasureServers, kills: number) {
+async function killWorkers(servers: MeasureServers, kills: number) {
+  const { redis, db } = servers;
   const random = seeded(24);
-  const writer = createWriter({ redis, db, backlogAtMost: 1_000_000, deadlineMs: 10_000 });
-  const written = new Map<number, { times: number; last: number }>();
-  const begin = async (round: number) => {
-    const child = fork(join(import.meta.dirname, '../../../course/kit/peer.cjs'), [], {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    });
-    await heard(child, 'ready');
-    return { child, args: { redis: redisUrl, mysql: mysqlUrl, name: `worker-${round}` } };
-  };
+  const writer = createWriter({ redis, maxBacklog: 1_000_000, deadlineMs: 10_000 });
+  const written = new Map<number, number>();
   // Two at a time: the next one loads while this one works.
-  let next = begin(0);
+  let next = startWorker(servers, 0);
   let midway = 0;
   for (let round = 0; round < kills; round++) {
-    const { child, args } = await next;
-    if (round + 1 < kills) next = begin(round + 1);
+    const worker = await next;
+    if (round + 1 < kills) next = startWorker(servers, round + 1);
     for (let i = 0; i < 200; i++) {
       const id = 1 + Math.floor(random() * 40);
-      const { times, last } = written.get(id) ?? { times: 0, last: 0 };
-      await writer.write(id, { stock: last + 1 });
-      written.set(id, { times: times + 1, last: last + 1 });
+      const stock = (written.get(id) ?? 0) + 1;
+      await writer.write(id, { stock });
+      written.set(id, stock);
     }
-    const working = heard(child, 'working');
-    child.send({ subject: join(import.meta.dirname, 'write-behind.ts'), body: WORK, args });
-    await working;
+    worker.send('work');
     // Some batches later, and some way into the next one.
-    const target = (await redis.xlen(STREAM)) - 20 * Math.floor(random() * 8);
-    const end = Date.now() + 5000;
-    while ((await redis.xlen(STREAM)) > target && Date.now() < end) await sleep(1);
+    const target = (await redis.xlen(STREAM)) - 20 * Math.floor(1 + random() * 7);
+    for (const end = Date.now() + 5000; (await redis.xlen(STREAM)) > target && Date.now() < end; )
+      await sleep(1);
     await sleep(random() * 5);
-    const gone = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
+    const gone = once(worker, 'exit');
+    worker.kill('SIGKILL');
     await gone;
     const [pending] = (await redis.xpending(STREAM, GROUP).catch(() => [0])) as [number];
     if (pending > 0) midway += 1;
   }
   await drain(redis, db, 500);
 
-  const [rows] = await db.query<RowDataPacket[]>('SELECT id, stock, version FROM products');
-  let lost = 0;
-  let doubled = 0;
-  for (const { id, stock, version } of rows) {
-    const { times, last } = written.get(Number(id)) ?? { times: 0, last: 0 };
-    const taken = Number(version) - 1;
-    lost += Math.max(0, times - taken) + (stock === last ? 0 : 1);
-    doubled += Math.max(0, taken - times);
-  }
-  return { lost, doubled, writes: kills * 200, midway: (100 * midway) / kills };
+  const [rows] = await db.query<RowDataPacket[]>('SELECT id, stock FROM products');
+  const lost = rows.filter(({ id, stock }) => stock !== (written.get(Number(id)) ?? 0)).length;
+  return { lost, writes: kills * 200, midway: (100 * midway) / kills };
 }
 
-const heard = (child: ChildProcess, word: string) =>
-  new Promise<void>((resolve, reject) => {
-    child.on('message', (message: { word?: string; failure?: string }) => {
-      if (message.word === word) resolve();
-      if (message.failure !== undefined) reject(new Error(message.failure));
-    });
+async function startWorker({ redisUrl, mysqlUrl }: MeasureServers, nth: number): Promise<ChildProcess> {
+  const script = join(import.meta.dirname, 'killed-worker.ts');
+  const worker = forkScript(script, [redisUrl, mysqlUrl, `worker-${nth}`]);
+  const ended = once(worker, 'exit').then(() => {
+    throw new Error('the working process ended by itself');
   });
+  ended.catch(() => {});
+  await Promise.race([once(worker, 'message'), ended]);
+  return worker;
+}
+
+const REFUSED = 50;
+
+/** Writes that MySQL refuses: how long Redis is busy with the scripts, alone and beside a long backlog. */
+async function refuseMany({ redis, db }: MeasureServers, rounds: number): Promise<Claim[]> {
+  const busy: Record<number, number[]> = { 0: [], 9000: [] };
+  const writer = createWriter({ redis, maxBacklog: 100_000, deadlineMs: 10_000 });
+  for (let round = 0; round < rounds; round++) {
+    for (const backlog of [0, 9000]) {
+      await write(
+        writer,
+        Array.from({ length: REFUSED }, () => PRODUCTS + 1),
+      );
+      await write(
+        writer,
+        Array.from({ length: backlog }, (_, i) => 1 + (i % PRODUCTS)),
+      );
+      const before = await scriptMs(redis);
+      const worker = createWorker({ redis, db, name: 'refuser', batchSize: REFUSED, claimIdleMs: 0 });
+      await worker.step();
+      busy[backlog]?.push((await scriptMs(redis)) - before);
+      await redis.del(STREAM, DEAD_LETTERS);
+    }
+  }
+  const [alone, beside] = [median(busy[0] ?? []), median(busy[9000] ?? [])];
+  return [
+    {
+      name: 'refused-beside-backlog',
+      says: `time that Redis spends on ${REFUSED} dead letters: beside 9,000 waiting writes against beside none`,
+      value: beside / alone,
+      unit: '×',
+      atMost: 5,
+    },
+    {
+      name: 'refused-ms',
+      says: `time that Redis spends on ${REFUSED} dead letters beside 9,000 waiting writes`,
+      value: beside,
+      unit: 'ms',
+    },
+  ];
+}
+
+/** Of all scripts so far, as Redis counts it. */
+async function scriptMs(redis: Redis): Promise<number> {
+  const stats = await redis.info('commandstats');
+  return Number(/^cmdstat_eval:.*?usec=(\d+)/m.exec(stats)?.[1] ?? 0) / 1000;
+}
 
 /** Milliseconds a write, medians over the rounds; `update` and `write` are what one caller waits. */
 async function drainRates({ redis, db }: MeasureServers, rounds: number, writes: number) {
-  const writer = createWriter({ redis, db, deadlineMs: 10_000 });
+  const writer = createWriter({ redis, deadlineMs: 10_000 });
   const ids = Array.from({ length: writes }, (_, i) => 1 + (i % PRODUCTS));
   const took = { each: [], transaction: [], upsert: [], batched: [], coalesced: [], write: [] } as Record<
     'each' | 'transaction' | 'upsert' | 'batched' | 'coalesced' | 'write',
@@ -261,14 +292,14 @@ async function drainRates({ redis, db }: MeasureServers, rounds: number, writes:
 }
 
 /** What the append-only file costs a write, and what is left of the acknowledged writes when Redis is killed. */
-async function appendOnly(db: Pool, rounds: number, writes: number) {
+async function appendOnly(rounds: number, writes: number) {
   const contenders = await Promise.all(
     Object.entries(SETTINGS).map(async ([name, settings]) => {
       const folder = await mkdtemp(join(tmpdir(), 'write-behind-'));
       const server = await startRedis({ ...settings, dir: folder });
       const redis = quiet(server.url);
       const pid = Number(/^process_id:(\d+)/m.exec(await redis.info('server'))?.[1]);
-      const writer = createWriter({ redis, db, backlogAtMost: 1_000_000, deadlineMs: 10_000 });
+      const writer = createWriter({ redis, maxBacklog: 1_000_000, deadlineMs: 10_000 });
       return { name, settings, folder, server, redis, pid, writer, took: [] as number[] };
     }),
   );
@@ -296,7 +327,7 @@ async function appendOnly(db: Pool, rounds: number, writes: number) {
       await rm(folder, { recursive: true, force: true });
       return {
         name: `killed-${name}`,
-        says: `acknowledged writes gone when Redis is killed and started again: ${NAMES[name]}`,
+        says: `share of the acknowledged writes that are gone when Redis was killed and started again: ${NAMES[name]}`,
         value: 100 * (1 - kept / (rounds * writes)),
         unit: '%',
         // With everysec Redis may put the file's write off while an fsync runs, and answer all the same.
@@ -307,7 +338,7 @@ async function appendOnly(db: Pool, rounds: number, writes: number) {
   const [off, ...files] = contenders.map(({ name, took }) => ({ name, ms: median(took) }));
   const costs = files.map(({ name, ms }) => ({
     name: `cost-${name}`,
-    says: `time of a write(): ${NAMES[name]}, against no file`,
+    says: `time of a write(): ${NAMES[name]} against no append-only file`,
     value: ms / (off?.ms ?? Number.NaN),
     unit: '×',
   }));
@@ -334,11 +365,12 @@ function quiet(url: string): Redis {
 
 /** How fast a worker is by the size of its batches. */
 async function byBatchSize({ redis, db }: MeasureServers): Promise<Plot> {
-  const writer = createWriter({ redis, db, deadlineMs: 10_000 });
-  const writes = 200;
+  const writer = createWriter({ redis, deadlineMs: 10_000 });
   const points = async (products: number) => {
     const result: [number, number][] = [];
-    for (const size of [1, 2, 4, 8, 16, 32, 64, 128, 200]) {
+    for (const size of [1, 3, 10, 30, 100, 300, 1000]) {
+      // A thousand commits take seconds, and each is like the next one.
+      const writes = size < 10 ? 100 : 1000;
       const took: number[] = [];
       for (let round = 0; round < 2; round++) {
         await write(
@@ -357,7 +389,7 @@ async function byBatchSize({ redis, db }: MeasureServers): Promise<Plot> {
     x: { label: 'writes in a batch', scale: 'log' },
     y: { label: 'writes/s', scale: 'log' },
     series: [
-      { name: 'all products different', points: await points(writes) },
+      { name: 'all products different', points: await points(PRODUCTS) },
       { name: `${BUSY} products`, points: await points(BUSY) },
     ],
   };
