@@ -415,6 +415,7 @@ describe('In production', () => {
       errors.length,
       'calls of onCacheError: the store of one call and the release of another have failed',
     ).toBeGreaterThanOrEqual(2);
+    expect(errors, 'errors that onCacheError got: that of the load went to its caller').not.toContain(down);
   });
 
   test('a value that cannot be decoded is reported, and replaced under the lock', async () => {
