@@ -312,31 +312,17 @@ describe('In production', () => {
 
   test('the copy of a row ends at its TTL, even if the product is written all the time', async () => {
     const ttlMs = 120;
-    const kinds = { 'every write is committed': workOnce, 'one write is always pending': async () => {} };
-    for (const [kind, afterwards] of Object.entries(kinds)) {
-      await startOver();
-      const view = createPendingWrites({
-        redis: servers.redis,
-        db: servers.db,
-        viewTtlMs: ttlMs,
-        ...PATIENT,
-      });
-      await view.read(1);
-      await filled();
-      const end = performance.now() + ttlMs + 20;
-      await servers.db.query("UPDATE products SET name = 'new' WHERE id = 1");
-      for (let stock = 1; performance.now() < end; stock++) {
-        await view.accept(1, { stock });
-        await afterwards(view);
-        await view.read(1);
-        await sleep(10);
+    const kinds = { 'every write is committed': true, 'some write is always pending': false };
+    for (const [kind, isCommitted] of Object.entries(kinds)) {
+      // If the machine paused for longer than the TTL, no write renewed anything: once more.
+      for (let tries = 0, longestMs = ttlMs; tries < 5 && longestMs >= ttlMs; tries++) {
+        const written = await writeBeyond(ttlMs, isCommitted);
+        longestMs = written.longestMs;
+        expect(
+          written.seen,
+          `another program changed the name, ${kind}, and the TTL since the fill has passed: read the row again`,
+        ).toMatchObject({ name: 'new' });
       }
-      await view.accept(1, { stock: 9 });
-      await afterwards(view);
-      expect(
-        await view.read(1),
-        `another program changed the name, ${kind}, and the TTL since the fill has passed: read the row again`,
-      ).toMatchObject({ name: 'new', stock: 9 });
     }
   });
 
@@ -421,6 +407,28 @@ async function timePasses() {
   await filled();
   for (const key of await viewKeys()) {
     if ((await servers.redis.pttl(key)) >= 0) await servers.redis.del(key);
+  }
+}
+
+/** Writes product 1, again and again, until the copy of its row is older than its TTL. */
+async function writeBeyond(ttlMs: number, isCommitted: boolean) {
+  await startOver();
+  const view = createPendingWrites({ redis: servers.redis, db: servers.db, viewTtlMs: ttlMs, ...PATIENT });
+  await view.read(1);
+  await filled();
+  const end = performance.now() + ttlMs + 20;
+  let [last, longestMs] = [performance.now(), 0];
+  await servers.db.query("UPDATE products SET name = 'new' WHERE id = 1");
+  for (let stock = 1; ; stock++) {
+    const isOld = performance.now() > end;
+    await view.accept(1, { stock });
+    const writes = isCommitted ? await take(servers.redis, 'worker') : [];
+    for (const write of writes) await view.committed(write);
+    const seen = await view.read(1);
+    longestMs = Math.max(longestMs, performance.now() - last);
+    last = performance.now();
+    if (isOld) return { seen, longestMs };
+    await sleep(10);
   }
 }
 
