@@ -1,17 +1,17 @@
 /**
- * A process for measure.ts, to be killed. It passes in turns: with the lab's relay, and the way it is often written
- * (take the rows out of the table, then tell Redis), on a table and a stream of their own.
+ * A process for measure.ts, to be killed. It passes in turns: with the lab's relay, and the way it is often written (delete
+ * the events, then their keys), on a table of its own.
  */
 import { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { openPool } from '#kit/pool';
 import { createRelay } from './events';
 
-const [redisUrl = '', mysqlUrl = '', plainTable = '', plainStream = ''] = process.argv.slice(2);
+const [redisUrl = '', mysqlUrl = '', plainTable = ''] = process.argv.slice(2);
 const redis = new Redis(redisUrl);
 const db = openPool(mysqlUrl);
 const BATCH = 20;
-const relay = createRelay({ redis, db, batchSize: BATCH, streamMaxLen: 1_000_000 });
+const relay = createRelay({ redis, db, batchSize: BATCH });
 
 async function passPlainly(): Promise<void> {
   const connection = await db.getConnection();
@@ -23,9 +23,7 @@ async function passPlainly(): Promise<void> {
   for (const { id } of rows) await connection.query('DELETE FROM ?? WHERE id = ?', [plainTable, id]);
   await connection.commit();
   connection.release();
-  if (rows.length === 0) return;
-  await redis.del(rows.map((row) => row.cache_key));
-  await Promise.all(rows.map((row) => redis.xadd(plainStream, '*', 'outbox', String(row.id))));
+  if (rows.length > 0) await redis.del(rows.map((row) => row.cache_key));
 }
 
 async function main(): Promise<void> {

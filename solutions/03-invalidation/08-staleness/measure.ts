@@ -1,6 +1,6 @@
 import { type Bars, type Claim, defineMeasure, type Matrix } from '#claims';
 import { SCHEMA } from '#kit/data/schema';
-import { CREATE_OUTBOX } from '../02-events/events';
+import { CREATE_OUTBOX } from '../../../labs/03-invalidation/02-events/given';
 import { PRODUCTS, type Seen, type Servers, type Strategy, type Workload, watch } from './harness';
 import { strategies } from './strategies';
 
