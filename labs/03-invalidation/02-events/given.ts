@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool, PoolConnection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
-import { withDeadline } from '#kit/given';
+import { DeadlineError, withDeadline } from '#kit/given';
 
 /** One row is one event: a key of Redis that a committed change of `entity` has made old. */
 export const CREATE_OUTBOX = `CREATE TABLE IF NOT EXISTS outbox (
@@ -59,14 +59,20 @@ export async function transaction<T>(
     (await opening).release();
     return result;
   } catch (error) {
-    // A ROLLBACK could hang as well. The server rolls back what a closed connection leaves.
-    opening.then(
-      (connection) => connection.destroy(),
-      () => {},
-    );
+    if (error instanceof DeadlineError) opening.then(destroy, () => {});
+    else await opening.then((connection) => rollBack(connection, deadlineMs));
     throw error;
   }
 }
+
+// The server rolls back what a closed connection leaves, a moment later.
+const destroy = (connection: PoolConnection): void => connection.destroy();
+
+const rollBack = (connection: PoolConnection, deadlineMs: number): Promise<void> =>
+  withDeadline(connection.rollback(), deadlineMs).then(
+    () => connection.release(),
+    () => destroy(connection),
+  );
 
 /** UPDATEs the row. False when there is no such product. */
 export async function changeProduct(
