@@ -90,9 +90,10 @@ describe('Core', () => {
   test('a failure counts as an error, and is not cached', async () => {
     const failing = openCache({ db: await deadMySql() });
     expect(await outcome(failing.get(1)), 'MySQL cannot be asked: get must reject').toEqual(REJECTION);
-    expect(failing.stats(), 'lookups by outcome: the only one had no answer from MySQL').toMatchObject(
-      ONLY_AN_ERROR,
-    );
+    expect(
+      failing.stats(),
+      'lookups by outcome: the only lookup failed, because MySQL was out of reach',
+    ).toMatchObject(ONLY_AN_ERROR);
     expect(
       await servers.redis.exists(KEY),
       'entries of user 1: the query failed, so nothing is known about this user',
@@ -104,14 +105,14 @@ describe('Core', () => {
     await outcome(unreadable.get(2));
     expect(
       unreadable.stats(),
-      'lookups by outcome: Redis refused to read the entry of the only one',
+      'lookups by outcome: the only lookup failed, because Redis refused its GET',
     ).toMatchObject({ hit: 0, negative: 0, error: 1 });
 
     const unwritable = await redisGoneAfterTheQuery();
     await until(() => unwritable.stats().error > 0);
     expect(
       unwritable.stats().error,
-      'errors: Redis was gone when the row was to be stored. A SET that fails unseen leaves a cache that never hits',
+      'errors: the only SET failed, because Redis was gone. If no figure shows it, nobody sees a cache that never hits',
     ).toBe(1);
   });
 
@@ -142,7 +143,7 @@ describe('In production', () => {
           .catch((error: unknown) => error);
         expect(
           answer,
-          `get(${inspect(id)}) must reject with InvalidIdError: its text is a key of its own in Redis`,
+          `get(${inspect(id)}) must reject with InvalidIdError: only a positive safe integer is an id`,
         ).toBeInstanceOf(InvalidIdError);
       }
     });
