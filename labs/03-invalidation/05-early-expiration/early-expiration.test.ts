@@ -193,6 +193,10 @@ describe('Core', () => {
     });
     await drained();
     expect(source.loads, 'loads: the refreshed value has nearly all of its TTL to go').toBe(1);
+    clock.advance(expiresAt - GAP_MS - clock.now());
+    await cache.get(KEY, source.load);
+    await until(() => source.loads === 2);
+    expect(source.loads, 'loads: the refreshed value is near its end in turn, so this hit must fire').toBe(2);
   });
 });
 
@@ -204,6 +208,12 @@ describe('In production', () => {
       'load rejects': () => () => Promise.reject(down),
       'load throws': () => () => {
         throw down;
+      },
+      'Redis does not answer to the lock': (proxy, redis) => {
+        proxy.hold(LOCKS);
+        // The commands that follow the first one, which reads the entry.
+        proxy.schedule(async () => giveUpSoon(redis));
+        return async () => ({ name: 'new' });
       },
       'Redis falls silent during the load': (proxy, redis) => async () => {
         proxy.stall();
@@ -461,15 +471,19 @@ describe('In production', () => {
       'does not answer to a SET': (proxy) => proxy.hold(STORES),
     };
     const scenes = Object.entries(faults).map(async ([fault, strike]) => {
+      const isRead = fault !== 'does not answer to a SET';
       const { proxy, redis } = await behindProxy(PATIENT);
       const source = numberedSource();
       let errors = 0;
       const cache = open({ redis, onError: () => errors++ });
-      await strike(proxy);
-      if (fault !== 'does not answer to a SET') giveUpSoon(redis);
+      if (isRead) {
+        await strike(proxy);
+        giveUpSoon(redis);
+      }
       // Both callers have given up on Redis by the time that the first load ends.
       const load: Load<Product> = async (signal) => {
         giveUpSoon(redis);
+        if (!isRead) strike(proxy);
         await sleep(60);
         return source.load(signal);
       };
@@ -480,7 +494,7 @@ describe('In production', () => {
       expect(source.loads, `loads for two callers while Redis ${fault}`).toBe(1);
       await until(() => errors > 0);
       expect(errors, `errors reported while Redis ${fault}`).toBeGreaterThan(0);
-      if (fault === 'does not answer to a SET') return;
+      if (!isRead) return;
       waitAsLongAsItTakes(redis);
       await proxy.heal();
       await until(() => redis.status === 'ready');
@@ -501,7 +515,7 @@ describe('In production', () => {
       'a name that is not UTF-8': Buffer.from(entry('\xff'), 'latin1'),
       'no bytes at all': Buffer.alloc(0),
       // A SET that waited in a queue for longer than the TTL.
-      expired: Buffer.from(entry('old', { expiresAt: T0 })),
+      expired: Buffer.from(entry('old', { expiresAt: T0 - 1 })),
     };
     for (const [kind, bytes] of Object.entries(entries)) {
       await servers.redis.set(entryKey(kind), bytes, 'PX', TTL_MS);

@@ -64,17 +64,17 @@ function refresh(rule: Rule, seed: number, fromGapMs: number): { gapMs: number; 
   return { gapMs: first, loads };
 }
 
-/** The share of hits that fire, by how much of the life of the entry is left. */
+/** The share of hits that fire, by how much of the life of the entry is left: for random numbers that are evenly spread. */
 function probabilityOverTime(hits: number): Plot {
-  const points = (beta: number) => {
-    const random = seeded(2015);
-    return Array.from({ length: 49 }, (_, step): [number, number] => {
+  const points = (beta: number) =>
+    Array.from({ length: 49 }, (_, step): [number, number] => {
       const gapInDeltas = (48 - step) / 8;
       let fired = 0;
-      for (let hit = 0; hit < hits; hit++) if (xfetch(beta)(gapInDeltas * SIM.deltaMs, random)) fired++;
+      for (let hit = 0; hit < hits; hit++) {
+        if (xfetch(beta)(gapInDeltas * SIM.deltaMs, () => (hit + 0.5) / hits)) fired++;
+      }
       return [-gapInDeltas, (100 * fired) / hits];
     });
-  };
   return {
     name: 'probability',
     title: 'Hits that fire, by the time that is left until the expiry',
@@ -95,8 +95,8 @@ function formula(quick: boolean): Claim[] {
   const age = runs(byAge, quick ? 1 : 5);
   // Earlier than that, a hit fires with a probability below e^-25.
   const fromGapMs = 25 * SIM.deltaMs;
-  const full = runs(xfetch(1), quick ? 12 : 200, fromGapMs);
-  const small = runs(xfetch(SMALL_BETA), quick ? 1 : 100, fromGapMs);
+  const full = runs(xfetch(1), quick ? 12 : 400, fromGapMs);
+  const small = runs(xfetch(SMALL_BETA), quick ? 1 : 200, fromGapMs);
   const stampede = runs(never, 1, fromGapMs);
 
   const hits = 100_000;
