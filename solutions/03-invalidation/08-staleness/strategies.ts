@@ -207,7 +207,7 @@ export const strategies: readonly Strategy[] = [
       const cache = createEarlyCache({
         redis: servers.redis,
         ttlMs: TTL_MS,
-        loadDeadlineMs: TTL_MS / 2,
+        loadDeadlineMs: LOAD_DEADLINE_MS,
       });
       return {
         read: (id) => cache.get(String(id), () => select(servers, id)),
