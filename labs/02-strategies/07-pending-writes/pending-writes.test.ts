@@ -157,18 +157,30 @@ describe('Core', () => {
 
     await view.accept(2, { price: '40.00' });
     const [waiting] = await take(servers.redis, 'slow');
-    await view.accept(2, { price: TOO_DEAR });
+    await view.accept(2, { price: TOO_DEAR, stock: 5 });
+    expect(await view.read(2), 'all of it is pending').toMatchObject({ stock: 5 });
+    await filled();
     await workOnce(view);
     expect(
       await view.read(2),
-      'MySQL refused a newer price, and the older one is still pending: it must be read again',
+      'MySQL refused a newer price with a stock, and an older price is still pending: read the older price, and the stock of the row',
     ).toEqual({ ...BOARD, price: '40.00' });
     if (waiting) await finish(servers.redis, servers.db, view, waiting);
   });
 
   test('a view expires when nothing is pending, and not before', async () => {
+    const proxy = await openProxy(servers.redisUrl);
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
+      const lives = await Promise.all((await viewKeys()).map((key) => servers.redis.pttl(key)));
+      if (lives.includes(-1)) bare ??= request;
+    });
+    await openView(servers.connectRedis({}, proxy.url)).read(1);
+    expect(
+      bare,
+      'when this command was sent, the copy of the row had no TTL: a process that dies here leaves it forever',
+    ).toBeUndefined();
     const view = openView();
-    await view.read(1);
     await view.accept(1, { price: '20.00' });
     await timePasses();
     expect(
@@ -350,6 +362,12 @@ describe('In production', () => {
       );
       redis.disconnect();
     }
+    const { view, reading } = await silentAfterSelect();
+    expect(
+      await reading,
+      'Redis fell silent after the SELECT: read must end within its deadline, with the row or an error',
+    ).not.toBe('still waiting');
+    expect(await outcome(view.read(2)), 'Redis is still silent: read must reject').toEqual(REJECTION);
   });
 
   test('in a cluster, all keys of a product are in the slot of the stream', async () => {
@@ -408,6 +426,22 @@ async function timePasses() {
   for (const key of await viewKeys()) {
     if ((await servers.redis.pttl(key)) >= 0) await servers.redis.del(key);
   }
+}
+
+/** A read of product 1, for which Redis falls silent between its SELECT and its next command. */
+async function silentAfterSelect() {
+  const [redisProxy, mysqlProxy] = [await openProxy(servers.redisUrl), await openProxy(servers.mysqlUrl)];
+  const redis = servers.connectRedis({ maxRetriesPerRequest: null }, redisProxy.url);
+  await redis.ping();
+  const db = servers.connectDb({}, mysqlProxy.url);
+  const view = createPendingWrites({ redis, db, deadlineMs: 200 });
+  const select = mysqlProxy.hold(/FROM products/i);
+  const reading = outcome(view.read(1));
+  await Promise.race([select.arrived, reading]);
+  redisProxy.blackHole();
+  select.release();
+  await reading;
+  return { view, reading };
 }
 
 /** Writes product 1, again and again, until the copy of its row is older than its TTL. */
