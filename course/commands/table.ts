@@ -85,8 +85,12 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   },
   doctor: {
     about: 'what is present, what is missing, what to do about it',
-    flags: { install: 'install missing servers first' },
-    run: async ({ flags }) => (await import('./doctor')).doctor({ install: flags.has('install') }),
+    flags: {
+      install: 'install missing servers first',
+      peers: 'with --install: memcached, nginx and varnish too, which a few measures compare with',
+    },
+    run: async ({ flags }) =>
+      (await import('./doctor')).doctor({ install: flags.has('install'), peers: flags.has('peers') }),
   },
   update: {
     about: 'the newest version of the course; your work stays',

@@ -2,7 +2,16 @@ import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isRoot, missingServers, PART_NAMES, type Plan, planFor, rootWithoutPassword } from './packages';
+import {
+  isRoot,
+  missingPeers,
+  missingServers,
+  PART_NAMES,
+  type Plan,
+  planFor,
+  planForPeers,
+  rootWithoutPassword,
+} from './packages';
 import { findBinary, ServerError } from './server';
 
 /** May the course install servers: `ask` asks on a terminal, and elsewhere does what CI=true and root allow. */
@@ -34,6 +43,19 @@ export async function installServers(install: Install, say: (line: string) => vo
       `The installation ended well, and ${missing} is still not to be found. Look at: npm run doctor`,
     );
   }
+}
+
+/** Installs the other caches that are missing here and that measures compare with. @throws {ServerError} as above */
+export async function installPeers(say: (line: string) => void): Promise<void> {
+  const missing = missingPeers();
+  if (missing.length === 0) return;
+  const plan = planForPeers(missing);
+  const onTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
+  if (plan.by === 'hand' || (plan.by === 'apt' && !onTerminal && !rootWithoutPassword())) {
+    throw new ServerError(`This machine lacks ${missing.join(', ')}. Run this: ${plan.command}`);
+  }
+  say(`Installing ${missing.join(', ')}: ${plan.command}`);
+  await runPlan(plan, onTerminal, say);
 }
 
 async function mayInstall(

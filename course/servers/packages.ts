@@ -51,6 +51,26 @@ const BY_HAND: readonly (readonly [tool: string, install: string, names: Readonl
     ['apk', 'sudo apk add', { redis: 'redis', mysql: 'mariadb mariadb-client' }],
   ];
 
+/** Other caches, that some measures compare with. No lab needs them. */
+export const PEERS = ['memcached', 'nginx', 'varnish'] as const;
+export type PeerName = (typeof PEERS)[number];
+
+export const peerBinary = (name: PeerName) => findBinary(name === 'varnish' ? 'varnishd' : name);
+export const missingPeers = (): PeerName[] => PEERS.filter((name) => !peerBinary(name));
+
+/** The way to install other caches here: their packages have their names everywhere. */
+export function planForPeers(names: readonly PeerName[]): Plan {
+  if (findBinary('apt-get')) {
+    const command = `${isRoot() ? '' : 'sudo '}apt-get install --no-install-recommends ${names.join(' ')}`;
+    return { by: 'apt', packages: names, command };
+  }
+  if (findBinary('brew') && !isRoot()) {
+    return { by: 'brew', packages: names, command: `brew install ${names.join(' ')}` };
+  }
+  const known = BY_HAND.find(([tool]) => findBinary(tool));
+  return { by: 'hand', command: known ? `${known[1]} ${names.join(' ')}` : `install ${names.join(', ')}` };
+}
+
 /** The way to install `parts` here. */
 export function planFor(parts: readonly Part[]): Plan {
   if (findBinary('apt-get')) {
