@@ -136,6 +136,14 @@ describe('Core', () => {
       expect(death.stored, `stock of two products, both 77 as acknowledged: ${scene}`).toEqual([77, 77]);
       expect(death.left, `entries in STREAM, and those taken: ${scene}`).toEqual(NOTHING);
     }
+    await write(1, { stock: 5 });
+    await takeAndStall();
+    await write(2, { stock: 6 });
+    await openWorker({ batchSize: 1 }).step();
+    expect(
+      (await stocks())[0],
+      'stock of product 1 after one step: its write was left unfinished, and a new one waits too. On a busy stream new ones always wait',
+    ).toBe(5);
   });
 
   test('a write that comes again, or late, undoes no newer one', async () => {
@@ -305,6 +313,7 @@ describe('In production', () => {
   test('a server that does not answer costs a step its deadline', async () => {
     const silent: Record<string, (opened: Opened) => { arrived: Promise<unknown> }> = {
       'Redis, when the step begins': ({ redisProxy }) => redisProxy.hold(/./),
+      'Redis, for new writes': ({ redisProxy }) => redisProxy.hold(/^XREADGROUP/i),
       'MySQL, in the transaction': ({ mysqlProxy }) => mysqlProxy.hold(/^(SELECT|INSERT|UPDATE)/i),
       'Redis, after the commit': ({ redisProxy }) => redisProxy.hold(ENDS),
     };
