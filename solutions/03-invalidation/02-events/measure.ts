@@ -1,4 +1,3 @@
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -50,12 +49,14 @@ async function drain(relay: Relay, db: Pool, table = 'outbox'): Promise<void> {
   }
 }
 
-/** In waves: some processes pass at once, and each is killed at a moment of its own. */
+/** Requests of the lab's pass and the plain one. So each of their requests comes twice among 24 kills. */
+const CYCLE = 12;
+
+/** In waves: some processes pass at once, and each is killed before a request of its own. */
 async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureServers, quick: boolean): Promise<Claim[]> {
-  const kills = quick ? 2 : 25;
-  const atOnce = quick ? 2 : 5;
+  const kills = quick ? 2 : 24;
+  const atOnce = quick ? 2 : 4;
   const plainTable = 'outbox_plain';
-  const random = seeded(32);
   await db.query('DROP TABLE IF EXISTS ??', [plainTable]);
   await db.query('CREATE TABLE ?? LIKE outbox', [plainTable]);
   let emitted = 0;
@@ -72,17 +73,11 @@ async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureServers, quick: 
     }
   };
   for (let killedSoFar = 0; killedSoFar < kills; killedSoFar += atOnce) {
-    const children = Array.from({ length: atOnce }, () =>
-      forkScript(join(import.meta.dirname, 'relay.ts'), [redisUrl, mysqlUrl, plainTable]),
+    const doomed = await Promise.all(
+      Array.from({ length: atOnce }, () => openDoomed({ redisUrl, mysqlUrl }, plainTable)),
     );
-    try {
-      await Promise.all(children.map((child) => once(child, 'message')));
-      await emit(150 * atOnce);
-      for (const child of children) child.send('go');
-      await Promise.all(children.map((child) => killAfter(child, 20 + 60 * random())));
-    } finally {
-      for (const child of children) child.kill('SIGKILL');
-    }
+    await emit(150 * atOnce);
+    await Promise.all(doomed.map((relay, n) => relay.runUntil(CYCLE + 1 + killedSoFar + n)));
   }
   await drain(createRelay({ redis, db }), db);
   // What is still in the other table waits for its relay. All else that Redis still holds is lost.
@@ -92,28 +87,49 @@ async function killed({ redis, db, redisUrl, mysqlUrl }: MeasureServers, quick: 
   await redis.del([...keys('killed'), ...keys('plain')]);
   await db.query('DROP TABLE ??', [plainTable]);
   return [
-    figure('kills', 'relays killed at random moments, up to five at work at once', kills, 'kills'),
+    figure(
+      'kills',
+      'relays killed, before each of their requests in turn, four at work at once',
+      kills,
+      'kills',
+    ),
     figure('killed-events', 'events that waited for these relays', emitted, 'events'),
     nothing(
       'killed-lost',
-      'relays killed at random moments, key deleted before event: keys never deleted',
+      'keys never deleted, by killed relays that delete the key, then the event',
       left,
       'keys',
     ),
     figure(
       'killed-lost-plain',
-      'relays killed at random moments, event deleted before key: keys never deleted',
+      'keys never deleted, by killed relays that delete the event, then the key',
       plainLeft - pending.length,
       'keys',
     ),
   ];
 }
 
-async function killAfter(child: ChildProcess, ms: number): Promise<void> {
-  await sleep(ms);
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
+/** A process that passes until it is killed: just before one of its requests reaches a server. */
+async function openDoomed(urls: { redisUrl: string; mysqlUrl: string }, plainTable: string) {
+  const proxies = await Promise.all([startProxy(urls.redisUrl), startProxy(urls.mysqlUrl)]);
+  const [redis, mysql] = proxies.map(({ url }) => url);
+  const child = forkScript(join(import.meta.dirname, 'relay.ts'), [redis ?? '', mysql ?? '', plainTable]);
+  await once(child, 'message');
+  return {
+    async runUntil(nth: number): Promise<void> {
+      let sent = 0;
+      const die = async () => {
+        if (++sent !== nth) return;
+        child.kill('SIGKILL');
+        await Promise.all(proxies.map((proxy) => proxy.refuse()));
+      };
+      for (const proxy of proxies) proxy.schedule(die);
+      const gone = once(child, 'exit');
+      child.send('go');
+      await gone;
+      await Promise.all(proxies.map((proxy) => proxy.close()));
+    },
+  };
 }
 
 /** Updates go on while the relay cannot reach Redis. */

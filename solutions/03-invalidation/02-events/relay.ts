@@ -20,7 +20,8 @@ async function passPlainly(): Promise<void> {
     'SELECT id, cache_key FROM ?? ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
     [plainTable, BATCH],
   );
-  for (const { id } of rows) await connection.query('DELETE FROM ?? WHERE id = ?', [plainTable, id]);
+  const ids = rows.map(({ id }) => id);
+  if (ids.length > 0) await connection.query('DELETE FROM ?? WHERE id IN (?)', [plainTable, ids]);
   await connection.commit();
   connection.release();
   if (rows.length > 0) await redis.del(rows.map((row) => row.cache_key));
