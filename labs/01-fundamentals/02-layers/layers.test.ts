@@ -193,11 +193,15 @@ describe('In production', () => {
     const slow = { ...memory('slow', 5000), get: () => sleep(60, inAnHour('a of slow')) };
     const { proxy, lookup, errors } = await redisAbove(sourceOf('a'), { timeoutMs: 20, below: [slow] });
     proxy.blackHole();
+    const lookedUp = outcome(lookup('a'));
+    // Begun after the wait for Redis: however slow the machine, this timer ends after one of 20 ms.
+    const reportedBy35Ms = sleep(35).then(() => errors.length);
     expect(
-      await outcome(lookup('a')),
+      await lookedUp,
       'Redis never answers, and may take 20 ms. The cache below it takes 60 ms, and may take 5 s: it has the key',
     ).toMatchObject({ layer: 'slow' });
     expect(errors[0], 'the first error reported: Redis was late').toBeInstanceOf(LayerTimeoutError);
+    expect(await reportedBy35Ms, 'errors reported after 35 ms: Redis may take 20 ms, and not 40').toBe(1);
   });
 
   test('a source that fails or hangs is an error, and not an absence', async () => {

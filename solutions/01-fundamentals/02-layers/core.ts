@@ -42,6 +42,7 @@ export function redisLayer({ redis, timeoutMs, now = Date.now }: RedisLayerOptio
     async get(key) {
       const value = await redis.get(key);
       const leftMs = await redis.pttl(key);
+      // A PTTL of −1 says that the key has no TTL: such an entry has expired.
       return value === null ? undefined : { value, expiresAt: now() + leftMs };
     },
     async set(key, { value, expiresAt }) {
