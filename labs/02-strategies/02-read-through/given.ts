@@ -1,7 +1,7 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Redis } from 'ioredis';
 
-/** A question: `{ category: 4, page: 1 }`. The order of the names means nothing. */
+/** A question: `{ category: 4, page: 1 }`. The order of the names means nothing, and numbers are finite. */
 export type Args = Readonly<Record<string, string | number | boolean>>;
 
 export interface Options<A extends Args, V> {

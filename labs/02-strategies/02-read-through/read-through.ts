@@ -10,7 +10,7 @@ export interface ReadThrough<A extends Args, V> {
   /**
    * Deletes the entry. Call it after the commit.
    * In production: from the moment of this call, a `get` of this object returns nothing that was loaded before it. That
-   * holds although the DEL fails: then `get` loads, until Redis has confirmed a DEL or ttlMs is over.
+   * holds even if the DEL fails: then `get` loads, until Redis has confirmed a DEL or ttlMs is over.
    * @throws when Redis has not confirmed the DEL
    */
   invalidate(args: A): Promise<void>;
