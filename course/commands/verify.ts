@@ -8,7 +8,6 @@ import { overviewTargets, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
 import { coverageNote, runCourseTests } from '../proof/course-tests';
-import { EXEMPT, isExempt, staleExemptions } from '../proof/exempt';
 import { proveLabs } from '../proof/labs';
 import { codeLanguage, pageLanguage } from '../proof/language';
 import { lessonProblems, overviewProblems } from '../proof/lessons';
@@ -106,14 +105,13 @@ const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: read
     ...texts.flatMap(textProblems),
     ...chosen.flatMap(lessonProblems),
     ...pages.flatMap(overviewProblems),
-    ...texts.filter((path) => !isExempt(path)).flatMap(pageLanguage),
-    ...chosen.filter(({ place }) => !EXEMPT.has(place)).flatMap(codeLanguage),
+    ...texts.flatMap(pageLanguage),
+    ...chosen.flatMap(codeLanguage),
   ],
 });
 
 const fileProofs = (chosen: readonly Lab[]): Proof[] => [
   textProof(markdown(), chosen, overviews()),
-  { name: 'what is exempt from the form of a page needs it', prove: async () => staleExemptions() },
   { name: 'Docker compose, devcontainer and workflow are sound', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },

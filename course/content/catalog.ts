@@ -29,7 +29,7 @@ export interface Lab {
     readonly hints: string;
     /** What the lab provides; not every lab has it. */
     readonly given: string;
-    /** The solution of Core; a lab of the old form has none, nor one that is Core only. */
+    /** The solution of Core; a lab that is Core only has none. */
     readonly core: string;
     /** Folder of other correct solutions. */
     readonly variants: string;

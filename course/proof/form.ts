@@ -3,7 +3,7 @@ import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { PARTS } from '../run/messages';
 import { commentsOf, openCode } from './code';
-import { isLadder, rungsOf, titlesIn } from './ladder';
+import { rungsOf, titlesIn } from './ladder';
 import { countWords } from './page';
 
 /** In lines, but for the contract. */
@@ -15,9 +15,11 @@ const PRODUCTION_AT_MOST = 10;
 const LONG_TESTS: Readonly<Record<string, string>> = {};
 
 /** What can be told of a ladder from its code: where its tests stand, and that all of it can be read in time. */
-export function formProblems(lab: Lab): string[] {
-  return isLadder(lab) ? [...rungProblems(lab), ...countProblems(lab), ...sizeProblems(lab)] : [];
-}
+export const formProblems = (lab: Lab): string[] => [
+  ...rungProblems(lab),
+  ...countProblems(lab),
+  ...sizeProblems(lab),
+];
 
 function rungProblems(lab: Lab): string[] {
   const rungs = rungsOf(lab);

@@ -24,9 +24,6 @@ export function rungsOf({ files }: Lab): readonly Rung[] {
   return rungs;
 }
 
-/** Whether a lab is a ladder: the others are of the old form. */
-export const isLadder = (lab: Lab): boolean => titlesIn(lab, 'core').length > 0;
-
 export const titlesIn = (lab: Lab, part: Part): string[] =>
   rungsOf(lab).flatMap((rung) => (rung.part === part ? [rung.title] : []));
 

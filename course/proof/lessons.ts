@@ -2,10 +2,7 @@ import { existsSync } from 'node:fs';
 import { shown } from '../base/root';
 import { targetOf } from '../claims/targets';
 import type { Lab, Overview } from '../content/catalog';
-import { EXEMPT } from './exempt';
-import { isLadder } from './ladder';
 import { ladderLessonProblems } from './ladder-lesson';
-import { oldLessonProblems } from './old-form';
 import { pageProblems } from './other-pages';
 import { fieldsOf, openPage, type Page } from './page';
 import { figureProblems } from './text';
@@ -16,9 +13,10 @@ export function lessonProblems(lab: Lab): string[] {
   // That it is missing is told where the lab is proven.
   if (!existsSync(lesson)) return [];
   const page = openPage(lesson);
-  const problems = isLadder(lab) ? ladderLessonProblems(lab, page) : oldLessonProblems(page);
   return [
-    ...[...titleProblems(lab, page), ...problems].map((problem) => `${shown(lesson)}: ${problem}`),
+    ...[...titleProblems(lab, page), ...ladderLessonProblems(lab, page)].map(
+      (problem) => `${shown(lesson)}: ${problem}`,
+    ),
     ...figureProblems(targetOf(lab)),
   ];
 }
@@ -27,15 +25,13 @@ export function lessonProblems(lab: Lab): string[] {
 export function overviewProblems(overview: Overview): string[] {
   const { lesson } = overview.files;
   const page = openPage(lesson);
-  const problems = EXEMPT.has(placeOf(lesson)) ? [] : pageProblems(overview.id, page);
   return [
-    ...[...titleProblems(overview, page), ...problems].map((problem) => `${shown(lesson)}: ${problem}`),
+    ...[...titleProblems(overview, page), ...pageProblems(overview.id, page)].map(
+      (problem) => `${shown(lesson)}: ${problem}`,
+    ),
     ...figureProblems(targetOf(overview)),
   ];
 }
-
-/** `03-invalidation/08-staleness` */
-export const placeOf = (lesson: string): string => shown(lesson).slice('chapters/'.length, -'.md'.length);
 
 /** The catalogue reads titles by hand, because a parser of YAML takes longer to load than most commands run. */
 function titleProblems({ title: read }: Pick<Lab, 'title'>, page: Page): string[] {

@@ -2,17 +2,17 @@ import { existsSync } from 'node:fs';
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import type { LabRun, TestResult } from '../run/messages';
-import { isLadder, titlesIn } from './ladder';
+import { titlesIn } from './ladder';
 import { candidatesFor, fileOf, runOf, type Trial, trialOf, variantsOf } from './trials';
 import { because, reason } from './words';
 
 const VARIANTS_AT_LEAST = 2;
 
 /** What the runs of a ladder show beyond that: what Core is, what production adds, and that the tests accept others. */
-export function partProblems(lab: Lab, runs: readonly LabRun[]): string[] {
-  if (!isLadder(lab)) return [];
-  return [...coreProblems(lab, runs), ...variantProblems(lab, runs)];
-}
+export const partProblems = (lab: Lab, runs: readonly LabRun[]): string[] => [
+  ...coreProblems(lab, runs),
+  ...variantProblems(lab, runs),
+];
 
 /** `core.ts` passes Core, and each test of In production rejects it by an assertion. */
 function coreProblems(lab: Lab, runs: readonly LabRun[]): string[] {

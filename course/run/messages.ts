@@ -2,7 +2,7 @@ import type { Sent } from '../kit/requests';
 import type { ServerUrls } from '../servers/open';
 import type { Subject } from './subject';
 
-/** The two parts of a ladder. A lab of the old form has none. */
+/** The two parts of a ladder. */
 export type Part = 'core' | 'production';
 
 /** As they are called in test files, on screens and in lessons. */

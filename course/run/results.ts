@@ -49,7 +49,7 @@ function steps(results: readonly TestResult[]): TestResult[] {
   return [...byName.values()];
 }
 
-/** @returns undefined in a lab of the old form */
+/** @returns undefined for a test that stands in neither */
 export function partOf({ parent }: TestCase): Part | undefined {
   return partCalled(parent.type === 'suite' ? parent.name : undefined);
 }

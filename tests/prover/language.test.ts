@@ -1,8 +1,5 @@
 import { expect, test } from 'vitest';
-import { labs } from '../../course/content/catalog';
 import { BANNED, bannedIn } from '../../course/proof/banned';
-import { staleExemptions } from '../../course/proof/exempt';
-import { isLadder } from '../../course/proof/ladder';
 
 /** One sentence or more for each entry of the list, in its order. */
 const BAD: readonly (readonly string[])[] = [
@@ -45,13 +42,4 @@ test('each entry of the list finds its examples', () => {
 
 test.each(GOOD)('not banned: %s', (text) => {
   expect(bannedIn(text)).toEqual([]);
-});
-
-test('an exemption of a ladder, of a page that is clean and of one that is gone is told', () => {
-  const ladder = labs().find(isLadder)?.place ?? '';
-  const stale = [ladder, 'course/README.md', 'chapters/gone.md'];
-  expect(staleExemptions(stale)).toEqual(
-    stale.map((entry) => `course/proof/exempt.ts: ${entry} needs no exemption: take it off the list`),
-  );
-  expect(staleExemptions()).toEqual([]);
 });

@@ -31,7 +31,7 @@ export type Files = Map<string, string>;
 /** What makes a lab other than the one of `memo/`. */
 export type Change = (files: Files) => void;
 
-/** The folder of the sound lab: of the old form, or a ladder. */
+/** The folder of the sound lab: one whose tests stand in no part, as a learner may leave them, or a ladder. */
 type Form = 'memo' | 'ladder';
 
 /** A course whose labs are the one of `memo/` or of `ladder/`, changed in each of these ways. */
