@@ -16,11 +16,13 @@ export interface Draw {
 /** A cache in the process: a Map, or the LRU of lesson 1.4. It holds texts. */
 export type Local = Pick<Map<string, string>, 'get' | 'set' | 'delete'>;
 
-export interface Clock {
+export interface Options {
   /** From 0, below 1, evenly. */
   readonly random?: () => number;
   /** Whole ms since the epoch. The clock of Redis need not agree. */
   readonly now?: () => number;
+  /** In production: called with the error of `decode`. It never throws. */
+  readonly onCacheError?: (error: unknown) => void;
 }
 
 /** What a client makes of bytes that are not UTF-8. */

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { Clock, Draw, Entry, Local } from './given';
+import type { Draw, Entry, Local, Options } from './given';
 
 export interface TtlPolicy {
   /** When a value ends that is loaded now: after `baseMs`, ±spread. In production: @throws RangeError */
@@ -25,6 +25,10 @@ export interface TtlPolicy {
 }
 
 /** Decides how long entries live, and keeps to it in each layer. The codec is in `given.ts`. */
-export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock = {}): TtlPolicy {
+export function createTtlPolicy({
+  random = Math.random,
+  now = Date.now,
+  onCacheError = () => {},
+}: Options = {}): TtlPolicy {
   throw new Error('not implemented');
 }

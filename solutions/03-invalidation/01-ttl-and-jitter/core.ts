@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis';
-import { type Clock, type Draw, decode, type Entry, encode, type Local } from './given';
+import { type Draw, decode, type Entry, encode, type Local, type Options } from './given';
 
 /** The textbook version. It trusts its arguments, its clock and its Redis. */
 // #region core
-export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock = {}) {
+export function createTtlPolicy({ random = Math.random, now = Date.now }: Options = {}) {
   const policy = {
     deadline(baseMs: number, { spread }: Draw): number {
       const jitter = baseMs * spread * (2 * random() - 1);

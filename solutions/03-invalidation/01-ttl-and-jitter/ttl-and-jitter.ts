@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { type Clock, type Draw, decode, type Entry, encode, type Local } from './given';
+import { type Draw, decode, type Entry, encode, type Local, type Options } from './given';
 
 export interface TtlPolicy {
   /** When a value ends that is loaded now: after `baseMs`, ±spread. In production: @throws RangeError */
@@ -25,7 +25,11 @@ export interface TtlPolicy {
 }
 
 /** Decides how long entries live, and keeps to it in each layer. The codec is in `given.ts`. */
-export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock = {}): TtlPolicy {
+export function createTtlPolicy({
+  random = Math.random,
+  now = Date.now,
+  onCacheError = () => {},
+}: Options = {}): TtlPolicy {
   // #region draw
   function deadline(baseMs: number, { spread, since = now() }: Draw): number {
     if (!Number.isSafeInteger(baseMs) || baseMs < 1) {
@@ -39,10 +43,10 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock 
   }
 
   function earliest(...deadlines: number[]): number {
-    // The smallest of no numbers is Infinity: an entry that never ends.
-    if (deadlines.length === 0) throw new RangeError('a value of no parts has no deadline');
-    deadlines.forEach(requireDeadline);
-    return Math.min(...deadlines);
+    // Of no parts it is Infinity: a page that never ends.
+    const first = Math.min(...deadlines);
+    requireDeadline(first);
+    return first;
   }
   // #endregion
 
@@ -80,7 +84,8 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock 
     try {
       const entry = decode<V>(text);
       return entry.deadline > now() ? entry : undefined;
-    } catch {
+    } catch (error) {
+      onCacheError(error);
       return undefined;
     }
   }

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { type Clock, type Draw, decode, type Entry, encode, type Local } from '../given';
+import { type Draw, decode, type Entry, encode, type Local, type Options } from '../given';
 
 /** Stores or removes each entry, by the milliseconds that are left: all of a batch, or an error. */
 const STORE = `
@@ -11,16 +11,18 @@ const STORE = `
     end
   end`;
 
-export const createTtlPolicy = (clock: Clock = {}) => new TtlPolicy(clock);
+export const createTtlPolicy = (options: Options = {}) => new TtlPolicy(options);
 
 /** A class, and one Lua script for one entry and for a batch. */
 class TtlPolicy {
   readonly #random: () => number;
   readonly #now: () => number;
+  readonly #onCacheError: (error: unknown) => void;
 
-  constructor({ random = Math.random, now = Date.now }: Clock) {
+  constructor({ random = Math.random, now = Date.now, onCacheError = () => {} }: Options) {
     this.#random = random;
     this.#now = now;
+    this.#onCacheError = onCacheError;
   }
 
   deadline(baseMs: number, { spread, since }: Draw): number {
@@ -77,7 +79,8 @@ class TtlPolicy {
     let entry: Entry<V>;
     try {
       entry = decode(text);
-    } catch {
+    } catch (error) {
+      this.#onCacheError(error);
       return undefined;
     }
     return this.#now() < entry.deadline ? entry : undefined;

@@ -1,23 +1,26 @@
 import type { ChainableCommander, Redis } from 'ioredis';
-import { type Clock, type Draw, decode, type Entry, encode, type Local } from '../given';
+import { type Draw, decode, type Entry, encode, type Local, type Options } from '../given';
 
 /** MULTI for a batch: all of it, or nothing. */
-export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock = {}) {
+export function createTtlPolicy({
+  random = Math.random,
+  now = Date.now,
+  onCacheError = () => {},
+}: Options = {}) {
   const checked = (what: string, value: number, isValid: boolean): number => {
     if (!isValid) throw new RangeError(`${what} cannot be ${value}`);
     return value;
   };
 
   function deadline(baseMs: number, draw: Draw): number {
-    const base = checked('the base', baseMs, baseMs >= 1 && Number.isInteger(baseMs));
+    const base = checked('the base', baseMs, baseMs >= 1 && Number.isFinite(baseMs));
     const spread = checked('the spread', draw.spread, draw.spread >= 0 && draw.spread < 1);
     const [low, high] = [Math.ceil(base * (1 - spread)), Math.floor(base * (1 + spread))];
     return (draw.since ?? now()) + low + Math.floor((high - low + 1) * random());
   }
 
   const earliest = (...deadlines: number[]): number => {
-    const [first = Number.NaN] = deadlines.toSorted((a, b) => a - b);
-    for (const each of deadlines) checked('a deadline', each, Number.isFinite(each));
+    const first = Math.min(...deadlines);
     return checked('the deadline of no parts', first, Number.isFinite(first));
   };
 
@@ -53,20 +56,22 @@ export function createTtlPolicy({ random = Math.random, now = Date.now }: Clock 
 
   async function read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined> {
     const bytes = await redis.getBuffer(key);
-    return bytes ? parsed<V>(bytes.toString()) : undefined;
+    return parsed(bytes?.toString());
   }
 
-  function parsed<V>(text: string): Entry<V> | undefined {
+  function parsed<V>(text: string | undefined): Entry<V> | undefined {
+    if (text === undefined) return undefined;
     try {
       const entry = decode<V>(text);
       return entry.deadline <= now() ? undefined : entry;
-    } catch {
+    } catch (error) {
+      onCacheError(error);
       return undefined;
     }
   }
 
   async function readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined> {
-    const near = parsed<V>(local.get(key) ?? '');
+    const near = parsed<V>(local.get(key));
     if (near) return near;
     local.delete(key);
     const entry = await read<V>(redis, key);
