@@ -16,8 +16,8 @@ export type Told =
   | { readonly request: number; readonly text: string }
   | { readonly answered: number; readonly answer: string };
 
-/** More than are shown: what is repeated will be one row. */
-const KEPT = 40;
+/** Many more than are shown: what is repeated, as a test does that waits for something, will be one row. */
+const KEPT = 1_000;
 const ring: Request[] = [];
 const names = new WeakMap<object, string>();
 
