@@ -15,14 +15,17 @@ export function createLeaseCache({ redis }: { redis: Redis }) {
   return {
     async getOrLoad<V>(key: string, load: Load<V>, { ttlMs, leaseMs, waitMs }: Times): Promise<V> {
       const token = randomUUID();
-      for (const end = Date.now() + waitMs; ; await sleep(10)) {
+      const giveUpAt = Date.now() + waitMs;
+      while (true) {
         const cached = await redis.get(valueKey(key));
         if (cached !== null) return JSON.parse(cached);
         const granted = await redis.set(leaseKey(key), token, 'PX', leaseMs, 'NX');
-        if (!granted && Date.now() < end) continue;
-        const text = encode(await load());
-        if (granted) await redis.eval(FILL, 2, valueKey(key), leaseKey(key), token, text, ttlMs);
-        return JSON.parse(text);
+        if (granted || Date.now() >= giveUpAt) {
+          const text = encode(await load());
+          if (granted) await redis.eval(FILL, 2, valueKey(key), leaseKey(key), token, text, ttlMs);
+          return JSON.parse(text);
+        }
+        await sleep(10);
       }
     },
 
