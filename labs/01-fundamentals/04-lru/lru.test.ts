@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
@@ -62,6 +63,15 @@ describe('Core', () => {
       firstWrongCall(3_000),
       'the first of 3,000 random calls after which the cache, of capacity 4, holds other keys than it must',
     ).toBe('none');
+    const { cache: large } = numbered(1000);
+    // 7 and 1000 have no common divisor: each key is read once.
+    const asRead = Array.from({ length: 1000 }, (_, at) => (7 * at) % 1000);
+    for (const key of asRead) large.get(key);
+    for (let key = 1000; key < 1500; key++) large.set(key, 0);
+    expect(
+      asRead.map((key, at) => large.has(key) !== at >= 500).filter(Boolean).length,
+      'keys held or evicted wrongly, of 1,000 that were each read once before 500 new ones came: the 500 read first must go',
+    ).toBe(0);
   });
 
   test('overwriting a value counts as a use, and evicts nothing', () => {
@@ -180,39 +190,39 @@ describe('Core', () => {
 
   test('each call costs the same at any capacity', () => {
     const random = seeded(4);
-    const someKey = (capacity: number) => Math.floor(random() * capacity);
-    const works: Readonly<Record<string, Work>> = {
-      'a get': ({ cache, capacity }) => cache.get(someKey(capacity)),
-      'a set that overwrites': ({ cache, capacity }) => cache.set(someKey(capacity), 0),
-      'a delete, and a set into the free place': ({ cache, capacity }) => {
-        const key = someKey(capacity);
-        cache.delete(key);
-        cache.set(key, 0);
-      },
+    const someKey = () => Math.floor(random() * LARGE);
+    const numbers = numbered(LARGE);
+    const { cache } = numbers;
+    const inLookUps = stopwatchOfLookUps();
+    const replaceOldest = () => {
+      cache.delete(numbers.next - LARGE);
+      cache.set(numbers.next++, 0);
     };
-    const large = numbered(LARGE);
-    const small = numbered(300);
-    for (const [name, work] of Object.entries(works)) {
+    const works: readonly (readonly [call: string, work: () => void])[] = [
+      ['a get', () => cache.get(someKey())],
+      ['a set that overwrites', () => cache.set(someKey(), 0)],
+      ['a delete, and a set into the free place', () => deleteAndSet(cache, someKey())],
+    ];
+    for (const [call, work] of works) {
       expect(
-        costRatio(small, large, work),
-        `times as much that ${name} costs among 140,000 entries as among 300: it must neither search nor move entries`,
-      ).toBeLessThan(60);
+        inLookUps(work),
+        `look-ups in a Map of 140,000 entries that take as long as ${call} among as many: it must neither search nor move entries`,
+      ).toBeLessThan(LIMIT);
     }
-    const tiny = numbered(100);
-    for (const numbers of [tiny, large]) replaceMost(numbers);
+    atMostASecond(0.8 * LARGE, replaceOldest);
     expect(
-      costRatio(tiny, large, (numbers) => numbers.cache.set(numbers.next++, 0)),
-      'times as much that a set which evicts costs among 140,000 entries as among 100, after most entries were replaced: it must not search for the oldest entry',
-    ).toBeLessThan(30);
-    const readNewest: Work = ({ cache, next }) => cache.get(next - 1);
-    for (const numbers of [tiny, large]) atMostASecond(50_000, () => readNewest(numbers));
+      inLookUps(() => cache.set(numbers.next++, 0)),
+      'look-ups in a Map of 140,000 entries that take as long as a set which evicts, after most entries were replaced: it must not search for the oldest entry',
+    ).toBeLessThan(LIMIT);
+    const newest = numbers.next - 1;
+    atMostASecond(50_000, () => cache.get(newest));
     expect(
-      costRatio(tiny, large, readNewest),
-      'times as much that a get of a key which was read 50,000 times costs among 140,000 entries as among 100: a hit must not slow down the next one',
-    ).toBeLessThan(30);
+      inLookUps(() => cache.get(newest)),
+      'look-ups in a Map of 140,000 entries that take as long as a get, after 50,000 of the same key: a hit must not slow down the next one',
+    ).toBeLessThan(LIMIT);
   });
 
-  test('uses leave no memory behind', () => {
+  test('neither uses nor removed entries leave memory behind', async () => {
     const { cache } = numbered(100);
     cache.set(100, 0);
     const useAll = (times: number) => {
@@ -229,8 +239,32 @@ describe('Core', () => {
       usedMb() - before,
       'MB of memory that 400,000 uses of 100 entries have left behind, without an eviction among them: a use must keep nothing of what was before it',
     ).toBeLessThan(4);
+
+    const { cache: emptied, values } = emptiedCache();
+    // A value is not collected in the turn that has made its WeakRef.
+    await setImmediate();
+    collectGarbage();
+    const inMemory = values.filter((value) => value.deref()).length;
+    // In use until here: else the cache itself would be collected, with all that it keeps.
+    emptied.delete(0);
+    expect(
+      inMemory,
+      'values still in memory, of 20 that were deleted and 20 that were evicted: the cache must let go of them',
+    ).toBeLessThan(10);
   });
 });
+
+/** A cache and the values of its 40 former entries: the first 20 were evicted, the others deleted. */
+function emptiedCache() {
+  const cache = new Lru<number, object>(20);
+  const values = Array.from({ length: 40 }, (_, key) => {
+    const value = { key };
+    cache.set(key, value);
+    return new WeakRef(value);
+  });
+  for (let key = 20; key < 40; key++) cache.delete(key);
+  return { cache, values };
+}
 
 /** The keys that the cache holds, of those asked for. */
 const held = <K>(cache: Lru<K, unknown>, keys: readonly K[]) => keys.filter((key) => cache.has(key));
@@ -264,31 +298,22 @@ function firstWrongCall(calls: number): string {
   return 'none';
 }
 
-interface Numbered {
-  readonly cache: Lru<number, number>;
-  readonly capacity: number;
-  /** The next key that was never set. */
-  next: number;
-}
-
-type Work = (numbers: Numbered) => unknown;
-
 // A little above a power of two: a Map of that size has twice the room, and keeps a mark for each deleted key in it.
 const LARGE = 140_000;
 
-/** A full cache of the keys 0, 1, 2, … */
-function numbered(capacity: number): Numbered {
-  const numbers = { cache: new Lru<number, number>(capacity), capacity, next: 0 };
+/** In look-ups: a list takes 1 to 4, also on a busy machine. What searches takes 40 and more. */
+const LIMIT = 15;
+
+/** A full cache of the keys 0, 1, 2, …, and the next key that was never set. */
+function numbered(capacity: number) {
+  const numbers = { cache: new Lru<number, number>(capacity), next: 0 };
   atMostASecond(capacity, () => numbers.cache.set(numbers.next++, 0));
   return numbers;
 }
 
-/** Deletes the keys that were set first and sets new ones, so that nothing is evicted. */
-function replaceMost(numbers: Numbered): void {
-  atMostASecond(0.8 * numbers.capacity, () => {
-    numbers.cache.delete(numbers.next - numbers.capacity);
-    numbers.cache.set(numbers.next++, 0);
-  });
+function deleteAndSet(cache: Lru<number, number>, key: number): void {
+  cache.delete(key);
+  cache.set(key, 0);
 }
 
 /** A cache that searches is slow here already, and shows it with what it holds by then. */
@@ -301,27 +326,37 @@ function atMostASecond(times: number, call: () => void): void {
 }
 
 /**
- * What the work costs in `large`, in parts of what it costs in `small`. In turn, the best of each: what else runs on the
- * machine meets both. While the machine is busy there are more rounds, and only a true difference stays.
+ * A function that says how many look-ups in a Map of {@link LARGE} entries take as long as some work. In turn, the best of
+ * each: what else runs on the machine meets both, also where it pushes their memory out of the processor's caches. While
+ * the machine is busy there are more rounds, and only a true difference stays.
  */
-function costRatio(small: Numbered, large: Numbered, work: Work): number {
-  let [smallPerMs, largePerMs] = [0, 0];
-  const end = performance.now() + 2_000;
-  const isClear = () => smallPerMs <= 15 * largePerMs || performance.now() > end;
-  for (let round = 0; round < 30 && (round < 10 || !isClear()); round++) {
-    smallPerMs = Math.max(smallPerMs, callsPerMs(small, work));
-    largePerMs = Math.max(largePerMs, callsPerMs(large, work));
-  }
-  return smallPerMs / largePerMs;
+function stopwatchOfLookUps() {
+  const random = seeded(5);
+  const map = new Map(Array.from({ length: LARGE }, (_, key) => [key, { uses: 0 }]));
+  const lookUp = () => {
+    const entry = map.get(Math.floor(random() * LARGE));
+    if (entry) entry.uses++;
+  };
+  let lookUpsPerMs = 0;
+  return function inLookUps(work: () => void): number {
+    let worksPerMs = 0;
+    const end = performance.now() + 2_000;
+    const isClear = () => lookUpsPerMs < (LIMIT / 2) * worksPerMs || performance.now() > end;
+    for (let round = 0; round < 100 && (round < 10 || !isClear()); round++) {
+      lookUpsPerMs = Math.max(lookUpsPerMs, callsPerMs(lookUp));
+      worksPerMs = Math.max(worksPerMs, callsPerMs(work));
+    }
+    return Math.round(lookUpsPerMs / worksPerMs);
+  };
 }
 
-/** Over 2 ms, or a little more. */
-function callsPerMs(numbers: Numbered, work: Work): number {
+/** Over 1 ms, or a little more: most of the time nothing else gets the processor meanwhile. */
+function callsPerMs(work: () => void): number {
   const start = performance.now();
   let calls = 0;
   // Asking for the time costs as much as a call.
-  for (let batch = 1; performance.now() - start < 2; batch = Math.min(2 * batch, 16)) {
-    for (let i = 0; i < batch; i++) work(numbers);
+  for (let batch = 1; performance.now() - start < 1; batch = Math.min(2 * batch, 16)) {
+    for (let i = 0; i < batch; i++) work();
     calls += batch;
   }
   return calls / (performance.now() - start);
