@@ -5,10 +5,12 @@ import {
   DeadlineError,
   InFlight,
   parseJson,
+  type TransactionOptions,
   toRecord,
   transaction,
   withDeadline,
 } from '#kit/given';
+import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
 import { outcome } from '#kit/waiting';
 
@@ -54,6 +56,47 @@ test('a transaction commits, rolls back, and ends with its deadline', async () =
   // The lock is free again: its connection was closed.
   await setStock(1, 9);
   expect(await stockOf(1)).toBe(9);
+});
+
+test('the deadline of a transaction holds for the wait for a connection, and for a rollback', async () => {
+  const db = servers.connectDb({ connectionLimit: 1 });
+  const only = await db.getConnection();
+  await expect(transaction(db, async () => {}, 30)).rejects.toBeInstanceOf(DeadlineError);
+  only.release();
+  // The connection that came too late is in the pool again.
+  const [[after]] = (await db.query('SELECT CONNECTION_ID() AS id')) as unknown as [[{ id: number }]];
+  expect(after.id).toBe(only.threadId);
+
+  const proxy = await openProxy(servers.mysqlUrl);
+  const behind = servers.connectDb({}, proxy.url);
+  await behind.query('SELECT 1');
+  const failing = transaction(
+    behind,
+    async () => {
+      proxy.blackHole();
+      throw new Error('no');
+    },
+    { deadlineMs: 100 },
+  );
+  expect(await outcome(failing)).toBe('rejected: Error: no');
+});
+
+test('a transaction has its isolation level, and the next one of the connection has not', async () => {
+  const db = servers.connectDb({ connectionLimit: 1 });
+  await setStock(2, 1);
+  const stockSeenAfterAnUpdate = (options?: TransactionOptions) =>
+    transaction(
+      db,
+      async (connection) => {
+        await connection.query('SELECT stock FROM products WHERE id = 2');
+        await servers.db.query('UPDATE products SET stock = stock + 1 WHERE id = 2');
+        const [rows] = await connection.query('SELECT stock FROM products WHERE id = 2');
+        return (rows as { stock: number }[])[0]?.stock;
+      },
+      options,
+    );
+  expect(await stockSeenAfterAnUpdate({ isolation: 'READ COMMITTED' })).toBe(2);
+  expect(await stockSeenAfterAnUpdate()).toBe(2);
 });
 
 test('InFlight starts work once for a key, and forgets it when it has settled', async () => {

@@ -25,40 +25,62 @@ export function withDeadline<T>(
   });
 }
 
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export interface TransactionOptions {
+  /** For this transaction only; else what the connection has. */
+  readonly isolation?: 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE';
+  /** For all of it, from the wait for a connection to the answer of COMMIT or ROLLBACK. */
+  readonly deadlineMs?: number;
+}
+
 /**
  * Runs `work` in a transaction and commits. When one of them fails, rolls back and throws that error.
- * @param deadlineMs for all of it; then the connection is closed, the server rolls back, and a {@link DeadlineError} is thrown
+ * @param options a number is `deadlineMs`. After it the connection is closed, and the server rolls back
+ * @throws a {@link DeadlineError} after `deadlineMs`
  */
 export async function transaction<T>(
   db: Pool,
   work: (connection: PoolConnection) => Promise<T>,
-  deadlineMs = 2 ** 31 - 1,
+  options: TransactionOptions | number = {},
 ): Promise<T> {
-  const connection = await db.getConnection();
+  const { isolation, deadlineMs = LONGEST_TIMER_MS } =
+    typeof options === 'number' ? { deadlineMs: options } : options;
+  const end = performance.now() + deadlineMs;
+  const inTime = <R>(promise: Promise<R>) =>
+    withDeadline(promise, Math.max(0, end - performance.now()), () => new DeadlineError(deadlineMs));
+
+  const opening = db.getConnection();
+  const connection = await inTime(opening).catch((error: unknown) => {
+    // A connection that comes too late has done nothing: the pool may keep it.
+    opening.then(
+      (late) => late.release(),
+      () => {},
+    );
+    throw error;
+  });
   const committed = (async () => {
+    if (isolation) await connection.query(`SET TRANSACTION ISOLATION LEVEL ${isolation}`);
     await connection.beginTransaction();
     const result = await work(connection);
     await connection.commit();
     return result;
   })();
   try {
-    const result = await withDeadline(committed, deadlineMs);
+    const result = await inTime(committed);
     connection.release();
     return result;
   } catch (error) {
     // A ROLLBACK would wait behind what has not answered. The server rolls back what a closed connection leaves.
     if (error instanceof DeadlineError) connection.destroy();
-    else await rollBack(connection);
+    else
+      await inTime(connection.rollback()).then(
+        () => connection.release(),
+        () => connection.destroy(),
+      );
     throw error;
   }
 }
-
-/** A connection that cannot roll back is closed: the server rolls back then. */
-const rollBack = (connection: PoolConnection): Promise<void> =>
-  connection.rollback().then(
-    () => connection.release(),
-    () => connection.destroy(),
-  );
 
 /** Work under way, by key: a call that comes meanwhile gets the same promise. */
 export class InFlight<T> {
