@@ -16,8 +16,8 @@ export interface Catalogue {
   product(id: number): Promise<Product | null>;
   category(categoryId: number): Promise<Product[]>;
   /**
-   * Changes the row, and writes one event for each key that is old then: the product's, and those of the lists that show it
-   * or have shown it. False when there is no such product.
+   * In one `transaction` of `#kit/given`: changes the row, and writes one event for each key that is old then, of the product
+   * and of the lists that show it or have shown it. False when there is no such product.
    * @throws what MySQL throws
    */
   update(id: number, changes: Changes): Promise<boolean>;

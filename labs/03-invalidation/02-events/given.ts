@@ -1,19 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool, PoolConnection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
-import { DeadlineError, withDeadline } from '#kit/given';
 
-/** One row is one event: a key of Redis that a committed change of `entity` has made old. */
+/** One row is one event: a key of Redis that a committed change has made old. */
 export const CREATE_OUTBOX = `CREATE TABLE IF NOT EXISTS outbox (
   id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY,
-  entity VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   cache_key VARCHAR(190) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-  created_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-  KEY by_entity (entity, id)
+  created_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)
 )`;
 
-/** The entity of the events of a product. */
-export const entityOf = (productId: number): string => `product:${productId}`;
 export const productKey = (productId: number): string => `product:${productId}`;
 /** The list of the products of a category. */
 export const categoryKey = (categoryId: number): string => `category:${categoryId}:products`;
@@ -33,46 +28,6 @@ export interface Changes {
   readonly price?: string;
   readonly categoryId?: number;
 }
-
-/**
- * Runs `work` and commits. When one of them fails, rolls back and throws that error. In production: `isolation` is for this
- * transaction only, and after `deadlineMs` the transaction is rolled back and a DeadlineError is thrown.
- */
-export async function transaction<T>(
-  db: Pool,
-  work: (connection: PoolConnection) => Promise<T>,
-  {
-    isolation,
-    deadlineMs = 2 ** 31 - 1,
-  }: { isolation?: 'READ COMMITTED' | 'REPEATABLE READ' | 'SERIALIZABLE'; deadlineMs?: number } = {},
-): Promise<T> {
-  const opening = db.getConnection();
-  const committed = opening.then(async (connection) => {
-    if (isolation) await connection.query(`SET TRANSACTION ISOLATION LEVEL ${isolation}`);
-    await connection.beginTransaction();
-    const result = await work(connection);
-    await connection.commit();
-    return result;
-  });
-  try {
-    const result = await withDeadline(committed, deadlineMs);
-    (await opening).release();
-    return result;
-  } catch (error) {
-    if (error instanceof DeadlineError) opening.then(destroy, () => {});
-    else await opening.then((connection) => rollBack(connection, deadlineMs));
-    throw error;
-  }
-}
-
-// The server rolls back what a closed connection leaves, a moment later.
-const destroy = (connection: PoolConnection): void => connection.destroy();
-
-const rollBack = (connection: PoolConnection, deadlineMs: number): Promise<void> =>
-  withDeadline(connection.rollback(), deadlineMs).then(
-    () => connection.release(),
-    () => destroy(connection),
-  );
 
 /** UPDATEs the row. False when there is no such product. */
 export async function changeProduct(

@@ -1,16 +1,15 @@
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
+import { transaction } from '#kit/given';
 import {
   type Changes,
   cached,
   categoryKey,
   changeProduct,
-  entityOf,
   pauseFor,
   productKey,
   selectCategory,
   selectProduct,
-  transaction,
 } from './given';
 
 /** The textbook version: right for one relay, and one writer for each product, as long as nothing fails. */
@@ -29,8 +28,8 @@ export function createCatalogue({ redis, db }: { redis: Redis; db: Pool }) {
         if (!before) return false;
         await changeProduct(connection, id, changes);
         const lists = [before.category_id, changes.categoryId ?? before.category_id].map(categoryKey);
-        const events = [...new Set([productKey(id), ...lists])].map((key) => [entityOf(id), key]);
-        await connection.query('INSERT INTO outbox (entity, cache_key) VALUES ?', [events]);
+        const keys = new Set([productKey(id), ...lists]);
+        await connection.query('INSERT INTO outbox (cache_key) VALUES ?', [[...keys].map((key) => [key])]);
         return true;
       }),
   };

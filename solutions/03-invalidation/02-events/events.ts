@@ -1,18 +1,16 @@
 import type { Redis } from 'ioredis';
-import type { Pool, PoolConnection, RowDataPacket } from 'mysql2/promise';
-import { backoffMs } from '#kit/given';
+import type { Pool, RowDataPacket } from 'mysql2/promise';
+import { backoffMs, transaction } from '#kit/given';
 import {
   type Changes,
   cached,
   categoryKey,
   changeProduct,
-  entityOf,
   type Product,
   pauseFor,
   productKey,
   selectCategory,
   selectProduct,
-  transaction,
 } from './given';
 
 export interface Catalogue {
@@ -20,8 +18,8 @@ export interface Catalogue {
   product(id: number): Promise<Product | null>;
   category(categoryId: number): Promise<Product[]>;
   /**
-   * Changes the row, and writes one event for each key that is old then: the product's, and those of the lists that show it
-   * or have shown it. False when there is no such product.
+   * In one `transaction` of `#kit/given`: changes the row, and writes one event for each key that is old then, of the product
+   * and of the lists that show it or have shown it. False when there is no such product.
    * @throws what MySQL throws
    */
   update(id: number, changes: Changes): Promise<boolean>;
@@ -43,8 +41,8 @@ export function createCatalogue({ redis, db }: { readonly redis: Redis; readonly
         if (!before) return false;
         await changeProduct(connection, id, changes);
         const lists = [before.category_id, changes.categoryId ?? before.category_id].map(categoryKey);
-        const events = [...new Set([productKey(id), ...lists])].map((key) => [entityOf(id), key]);
-        await connection.query('INSERT INTO outbox (entity, cache_key) VALUES ?', [events]);
+        const keys = new Set([productKey(id), ...lists]);
+        await connection.query('INSERT INTO outbox (cache_key) VALUES ?', [[...keys].map((key) => [key])]);
         return true;
       }),
     // #endregion
@@ -77,12 +75,6 @@ export interface RelayOptions {
   readonly pause?: typeof pauseFor;
 }
 
-interface Event {
-  readonly id: number;
-  readonly entity: string;
-  readonly key: string;
-}
-
 /** Moves the events of the outbox to Redis. In production: several may run at once. */
 export function createRelay({
   redis,
@@ -99,38 +91,18 @@ export function createRelay({
     transaction(
       db,
       async (connection) => {
-        const events = await inOrder(connection, await claim(connection));
+        const [events] = await connection.query<RowDataPacket[]>(
+          'SELECT id, cache_key FROM outbox ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
+          [batchSize],
+        );
         if (events.length === 0) return 0;
-        await redis.del(events.map(({ key }) => key));
-        await connection.query(DELETE, [JSON.stringify(events.map(({ id }) => id))]);
+        await redis.del(events.map((event) => event.cache_key));
+        await connection.query(DELETE, [JSON.stringify(events.map((event) => event.id))]);
         return events.length;
       },
       // Under REPEATABLE READ the claim locks the end of the table too: each INSERT of an update would wait for Redis.
       { isolation: 'READ COMMITTED', deadlineMs },
     );
-
-  /** Events that no other relay holds, oldest first. */
-  async function claim(connection: PoolConnection): Promise<Event[]> {
-    const [rows] = await connection.query<RowDataPacket[]>(
-      'SELECT id, entity, cache_key AS cacheKey FROM outbox ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
-      [batchSize],
-    );
-    return rows.map(({ id, entity, cacheKey }) => ({ id, entity, key: cacheKey }));
-  }
-  // #endregion
-
-  // #region order
-  /** Without the events that follow one of the same entity which another relay holds. A plain read still sees those. */
-  async function inOrder(connection: PoolConnection, claimed: readonly Event[]): Promise<readonly Event[]> {
-    const last = claimed.at(-1);
-    if (!last) return claimed;
-    const [rows] = await connection.query<RowDataPacket[]>(
-      'SELECT entity, MIN(id) AS id FROM outbox WHERE entity IN (?) AND id < ? AND id NOT IN (?) GROUP BY entity',
-      [claimed.map(({ entity }) => entity), last.id, claimed.map(({ id }) => id)],
-    );
-    const heldElsewhere = new Map(rows.map((row) => [row.entity, row.id]));
-    return claimed.filter(({ entity, id }) => id < (heldElsewhere.get(entity) ?? Number.POSITIVE_INFINITY));
-  }
   // #endregion
 
   // #region run

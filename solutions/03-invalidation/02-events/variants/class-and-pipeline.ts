@@ -1,16 +1,15 @@
 import type { Redis } from 'ioredis';
 import type { Pool, PoolConnection, RowDataPacket } from 'mysql2/promise';
+import { transaction } from '#kit/given';
 import {
   type Changes,
   cached,
   categoryKey,
   changeProduct,
-  entityOf,
   pauseFor,
   productKey,
   selectCategory,
   selectProduct,
-  transaction,
 } from '../given';
 
 export const createCatalogue = (servers: { redis: Redis; db: Pool }) => new Catalogue(servers);
@@ -42,7 +41,7 @@ class Catalogue {
       const after = changes.categoryId;
       if (after !== undefined && after !== before) keys.push(categoryKey(after));
       for (const key of keys) {
-        await connection.execute('INSERT INTO outbox SET entity = ?, cache_key = ?', [entityOf(id), key]);
+        await connection.execute('INSERT INTO outbox SET cache_key = ?', [key]);
       }
       return true;
     });
@@ -86,32 +85,19 @@ class Relay {
   }
 
   pass(): Promise<number> {
-    const { db, deadlineMs } = this.#options;
+    const { db, batchSize, deadlineMs } = this.#options;
     return transaction(
       db,
       async (connection) => {
-        const events = await this.#claim(connection);
+        const [events] = await connection.query<RowDataPacket[]>(
+          'SELECT * FROM outbox ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
+          [batchSize],
+        );
         await this.#unlink(events.map((event) => event.cache_key));
         for (const event of events) await connection.execute('DELETE FROM outbox WHERE id = ?', [event.id]);
         return events.length;
       },
       { isolation: 'READ COMMITTED', deadlineMs },
-    );
-  }
-
-  async #claim(connection: PoolConnection): Promise<RowDataPacket[]> {
-    const [claimed] = await connection.query<RowDataPacket[]>(
-      'SELECT * FROM outbox ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
-      [this.#options.batchSize],
-    );
-    if (claimed.length === 0) return [];
-    const [all] = await connection.query<RowDataPacket[]>('SELECT id, entity FROM outbox WHERE id <= ?', [
-      claimed.at(-1)?.id,
-    ]);
-    const mine = new Set(claimed.map((event) => event.id));
-    const others = all.filter((event) => !mine.has(event.id));
-    return claimed.filter(
-      ({ id, entity }) => !others.some((other) => other.entity === entity && other.id < id),
     );
   }
 

@@ -1,19 +1,17 @@
 import type { Redis } from 'ioredis';
 import type { Pool, PoolConnection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
-import { backoffMs } from '#kit/given';
+import { backoffMs, transaction } from '#kit/given';
 import {
   type Changes,
   cached,
   categoryKey,
-  entityOf,
   pauseFor,
   productKey,
   selectCategory,
   selectProduct,
-  transaction,
 } from '../given';
 
-/** An update that finds its row changed begins again. A relay takes all events of a product, or none. */
+/** An update that finds its row changed begins again. A relay deletes the events, then the keys, then commits. */
 export function createCatalogue({ redis, db }: { redis: Redis; db: Pool }) {
   const attempt = (id: number, { price, categoryId }: Changes) =>
     transaction(db, async (connection) => {
@@ -29,9 +27,7 @@ export function createCatalogue({ redis, db }: { redis: Redis; db: Pool }) {
       );
       if (affectedRows === 0) return 'changed meanwhile';
       const keys = new Set([productKey(id), categoryKey(before.categoryId), categoryKey(after.categoryId)]);
-      await connection.query('INSERT INTO outbox (entity, cache_key) VALUES ?', [
-        [...keys].map((key) => [entityOf(id), key]),
-      ]);
+      await connection.query('INSERT INTO outbox (cache_key) VALUES ?', [[...keys].map((key) => [key])]);
       return true;
     });
 
@@ -71,33 +67,15 @@ export function createRelay({
   pause = pauseFor,
 }: RelayOptions) {
   async function work(connection: PoolConnection): Promise<number> {
-    const [entities] = await connection.query<RowDataPacket[]>(
-      'SELECT entity FROM outbox GROUP BY entity ORDER BY MIN(id) LIMIT ?',
+    const [events] = await connection.query<RowDataPacket[]>(
+      'SELECT id, cache_key FROM outbox ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED',
       [batchSize],
     );
-    const events: RowDataPacket[] = [];
-    for (const { entity } of entities) {
-      if (events.length < batchSize)
-        events.push(...(await lock(connection, entity, batchSize - events.length)));
-    }
-    if (events.length === 0) return 0;
-    await redis.eval(DELETE_ALL, events.length, ...events.map((event) => event.cache_key));
     for (const { id } of events) await connection.query('DELETE FROM outbox WHERE id = ?', [id]);
+    // A COMMIT that fails after this has deleted keys too early, and the events are still there: harmless.
+    if (events.length > 0)
+      await redis.eval(DELETE_ALL, events.length, ...events.map((event) => event.cache_key));
     return events.length;
-  }
-
-  /** The first events of a product; none when another relay holds one of them. */
-  async function lock(connection: PoolConnection, entity: string, atMost: number): Promise<RowDataPacket[]> {
-    try {
-      const [rows] = await connection.query<RowDataPacket[]>(
-        'SELECT id, cache_key FROM outbox FORCE INDEX (by_entity) WHERE entity = ? ORDER BY id LIMIT ? FOR UPDATE NOWAIT',
-        [entity, atMost],
-      );
-      return rows;
-    } catch (error) {
-      if (/ER_LOCK_NOWAIT|ER_LOCK_WAIT_TIMEOUT/.test(String(Object(error).code))) return [];
-      throw error;
-    }
   }
 
   const pass = () => transaction(db, work, { isolation: 'READ COMMITTED', deadlineMs });
