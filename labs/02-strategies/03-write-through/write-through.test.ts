@@ -9,6 +9,7 @@ import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
 import { outcome, until } from '#kit/waiting';
 import {
+  CACHE_DEADLINE_MS,
   InvalidChangeError,
   InvalidIdError,
   selectUser,
@@ -46,6 +47,10 @@ describe('Core', () => {
     });
     expect(work.sql('select'), 'SELECTs of the second find: a hit must not ask MySQL').toBe(0);
     expect(await users.find(NOBODY), 'there is no such user: find must return null').toBeNull();
+    expect(
+      await outcome(openUsers(servers.redis, await goneMySql()).find(2)),
+      'MySQL cannot be asked: find must reject, not answer that there is no such user',
+    ).toEqual(REJECTION);
   });
 
   test('create returns the row that MySQL has stored, and caches it', async () => {
@@ -157,6 +162,21 @@ describe('Core', () => {
         if (!command) break;
       }
     }
+
+    // Two updates on one client: what one of them sends must not undo the comparison of the other.
+    for (let nth = 1; nth <= 8; nth++) {
+      const { updating, command } = await holdNthOfTwo(nth);
+      for (const id of [1, 2]) await openUsers().update(id, { name: 'newer' });
+      command?.release();
+      await updating;
+      for (const id of [1, 2]) {
+        expect(
+          ['newer', 'no entry'],
+          `names allowed in Redis for user ${id}: it gets command ${nth} of two slow updates after newer versions`,
+        ).toContain(await cachedName(id));
+      }
+      if (!command) break;
+    }
   });
 });
 
@@ -193,6 +213,16 @@ describe('In production', () => {
         ).toBeLessThan(TOLERATED_MS);
       }),
     );
+
+    await openUsers().find(1);
+    await stored(1);
+    const slow = await behindProxy();
+    slow.proxy.delay(CACHE_DEADLINE_MS + 20);
+    const work = await servers.work(() => outcome(slow.users.find(1)));
+    expect(
+      work.sql('select'),
+      'SELECTs of a find whose Redis answers within cacheDeadlineMs, which is longer here',
+    ).toBe(0);
   });
 
   test('a command that Redis refuses fails no call, and is reported', async () => {
@@ -225,6 +255,7 @@ describe('In production', () => {
       await outcome(users.update(1, { email: 'ben@example.org' })),
       'MySQL refuses the update, and Redis all commands: update must reject with the error of MySQL',
     ).toMatch(/^rejected: .*Duplicate entry/);
+    await expectReport(errors, 'the DEL that follows an update which MySQL refuses');
   });
 
   test('a new row that Redis did not take leaves no old entry behind', async () => {
@@ -476,6 +507,27 @@ async function holdNthCommand(nth: number, call: (users: Users) => Promise<unkno
   return { calling, command: (await isHeld(last)) ? last : undefined };
 }
 
+/**
+ * Updates two users on one client, whose commands take turns: Redis gets the first one when both are committed. Holds
+ * command number `nth` of the rest, if there are so many.
+ */
+async function holdNthOfTwo(nth: number) {
+  const { proxy, users } = await behindProxy();
+  const gates = Array.from({ length: nth + 1 }, () => proxy.hold(/user:[12]\b/));
+  const updating = Promise.all([1, 2].map((id) => outcome(users.update(id, { name: 'slow' }))));
+  for (const [at, gate] of gates.entries()) {
+    const isHeld = await Promise.race([gate.arrived.then(() => true), updating.then(() => false)]);
+    if (!isHeld) return { updating };
+    if (at === nth) return { updating, command: gate };
+    if (at === 0) {
+      await until(async () => (await inMySql(1)).name === 'slow' && (await inMySql(2)).name === 'slow');
+      await sleep(10);
+    }
+    gate.release();
+  }
+  return { updating };
+}
+
 /** Runs `call` by a clock that shows this hour when it begins. */
 async function atHour<T>(hour: string, call: () => Promise<T>): Promise<T> {
   vi.useFakeTimers({ toFake: ['Date'], now: new Date(`2030-01-01T${hour}:00Z`) });
@@ -557,9 +609,13 @@ async function expectTtl(id: number, ttlMs: number, message: string) {
 /** What a store finds whose MySQL is gone: the entry, in whatever form it has. */
 async function cached(id = 1): Promise<User | null | string> {
   if ((await servers.redis.exists(userKey(id))) === 0) return 'no entry';
-  const gone = servers.connectDb();
-  await gone.end();
-  return outcome(openUsers(servers.redis, gone).find(id));
+  return outcome(openUsers(servers.redis, await goneMySql()).find(id));
+}
+
+async function goneMySql(): Promise<Pool> {
+  const db = servers.connectDb();
+  await db.end();
+  return db;
 }
 
 const cachedName = (id = 1) => nameOf(cached(id));
