@@ -4,7 +4,7 @@ import type { Load, Question } from './given';
 export interface Options {
   /** In production: each of its commands settles in bounded time. */
   readonly redis: Redis;
-  /** All keys of this cache contain it. Caches of two names share no page. */
+  /** Caches of two names share no page. */
   readonly name: string;
   /** How long a stored page lives, in whole milliseconds. */
   readonly ttlMs: number;
@@ -25,7 +25,7 @@ export interface TaggedCache {
    */
   get<V>(question: Question, tags: readonly string[], load: Load<V>): Promise<V>;
   /**
-   * Called after the commit. Hides all pages that have one of these tags. A load that began before it is hidden too.
+   * Called after the commit. Hides all pages that have one of these tags; of none, nothing. A load that began before it is hidden too.
    * @throws unless Redis has confirmed it for each tag
    */
   bump(tags: readonly string[]): Promise<void>;

@@ -12,7 +12,7 @@ interface Options {
 export function createTaggedCache({ redis, name, ttlMs }: Options) {
   return {
     async get<V>(question: Question, tags: readonly string[], load: Load<V>): Promise<V> {
-      const sorted = [...new Set(tags)].sort();
+      const sorted = [...tags].sort();
       const generations = await redis.mget(sorted.map((tag) => generationKey(name, tag)));
       const fields = Object.entries(question).sort(([a], [b]) => (a < b ? -1 : 1));
       const key = `{${name}}:page:${JSON.stringify([fields, sorted, generations])}`;

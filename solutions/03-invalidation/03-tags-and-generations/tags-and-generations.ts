@@ -6,7 +6,7 @@ import { encode, generationKey, type Load, LoadTimeoutError, type Question } fro
 export interface Options {
   /** In production: each of its commands settles in bounded time. */
   readonly redis: Redis;
-  /** All keys of this cache contain it. Caches of two names share no page. */
+  /** Caches of two names share no page. */
   readonly name: string;
   /** How long a stored page lives, in whole milliseconds. */
   readonly ttlMs: number;
@@ -27,7 +27,7 @@ export interface TaggedCache {
    */
   get<V>(question: Question, tags: readonly string[], load: Load<V>): Promise<V>;
   /**
-   * Called after the commit. Hides all pages that have one of these tags. A load that began before it is hidden too.
+   * Called after the commit. Hides all pages that have one of these tags; of none, nothing. A load that began before it is hidden too.
    * @throws unless Redis has confirmed it for each tag
    */
   bump(tags: readonly string[]): Promise<void>;
@@ -65,7 +65,7 @@ export function createTaggedCache({
   async function pageKey(question: Question, tags: readonly string[]): Promise<string> {
     // Both are copied before the first await: the caller may change them after it.
     const fields = Object.entries(question).sort(([a], [b]) => (a < b ? -1 : 1));
-    const sorted = [...new Set(tags)].sort();
+    const sorted = [...tags].sort();
     const generations = await readGenerations(sorted);
     // JSON keeps 1 and '1' apart, and no text can end its place early.
     const identity = JSON.stringify([fields, sorted, generations]);
@@ -134,8 +134,8 @@ export function createTaggedCache({
 
     // #region bump
     async bump(tags) {
-      // The next reader of a tag makes its new generation.
-      await redis.del(tags.map((tag) => generationKey(name, tag)));
+      // The next reader of a tag makes its new generation. DEL of nothing is an error.
+      if (tags.length > 0) await redis.del(tags.map((tag) => generationKey(name, tag)));
     },
     // #endregion
   };

@@ -61,7 +61,7 @@ export function createTaggedCache(options: Options) {
       const keys = [...new Set(tags)].sort().map((tag) => generationKey(name, tag));
       const generations = await readGenerations(keys).catch(onCacheError);
       if (!generations) return JSON.parse(await load(source));
-      const key = `pages of ${name}: ${JSON.stringify([asked, keys, generations]).replace(/[{}]/g, '_')}`;
+      const key = `pages of ${name}: ${encodeURIComponent(JSON.stringify([asked, keys, generations]))}`;
       const text = await loads.run(key, async () => {
         const found = await find(key).catch(onCacheError);
         if (found !== undefined) return found;
