@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { pausingClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { redisBehindProxy, refusingRedis } from '#kit/faulty-redis';
+import { lateness } from '#kit/lateness';
 import { countedLoad, heldLoad } from '#kit/loads';
 import { useServers } from '#kit/servers';
 import { rejectionOf, soon } from '#kit/waiting';
@@ -35,11 +37,31 @@ test('a client behind a proxy is connected, and meets its faults', async () => {
 });
 
 test('a refusing Redis reads, refuses to write, and can be permitted', async () => {
-  const { redis, permit } = await refusingRedis(servers);
+  const { redis, permit, refuseReads } = await refusingRedis(servers);
   expect(await redis.get('a')).toBe(null);
   expect(String(await rejectionOf(() => redis.set('a', '1')))).toContain('NOPERM');
-  await permit();
+  await permit('a');
   expect(await redis.set('a', '1')).toBe('OK');
+  expect(String(await rejectionOf(() => redis.set('b', '1')))).toContain('NOPERM');
+  expect(await redis.get('b')).toBe(null);
+  await permit();
+  expect(await redis.set('b', '1')).toBe('OK');
+  await refuseReads();
+  expect(String(await rejectionOf(() => redis.get('a')))).toContain('NOPERM');
+});
+
+test('a call is as late as in its best try, and each try opens anew', async () => {
+  const waitsMs = [100, 20];
+  let opened = 0;
+  const { result, lateMs } = await lateness({
+    open: async () => ({ redis: servers.connectRedis(), waitMs: waitsMs[opened++] ?? 20 }),
+    call: ({ waitMs }) => sleep(waitMs, 'called'),
+    reference: () => sleep(10),
+    toleratedMs: 50,
+  });
+  expect(result).toBe('called');
+  expect(lateMs).toBeLessThan(50);
+  expect(opened).toBeGreaterThan(1);
 });
 
 test('a TTL is told from none, from a shorter and from a longer one', async () => {

@@ -27,13 +27,13 @@ export async function redisBehindProxy(
   return { proxy, redis };
 }
 
-/** A Redis of this test's own that answers reads, and refuses every write with NOPERM until `permit` is called. */
+/** A Redis of this test's own that answers reads, and refuses every write with NOPERM until its key is permitted. */
 export async function refusingRedis(servers: Pick<LabServers, 'connectRedis'>, options: RedisOptions = {}) {
   const { url } = await ownRedis();
   const admin = servers.connectRedis({}, url);
   nameRequests(admin, '');
-  const allow = (keys: string) =>
-    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', 'allchannels', keys);
+  const allow = (...keys: string[]) =>
+    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', 'allchannels', ...keys);
   await allow('%R~*');
   const asShop = Object.assign(new URL(url), { username: 'shop', password: 'any' }).href;
   const redis = servers.connectRedis(options, asShop);
@@ -41,11 +41,19 @@ export async function refusingRedis(servers: Pick<LabServers, 'connectRedis'>, o
     for (const client of [redis, admin]) leave(client);
   });
   await connected(redis);
-  return { redis, admin, permit: () => allow('~*') };
+  return {
+    url,
+    redis,
+    admin,
+    /** From now on these keys may be written, and no others; without keys, all. */
+    permit: (...keys: string[]) => allow('%R~*', ...(keys.length > 0 ? keys : ['*']).map((key) => `~${key}`)),
+    /** From now on, reads are refused too. */
+    refuseReads: () => allow(),
+  };
 }
 
-/** What a client still has to say after its test is noise. */
-function leave(redis: Redis): void {
+/** What a client still has to say after its test is noise: code may try again without end. */
+export function leave(redis: Redis): void {
   nameRequests(redis, '');
   redis.disconnect();
 }

@@ -3,13 +3,15 @@ import { inspect } from 'node:util';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { expectTtl } from '#kit/expect-ttl';
 import { explore } from '#kit/explore';
+import { connected, redisBehindProxy, refusingRedis } from '#kit/faulty-redis';
 import { signal } from '#kit/gate';
-import { ownRedis } from '#kit/own-redis';
+import { lateness, timed } from '#kit/lateness';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome, soon, until } from '#kit/waiting';
+import { outcome, rejectionOf, until } from '#kit/waiting';
 import { cacheClientOptions, createProducts } from './cache-aside';
 import {
   ABSENT_TTL_MS,
@@ -75,10 +77,20 @@ describe('Core', () => {
       sentBare,
       'the entry had no TTL when this command was sent: if the process dies before it, the entry stays forever',
     ).toBeUndefined();
-    await expectTtl(1, PRODUCT_TTL_MS, 'ms to live: the entry of a product must live for PRODUCT_TTL_MS');
+    await expectTtl(
+      servers.redis,
+      KEY,
+      PRODUCT_TTL_MS,
+      'ms to live: the entry of a product must live for PRODUCT_TTL_MS',
+    );
     await servers.redis.pexpire(KEY, 60_000);
     await products.find(1);
-    await expectTtl(1, 60_000, 'ms to live after a hit, of 60,000 before it: a hit must not change the TTL');
+    await expectTtl(
+      servers.redis,
+      KEY,
+      60_000,
+      'ms to live after a hit, of 60,000 before it: a hit must not change the TTL',
+    );
   });
 
   test('an absence is cached for a shorter time, and a failed query is not cached', async () => {
@@ -89,7 +101,12 @@ describe('Core', () => {
       expect(await products.find(NOBODY), 'a cached absence must be null too').toBeNull();
     });
     expect(work.sql('select'), 'SELECTs of the second find: a cached absence must not ask MySQL').toBe(0);
-    await expectTtl(NOBODY, ABSENT_TTL_MS, 'ms to live: the entry of an absence must live for ABSENT_TTL_MS');
+    await expectTtl(
+      servers.redis,
+      productKey(NOBODY),
+      ABSENT_TTL_MS,
+      'ms to live: the entry of an absence must live for ABSENT_TTL_MS',
+    );
 
     const failing = openProducts(servers.redis, await deadMySql());
     expect(
@@ -243,7 +260,7 @@ describe('In production', () => {
   });
 
   test('a command that Redis refuses fails no call, and is reported', async () => {
-    const { products, permit, refuseReads, errors } = await refusingRedis();
+    const { products, permit, refuseReads, errors } = await openRefused();
     await permit(productKey(2));
     await products.find(2);
     await products.update(2, changes('new'));
@@ -379,7 +396,7 @@ describe('In production', () => {
     await updateThroughOutage('refused connections', (proxy) => proxy.refuse());
     await updateThroughOutage('was a black hole', (proxy) => proxy.blackHole());
 
-    const { products, permit, errors, admin, url } = await refusingRedis();
+    const { products, permit, errors, admin, url } = await openRefused();
     await cache(1, 'old', admin);
     for (const name of ['new', 'newer', 'newest', 'next', 'last']) {
       expect(await outcome(products.update(1, changes(name))), 'MySQL has committed: true').toBe(true);
@@ -402,9 +419,7 @@ describe('In production', () => {
   test('until its DEL is confirmed, a product is read from MySQL, and only that product', async () => {
     await addProducts();
     const mysqlProxy = await openProxy(servers.mysqlUrl);
-    const { redis, products, permit, admin, url } = await refusingRedis(
-      servers.connectDb({}, mysqlProxy.url),
-    );
+    const { redis, products, permit, admin, url } = await openRefused(servers.connectDb({}, mysqlProxy.url));
     const refused = [1, 4, 5, 6, 7];
     const updated = [...refused, 2];
     await Promise.all([...updated.map((id) => cache(id, 'old', admin)), cache(3, 'from Redis', admin)]);
@@ -481,37 +496,15 @@ function openProducts(redis: Redis = servers.redis, db = servers.db, onCacheErro
 
 /** Products whose Redis can be taken away. The connection is up. */
 async function behindProxy(options: RedisOptions = cacheClientOptions(), db = servers.db) {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(options, proxy.url);
-  onTestFinished(() => leave(redis));
-  await connected(redis);
+  const { proxy, redis } = await redisBehindProxy(servers, options);
   return { proxy, redis, products: openProducts(redis, db) };
 }
 
 /** Products whose Redis refuses every write with an error, until keys are permitted. */
-async function refusingRedis(db = servers.db) {
-  const { url } = await ownRedis();
-  const admin = servers.connectRedis({}, url);
-  const rules = (...keys: string[]) =>
-    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', ...keys);
-  await rules('%R~*');
-  const asShop = Object.assign(new URL(url), { username: 'shop', password: 'any' }).href;
-  const redis = servers.connectRedis({ ...cacheClientOptions(), commandTimeout: 1000 }, asShop);
-  onTestFinished(() => {
-    for (const client of [redis, admin]) leave(client);
-  });
-  await connected(redis);
+async function openRefused(db = servers.db) {
+  const refusing = await refusingRedis(servers, { ...cacheClientOptions(), commandTimeout: 1000 });
   const errors: unknown[] = [];
-  return {
-    url,
-    admin,
-    redis,
-    products: openProducts(redis, db, (error) => errors.push(error)),
-    errors,
-    /** From now on only these keys may be written. */
-    permit: (...keys: string[]) => rules('%R~*', ...keys.map((key) => `~${key}`)),
-    refuseReads: () => rules(),
-  };
+  return { ...refusing, errors, products: openProducts(refusing.redis, db, (error) => errors.push(error)) };
 }
 
 /** Updates many products while Redis cannot be reached; their entries must go when it is back. */
@@ -555,12 +548,6 @@ function lateAnswer() {
   return { db, answered: answered.promise, release: () => released.fire() };
 }
 
-/** What this client is asked to send from now on belongs to no test: a DEL may be tried again without end. */
-function leave(redis: Redis) {
-  nameRequests(redis, '');
-  redis.disconnect();
-}
-
 /** The error that is reported for a command that Redis has refused. Forgets it. */
 async function expectRefusal(errors: unknown[], command: string) {
   await until(() => errors.length > 0);
@@ -576,44 +563,17 @@ async function deadMySql() {
   return servers.connectDb({}, proxy.url);
 }
 
-/**
- * How long a call takes beyond one deadline and one query, which run beside it: a busy machine delays both. The best of
- * up to five tries, each on products of its own.
- */
-async function fastest(open: () => Promise<Opened>, call: (products: Products) => Promise<unknown>) {
-  let best = { value: undefined as unknown, ms: Number.POSITIVE_INFINITY };
-  let referenceMs = Number.POSITIVE_INFINITY;
-  for (let tries = 0; tries < 5 && best.ms >= DEADLINE_MS + TOLERATED_MS; tries++) {
-    const { products, redis } = await open();
-    const [tried, reference] = await Promise.all([
-      timed(() => outcome(call(products))),
-      timed(() => sleep(DEADLINE_MS).then(() => servers.db.query('SELECT 1'))),
-    ]);
-    leave(redis);
-    referenceMs = Math.min(referenceMs, reference.ms);
-    if (tried.ms < best.ms) best = tried;
-    if (tried.value === 'still waiting') break;
-  }
-  return { result: best.value, lateMs: Math.floor(best.ms - referenceMs) };
-}
+/** How long a call takes beyond one deadline and one query. */
+const fastest = (open: () => Promise<Opened>, call: (products: Products) => Promise<unknown>) =>
+  lateness({
+    open,
+    call: ({ products }) => call(products),
+    reference: () => sleep(DEADLINE_MS).then(() => servers.db.query('SELECT 1')),
+    toleratedMs: TOLERATED_MS,
+  });
 
 /** A second deadline takes twice as long. */
 const TOLERATED_MS = 0.5 * DEADLINE_MS;
-
-async function timed<T>(action: () => Promise<T>) {
-  const start = performance.now();
-  const value = await action();
-  return { value, ms: performance.now() - start };
-}
-
-/** What a call rejects or throws with, or what it resolves to. */
-async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return await soon(call());
-  } catch (error) {
-    return error;
-  }
-}
 
 async function connect(url: string): Promise<Redis> {
   const redis = servers.connectRedis({}, url);
@@ -621,26 +581,8 @@ async function connect(url: string): Promise<Redis> {
   return redis;
 }
 
-const connected = (redis: Redis) =>
-  expect
-    .poll(() => (redis.status === 'ready' ? redis.ping().catch(() => 'away') : redis.status), {
-      timeout: 3000,
-      interval: 5,
-      message: 'the client must connect (again)',
-    })
-    .toBe('PONG');
-
 /** Waits for the entry that a `find` stores, which its caller need not wait for. */
 const stored = (id: number) => until(async () => (await watcher.exists(productKey(id))) === 1);
-
-async function expectTtl(id: number, ttlMs: number, message: string) {
-  const key = productKey(id);
-  const ms = await servers.redis.pttl(key);
-  expect(ms, `PTTL ${key}, -2: there is no entry, and find must have stored one`).not.toBe(-2);
-  expect(ms, `PTTL ${key}, -1: the entry has no TTL`).not.toBe(-1);
-  expect(ms, message).toBeLessThanOrEqual(ttlMs);
-  expect(ms, message).toBeGreaterThan(ttlMs - 5000);
-}
 
 const row = (id: number) => ({ ...changes(MUG), id, updatedAt: new Date(0) });
 

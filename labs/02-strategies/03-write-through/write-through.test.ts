@@ -3,11 +3,13 @@ import { inspect } from 'node:util';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { expectTtl } from '#kit/expect-ttl';
+import { redisBehindProxy, refusingRedis } from '#kit/faulty-redis';
+import { lateness } from '#kit/lateness';
 import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
-import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome, until } from '#kit/waiting';
+import { outcome, rejectionOf, until } from '#kit/waiting';
 import {
   CACHE_DEADLINE_MS,
   InvalidChangeError,
@@ -98,12 +100,27 @@ describe('Core', () => {
       sentBare,
       'an entry had no TTL when these were sent: if the process dies before, the entry stays forever',
     ).toEqual([]);
-    await expectTtl(1, USER_TTL_MS, 'ms to live after a miss: it must be USER_TTL_MS');
-    await expectTtl(id, USER_TTL_MS, 'ms to live after create: it must be USER_TTL_MS');
-    await expectTtl(3, USER_TTL_MS, 'ms to live after update: it must be USER_TTL_MS');
+    await expectTtl(servers.redis, KEY, USER_TTL_MS, 'ms to live after a miss: it must be USER_TTL_MS');
+    await expectTtl(
+      servers.redis,
+      userKey(id),
+      USER_TTL_MS,
+      'ms to live after create: it must be USER_TTL_MS',
+    );
+    await expectTtl(
+      servers.redis,
+      userKey(3),
+      USER_TTL_MS,
+      'ms to live after update: it must be USER_TTL_MS',
+    );
     await servers.redis.pexpire(KEY, 30_000);
     await users.find(1);
-    await expectTtl(1, 30_000, 'ms to live after a hit, of 30,000 before it: a hit must not change the TTL');
+    await expectTtl(
+      servers.redis,
+      KEY,
+      30_000,
+      'ms to live after a hit, of 30,000 before it: a hit must not change the TTL',
+    );
   });
 
   test('a write caches nothing before MySQL has committed it', async () => {
@@ -226,7 +243,7 @@ describe('In production', () => {
   });
 
   test('a command that Redis refuses fails no call, and is reported', async () => {
-    const { users, permit, refuseReads, errors } = await refusingRedis();
+    const { users, permit, refuseReads, errors } = await openRefused();
     await permit(userKey(2));
     await users.find(2);
     await users.update(2, { name: 'new' });
@@ -454,39 +471,16 @@ function openUsers(
 
 /** Users whose Redis can be held or taken away. The connection is up. */
 async function behindProxy(cacheDeadlineMs = PATIENT_MS, options: RedisOptions = {}) {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(options, proxy.url);
-  onTestFinished(() => leave(redis));
-  await redis.ping();
+  const { proxy, redis } = await redisBehindProxy(servers, options);
   return { proxy, redis, users: openUsers(redis, servers.db, cacheDeadlineMs) };
 }
 
 /** Users whose Redis refuses every write with an error, until keys are permitted. */
-async function refusingRedis() {
-  const { url } = await ownRedis();
-  const admin = servers.connectRedis({}, url);
-  const rules = (...keys: string[]) =>
-    admin.acl('SETUSER', 'shop', 'on', 'nopass', '+@all', 'resetkeys', ...keys);
-  await rules('%R~*');
-  const asShop = Object.assign(new URL(url), { username: 'shop', password: 'any' }).href;
-  const redis = servers.connectRedis({}, asShop);
-  onTestFinished(() => {
-    for (const client of [redis, admin]) leave(client);
-  });
+async function openRefused() {
+  const refusing = await refusingRedis(servers);
   const errors: unknown[] = [];
-  return {
-    users: openUsers(redis, servers.db, PATIENT_MS, (error) => errors.push(error)),
-    errors,
-    /** From now on only these keys may be written. */
-    permit: (...keys: string[]) => rules('%R~*', ...keys.map((key) => `~${key}`)),
-    refuseReads: () => rules(),
-  };
-}
-
-/** What this client is asked to send from now on belongs to no test. */
-function leave(redis: Redis) {
-  nameRequests(redis, '');
-  redis.disconnect();
+  const users = openUsers(refusing.redis, servers.db, PATIENT_MS, (error) => errors.push(error));
+  return { ...refusing, errors, users };
 }
 
 /**
@@ -554,57 +548,21 @@ async function expectReport(errors: unknown[], refused: string) {
   errors.length = 0;
 }
 
-/**
- * How long a call takes beyond so many deadlines and the same call with a Redis that answers, which run beside it: a busy
- * machine delays both. The best of five tries, each on users of its own.
- */
-async function fastest(
-  deadlines: number,
-  open: () => Promise<Opened>,
-  call: (users: Users) => Promise<unknown>,
-) {
-  let best = { result: undefined as unknown, lateMs: Number.POSITIVE_INFINITY };
-  for (let tries = 0; tries < 5 && best.lateMs >= TOLERATED_MS; tries++) {
-    const { users, redis } = await open();
-    const [result, reference] = await Promise.all([
-      timed(() => outcome(call(users))),
-      timed(() => sleep(deadlines * DEADLINE_MS).then(() => call(openUsers()))),
-    ]);
-    leave(redis);
-    const lateMs = result.ms - reference.ms;
-    if (lateMs < best.lateMs) best = { result: result.value, lateMs };
-    if (result.value === 'still waiting') break;
-  }
-  return best;
-}
+/** How long a call takes beyond so many deadlines and the same call with a Redis that answers. */
+const fastest = (deadlines: number, open: () => Promise<Opened>, call: (users: Users) => Promise<unknown>) =>
+  lateness({
+    open,
+    call: ({ users }) => call(users),
+    reference: () => sleep(deadlines * DEADLINE_MS).then(() => call(openUsers())),
+    toleratedMs: TOLERATED_MS,
+  });
 
 /** One more deadline is longer. */
 const TOLERATED_MS = 0.6 * DEADLINE_MS;
 
-async function timed<T>(action: () => Promise<T>) {
-  const start = performance.now();
-  const value = await action();
-  return { value, ms: performance.now() - start };
-}
-
-/** What a call rejects or throws with. */
-async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return await call();
-  } catch (error) {
-    return error;
-  }
-}
-
 /** Waits for the entry that a `find` stores, which its caller need not wait for. */
 const stored = (id: number, redis = servers.redis) =>
   until(async () => (await redis.exists(userKey(id))) === 1);
-
-async function expectTtl(id: number, ttlMs: number, message: string) {
-  const ms = await servers.redis.pttl(userKey(id));
-  expect(ms, message).toBeLessThanOrEqual(ttlMs);
-  expect(ms, message).toBeGreaterThan(ttlMs - 5000);
-}
 
 /** What a store finds whose MySQL is gone: the entry, in whatever form it has. */
 async function cached(id = 1): Promise<User | null | string> {
