@@ -58,7 +58,7 @@ export const strategies: readonly Strategy[] = [
   {
     id: 'ttl',
     name: 'a TTL and nothing else',
-    bound: `TTL, ${TTL_MS} ms`,
+    bound: `TTL, ${TTL_MS} ms, plus the load`,
     staleShare: { atLeast: 5 },
     open: (servers) => ({
       read: (id) => readAside(servers, id, TTL_MS),
@@ -189,7 +189,7 @@ export const strategies: readonly Strategy[] = [
   {
     id: 'lock',
     name: '3.4 stampede lock',
-    bound: `TTL, ${TTL_MS} ms`,
+    bound: `TTL, ${TTL_MS} ms, plus the load`,
     open(servers) {
       const cache = createLockedCache(servers);
       const times = { freshMs: TTL_MS, staleMs: 0, lockMs: LOCK_MS, waitMs: 3 * LOCK_MS };
@@ -202,7 +202,7 @@ export const strategies: readonly Strategy[] = [
   {
     id: 'early',
     name: '3.5 early expiration',
-    bound: `TTL, ${TTL_MS} ms`,
+    bound: `TTL, ${TTL_MS} ms, plus the load`,
     open(servers) {
       const cache = createEarlyCache({
         redis: servers.redis,
