@@ -23,7 +23,7 @@ export async function publish(redis: Redis, keys: readonly string[], maxLen = 10
 
 export interface Event {
   readonly id: string;
-  /** In production: undefined where the entry has no key in valid UTF-8. */
+  /** In production: undefined where the entry has no key, or one that is not UTF-8. */
   readonly key: string | undefined;
 }
 
@@ -34,8 +34,12 @@ export function eventsOf(reply: unknown): Event[] {
   const list = (reply ?? []) as unknown[];
   // `xread` answers a list of streams, a script only the stream.
   const [, entries = []] = (Array.isArray(list[0]) ? list[0] : list) as [string?, Entry[]?];
-  return entries.map(([id, fields]) => ({ id, key: keyIn(fields) }));
+  return eventsIn(entries);
 }
+
+/** In production: the events of an XRANGE's reply. */
+export const eventsIn = (entries: readonly Entry[]): Event[] =>
+  entries.map(([id, fields]) => ({ id, key: keyIn(fields) }));
 
 function keyIn(fields: readonly string[]): string | undefined {
   for (let at = 0; at + 1 < fields.length; at += 2) {

@@ -7,14 +7,11 @@ export function createLocalCache({ redis }: { redis: Redis }) {
   const kept = new Map<string, unknown>();
   let place = BEGINNING;
 
-  /** Ids are two numbers: as text, 9-0 would come after 10-0. */
-  const isBefore = (a: string, b: string) => a.localeCompare(b, 'en', { numeric: true }) < 0;
-
   async function read(...block: (string | number)[]): Promise<number> {
-    const [oldest] = await redis.xrange(STREAM, '-', '+', 'COUNT', 1);
+    const found = await redis.xrange(STREAM, place, place);
     const reply = await redis.call('XREAD', 'COUNT', BATCH, ...block, 'STREAMS', STREAM, place);
     const events = eventsOf(reply);
-    if (oldest && isBefore(place, oldest[0])) kept.clear();
+    if (events.length > 0 && found.length === 0) kept.clear();
     for (const { id, key } of events) {
       kept.delete(key ?? '');
       place = id;

@@ -99,7 +99,9 @@ export function createLocalCache({
     async run(signal: AbortSignal): Promise<void> {
       const answerMs = redis.options.commandTimeout ?? 1_000;
       // Redis ends a BLOCK up to 100 ms late.
-      const connection = redis.duplicate({ commandTimeout: 2 * BLOCK_MS + answerMs });
+      const longestMs = 2 * BLOCK_MS + answerMs;
+      // A connection that is open and silent is replaced.
+      const connection = redis.duplicate({ commandTimeout: longestMs, socketTimeout: longestMs });
       // The read that fails is reported.
       connection.on('error', () => {});
       const end = () => connection.disconnect();

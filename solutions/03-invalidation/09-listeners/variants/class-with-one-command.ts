@@ -1,6 +1,15 @@
 import type { Redis } from 'ioredis';
 import { backoffMs } from '#kit/given';
-import { BATCH, BEGINNING, BLOCK_MS, type Clock, RETRY_AT_MOST_MS, STREAM, systemClock } from '../given';
+import {
+  BATCH,
+  BEGINNING,
+  BLOCK_MS,
+  type Clock,
+  eventsIn,
+  RETRY_AT_MOST_MS,
+  STREAM,
+  systemClock,
+} from '../given';
 
 interface Options {
   readonly redis: Redis;
@@ -55,8 +64,8 @@ class LocalCache {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const timeout = this.#redis.options.commandTimeout ?? 2_000;
-    const connection = this.#redis.duplicate({ commandTimeout: timeout + BLOCK_MS * 2 });
+    const timeout = (this.#redis.options.commandTimeout ?? 2_000) + BLOCK_MS * 2;
+    const connection = this.#redis.duplicate({ commandTimeout: timeout, socketTimeout: timeout });
     connection.on('error', () => {});
     signal.addEventListener('abort', () => connection.disconnect(), { once: true });
     let failures = 0;
@@ -79,13 +88,12 @@ class LocalCache {
     const isFirst = this.#place === BEGINNING;
     const found = await client.xrange(STREAM, isFirst ? '-' : this.#place, '+', 'COUNT', BATCH + 1);
     const isKnown = isFirst ? found.length === 0 : found[0]?.[0] === this.#place;
-    const events = isKnown ? found.slice(1) : found;
-    const keys = events.map(([, fields]) => (fields[0] === 'key' ? fields[1] : undefined));
-    if (!isKnown || keys.some((key) => key === undefined || key.includes('\uFFFD'))) this.#entries.clear();
-    for (const key of keys) this.#entries.delete(key ?? '');
+    const events = eventsIn(isKnown ? found.slice(1) : found);
+    if (!isKnown || events.some(({ key }) => key === undefined)) this.#entries.clear();
+    for (const { key = '' } of events) this.#entries.delete(key);
     if (!isKnown || events.length > 0) this.#reads++;
     if (!isKnown) this.#place = BEGINNING;
-    this.#place = events.at(-1)?.[0] ?? this.#place;
+    this.#place = events.at(-1)?.id ?? this.#place;
     if (events.length < BATCH) this.#currentAt = now;
     return events.length;
   }

@@ -25,7 +25,7 @@ interface Options {
 
 /**
  * The map holds promises: calls of one key share a load until it fails, or until an event takes it out of the map. What
- * is kept goes when the silence is too long, and nothing is kept before the first read.
+ * is kept goes when the silence is too long, and nothing is kept before the first read. Each failure costs a connection.
  */
 export function createLocalCache({
   redis,
@@ -55,20 +55,12 @@ export function createLocalCache({
     return events.length;
   }
 
-  async function runOn(connection: Redis, signal: AbortSignal): Promise<void> {
-    for (let failures = 0; !signal.aborted; failures++) {
-      try {
-        while (!signal.aborted) {
-          if ((await read(connection)) === 0) {
-            await connection.xread('COUNT', 1, 'BLOCK', BLOCK_MS, 'STREAMS', STREAM, place);
-          }
-          failures = 0;
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        onError(error);
-        await clock.sleep(backoffMs(failures, { longestMs: RETRY_AT_MOST_MS }), signal);
+  async function readUntilItFails(connection: Redis, signal: AbortSignal, succeeded: () => void) {
+    while (!signal.aborted) {
+      if ((await read(connection)) === 0) {
+        await connection.xread('COUNT', 1, 'BLOCK', BLOCK_MS, 'STREAMS', STREAM, place);
       }
+      succeeded();
     }
   }
 
@@ -89,15 +81,22 @@ export function createLocalCache({
 
     async run(signal: AbortSignal): Promise<void> {
       const waits = (redis.options.commandTimeout ?? 1_000) + 2 * BLOCK_MS;
-      const connection = redis.duplicate({ commandTimeout: waits });
-      connection.on('error', () => {});
-      const end = () => connection.disconnect();
-      signal.addEventListener('abort', end);
-      try {
-        await runOn(connection, signal);
-      } finally {
-        signal.removeEventListener('abort', end);
-        end();
+      for (let failures = 0; !signal.aborted; failures++) {
+        const connection = redis.duplicate({ commandTimeout: waits });
+        connection.on('error', () => {});
+        const end = () => connection.disconnect();
+        signal.addEventListener('abort', end);
+        try {
+          await readUntilItFails(connection, signal, () => {
+            failures = 0;
+          });
+        } catch (error) {
+          if (!signal.aborted) onError(error);
+        } finally {
+          signal.removeEventListener('abort', end);
+          end();
+        }
+        await clock.sleep(backoffMs(failures, { longestMs: RETRY_AT_MOST_MS }), signal);
       }
     },
   };
