@@ -3,7 +3,7 @@ import type { Options } from './given';
 export interface Swr<V> {
   /**
    * - Fresh: the value from Redis.
-   * - Stale, which is stored longer than softTtlMs ago: the value from Redis at once, and one refresh in the background.
+   * - Stale, stored more than softTtlMs ago: the value from Redis at once, and one refresh in the background.
    * - Missing: waits for a load, which concurrent calls share, and stores its value.
    * @throws while it waits for a load: what `load` throws, or LoadTimeoutError
    */
