@@ -1,11 +1,13 @@
 import { inspect } from 'node:util';
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
-import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { expectTtl } from '#kit/expect-ttl';
 import { explore } from '#kit/explore';
+import { connected, redisBehindProxy } from '#kit/faulty-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
-import { outcome, soon, until } from '#kit/waiting';
+import { outcome, rejectionOf, soon, until } from '#kit/waiting';
 import { type Article, articleKey, entryKey, fenceKey, UnfencedWriteError } from './given';
 import { createArticles, createVersionedCache, type VersionedCache } from './versions';
 
@@ -34,7 +36,10 @@ describe('Core', () => {
     expect(await cache.get(KEY), 'there is nothing: a miss').toEqual({ kind: 'miss' });
     expect(await cache.setIfNewer(KEY, '9', 'nine'), 'there is nothing: version 9 must be stored').toBe(true);
     expect(await cache.get(KEY), 'version 9 was stored').toEqual(value('9', 'nine'));
-    await expectTtl(entryKey(KEY), TTL_MS, 'an entry must live for ttlMs');
+    await expectTtl(servers.redis, entryKey(KEY), TTL_MS, 'an entry must live for ttlMs');
+    await servers.redis.pexpire(entryKey(KEY), 20_000);
+    await cache.get(KEY);
+    await expectTtl(servers.redis, entryKey(KEY), 20_000, 'a hit must not change the TTL, which was 20,000');
     expect(await cache.setIfNewer(KEY, '8', 'eight'), 'version 9 is there: version 8 is refused').toBe(false);
     expect(await cache.get(KEY), 'a refused value must change nothing').toEqual(value('9', 'nine'));
     expect(
@@ -86,7 +91,7 @@ describe('Core', () => {
       kind: 'fence',
       version: '7',
     });
-    await expectTtl(fenceKey(KEY), FENCE_MS, 'a fence must live for fenceMs');
+    await expectTtl(servers.redis, fenceKey(KEY), FENCE_MS, 'a fence must live for fenceMs');
     expect(
       await cache.setIfNewer(KEY, '6', 'six'),
       'a reader that has read version 6 before the write stores it late: the fence must refuse it',
@@ -117,6 +122,7 @@ describe('Core', () => {
       await servers.redis.pexpire(fenceKey(KEY), 1000);
       await cache.raise(KEY, late);
       await expectTtl(
+        servers.redis,
         fenceKey(KEY),
         FENCE_MS,
         `the fence is 7 and was raised to ${late}: its fenceMs begin anew`,
@@ -171,7 +177,7 @@ describe('Core', () => {
       onCacheError: (error) => errors.push(error),
     });
     const damaged = {
-      'written by an older release': 'a page of last week',
+      'written by an older release': 'page 12 of last week',
       'cut off': '7 {"bro',
       'not UTF-8': Buffer.from('fffe00', 'hex'),
       'a value that is not UTF-8': Buffer.from('7 "\xff"', 'latin1'),
@@ -189,7 +195,7 @@ describe('Core', () => {
       );
     }
     await cache.raise(KEY, '8');
-    await servers.redis.set(entryKey(KEY), 'a page of last week', 'PX', TTL_MS);
+    await servers.redis.set(entryKey(KEY), 'page 12 of last week', 'PX', TTL_MS);
     expect(await outcome(cache.get(KEY)), 'the entry is damaged, and there is a fence').toEqual({
       kind: 'fence',
       version: '8',
@@ -224,25 +230,32 @@ describe('In production', () => {
     );
   });
 
-  test('behind a fence the primary answers, whatever the copy has', async () => {
-    const copy = await openCopy();
-    const articles = openArticles({ replica: copy.db });
-    expect(await titleOf(articles.find(1)), 'nothing was written yet: the copy is as good').toBe('first');
+  test('behind a fence the primary answers, whatever the replica has', async () => {
+    const replica = await openStoppedReplica();
+    const articles = openArticles({ replica });
+    const dead = servers.connectDb({ password: 'nobody' });
+    expect(
+      await titleOf(openArticles({ replica, primary: dead }).find(1)),
+      'title after a miss, while the primary is away: nothing was written yet, so the replica must answer',
+    ).toBe('first');
     await articles.update(1, 'second');
     for (const when of ['at once', 'after the entry was evicted']) {
-      expect(await titleOf(articles.find(1)), `title after an update, ${when}: the copy lags`).toBe('second');
+      expect(await titleOf(articles.find(1)), `title after an update, ${when}: the replica lags`).toBe(
+        'second',
+      );
       await servers.redis.del(entryKey(KEY));
     }
     await servers.db.query("REPLACE INTO articles (id, title, version) VALUES (3, 'new', 1)");
     await openCache().raise(articleKey(3), '1');
-    expect(await titleOf(articles.find(3)), 'title of a row that the copy lacks, behind a fence of 1').toBe(
-      'new',
-    );
+    expect(
+      await titleOf(articles.find(3)),
+      'title of a row that the replica lacks, behind a fence of 1',
+    ).toBe('new');
     const silent = await silentFromTheStoreOn();
-    const beside = openArticles({ replica: copy.db, redis: silent });
+    const beside = openArticles({ replica, redis: silent });
     expect(
       await titleOf(beside.find(1)),
-      'title behind a fence, when the store fails: the row of the copy is not the answer',
+      'title behind a fence, when the store fails: the row of the replica is not the answer',
     ).toBe('second');
     // Left by a write that was rolled back: no database has version 9.
     await openCache().raise(KEY, '9');
@@ -253,19 +266,18 @@ describe('In production', () => {
       ).toBe('second');
     });
     expect(work.sql('select'), 'SELECTs of that find: each database once at most').toBeLessThanOrEqual(2);
-    const dead = servers.connectDb({ password: 'nobody' });
     expect(
-      await outcome(openArticles({ replica: copy.db, primary: dead }).find(1)),
-      'there is a fence and the primary fails: find must reject, the copy may be old',
+      await outcome(openArticles({ replica, primary: dead }).find(1)),
+      'there is a fence and the primary fails: find must reject, the replica may be old',
     ).toEqual(REJECTION);
   });
 
   test('a removed article stays removed', async () => {
-    const copy = await openCopy();
-    const articles = openArticles({ replica: copy.db });
+    const replica = await openStoppedReplica();
+    const articles = openArticles({ replica });
     await articles.find(1);
     expect(await articles.remove(1), 'a removal is a write: it has the next version').toBe('2');
-    expect(await articles.find(1), 'the copy still has the article: it was removed').toBeNull();
+    expect(await articles.find(1), 'the replica still has the article: it was removed').toBeNull();
     await until(async () => (await servers.redis.exists(entryKey(KEY))) === 1);
     await servers.redis.del(fenceKey(KEY));
     expect(
@@ -348,7 +360,7 @@ describe('In production', () => {
       }
     };
     await explore(servers, {
-      runs: 12,
+      runs: 8,
       prepare: async () => {
         acknowledged = 1;
         wrong = undefined;
@@ -356,7 +368,7 @@ describe('In production', () => {
       },
       actors: {
         async reader({ redis, db }) {
-          // As good as a copy that has stopped: what this connection reads is of now.
+          // As good as a replica that has stopped: what this connection reads is of now.
           await db.query('START TRANSACTION WITH CONSISTENT SNAPSHOT');
           const articles = openArticles({ redis, replica: db });
           await check(articles);
@@ -373,15 +385,15 @@ describe('In production', () => {
   });
 
   test('without an answer from Redis a find asks the primary, and stores nothing', async () => {
-    const copy = await openCopy();
+    const replica = await openStoppedReplica();
     await servers.db.query("UPDATE articles SET title = 'second', version = 2 WHERE id = 1");
     for (const fault of ['stall', 'refuse'] as const) {
       const { proxy, redis } = await behindProxy();
       const { errors, onCacheError } = log();
       await proxy[fault]();
       expect(
-        await titleOf(openArticles({ replica: copy.db, redis, onCacheError }).find(1)),
-        `title that find answers while Redis does not (${fault}): there may be a fence, and the copy may lag`,
+        await titleOf(openArticles({ replica, redis, onCacheError }).find(1)),
+        `title that find answers while Redis does not (${fault}): there may be a fence, and the replica may lag`,
       ).toBe('second');
       expect(errors.length, 'calls of onCacheError: Redis did not answer').toBeGreaterThan(0);
       await proxy.heal();
@@ -398,8 +410,8 @@ describe('In production', () => {
       await reset();
       if (behindFence) await openCache().raise(KEY, '1');
       const { errors, onCacheError } = log();
-      const copy = await openCopy();
-      const articles = openArticles({ replica: copy.db, redis: await silentFromTheStoreOn(), onCacheError });
+      const replica = await openStoppedReplica();
+      const articles = openArticles({ replica, redis: await silentFromTheStoreOn(), onCacheError });
       const where = behindFence ? 'behind a fence' : 'after a miss';
       const work = await servers.work(async () => {
         expect(
@@ -438,7 +450,7 @@ describe('In production', () => {
   });
 
   test('a write whose COMMIT is not answered raises the fence, then rejects', async () => {
-    const copy = await openCopy();
+    const replica = await openStoppedReplica();
     const mysqlProxy = await openProxy(servers.mysqlUrl);
     const redisProxy = await openProxy(servers.redisUrl);
     const articles = openArticles({
@@ -460,8 +472,8 @@ describe('In production', () => {
     expect(result, 'nobody knows whether MySQL has committed: the write must reject').toEqual(REJECTION);
     expect(result, 'an UnfencedWriteError would say that it has').not.toMatch(/UnfencedWriteError/);
     expect(
-      await titleOf(openArticles({ replica: copy.db }).find(1)),
-      'title: MySQL has committed, only its answer was lost, and the copy lags',
+      await titleOf(openArticles({ replica }).find(1)),
+      'title: MySQL has committed, only its answer was lost, and the replica lags',
     ).toBe('third');
     await redisAwayToo(mysqlProxy);
   });
@@ -560,12 +572,12 @@ async function beforeEachCommand(
   }
 }
 
-/** A copy of the database that has stopped: a table of the connection's own hides the real one. */
-async function openCopy() {
+/** A replica that has stopped: a table of the connection's own hides the real one. */
+async function openStoppedReplica() {
   const db = servers.connectDb({ connectionLimit: 1 });
   await db.query(`CREATE TEMPORARY TABLE articles ${COLUMNS}`);
   await db.query("INSERT INTO articles (id, title, version) VALUES (1, 'first', 1), (2, 'other', 1)");
-  return { db };
+  return db;
 }
 
 /** A connection that reads what was committed before now. */
@@ -577,16 +589,13 @@ async function openSnapshot() {
 }
 
 /** A client whose Redis can be taken away. Its connection is up. */
-async function behindProxy() {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis(
-    { commandTimeout: 80, maxRetriesPerRequest: 0, enableOfflineQueue: false, retryStrategy: () => 5 },
-    proxy.url,
-  );
-  onTestFinished(() => redis.disconnect());
-  await connected(redis);
-  return { proxy, redis };
-}
+const behindProxy = () =>
+  redisBehindProxy(servers, {
+    commandTimeout: 80,
+    maxRetriesPerRequest: 0,
+    enableOfflineQueue: false,
+    retryStrategy: () => 5,
+  });
 
 /** A client to which Redis answers until an article is to be stored. */
 async function silentFromTheStoreOn(): Promise<Redis> {
@@ -596,15 +605,6 @@ async function silentFromTheStoreOn(): Promise<Redis> {
   });
   return redis;
 }
-
-const connected = (redis: Redis) =>
-  expect
-    .poll(() => redis.ping().catch(() => 'away'), {
-      timeout: 3000,
-      interval: 5,
-      message: 'the client must connect (again)',
-    })
-    .toBe('PONG');
 
 /** A find stores when a write is acknowledged; the next find must not wait for it, and take its row. */
 async function joinsTheStore() {
@@ -628,21 +628,34 @@ async function joinsTheStore() {
 /** The primary has read the row when a write is acknowledged, and its answer is on the way. */
 async function joinsTheAnswerOfThePrimary() {
   const proxy = await openProxy(servers.mysqlUrl);
-  const articles = openArticles({ primary: servers.connectDb({}, proxy.url) });
-  await openCache().raise(KEY, '1');
-  await outcome(articles.find(1));
+  const primary = () => servers.connectDb({}, proxy.url);
+  const away = await behindProxy();
+  const readers = {
+    // Left by a write that was rolled back: the next write makes version 2 too.
+    'behind a fence of the same version': openArticles({ primary: primary() }),
+    'while Redis does not answer': openArticles({ primary: primary(), redis: away.redis }),
+  };
+  await openCache().raise(KEY, '2');
+  await away.proxy.refuse();
+  await Promise.all(Object.values(readers).map((articles) => outcome(articles.find(1))));
   await servers.redis.del(entryKey(KEY));
   proxy.delay(150);
   const selects = await countSelects();
-  const before = outcome(articles.find(1));
-  await until(async () => (await countSelects()) > selects);
+  const before = Object.values(readers).map((articles) => outcome(articles.find(1)));
+  await until(async () => (await countSelects()) >= selects + before.length);
   await openArticles().update(1, 'second');
   proxy.delay(0);
-  expect(
-    await titleOf(articles.find(1)),
-    'title that find answers: it began after a write, while the row for an older find was on its way',
-  ).toBe('second');
-  await before;
+  const after = Object.entries(readers).map(([when, articles]) => ({
+    when,
+    title: titleOf(articles.find(1)),
+  }));
+  for (const { when, title } of after) {
+    expect(
+      await title,
+      `title that find answers ${when}: it began after a write, while the row for an older find was on its way`,
+    ).toBe('second');
+  }
+  await Promise.all(before);
   await reset();
 }
 
@@ -698,19 +711,4 @@ async function titleOf(reading: Promise<unknown>): Promise<unknown> {
 async function titleInMysql(): Promise<unknown> {
   const [[row]] = await servers.db.query<RowDataPacket[]>('SELECT title FROM articles WHERE id = 1');
   return row?.title;
-}
-
-/** What a call rejects or throws with; the value of one that resolves. */
-async function rejectionOf(call: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return await call();
-  } catch (error) {
-    return error;
-  }
-}
-
-async function expectTtl(key: string, ttlMs: number, message: string) {
-  const ms = await servers.redis.pttl(key);
-  expect(ms, `ms to live: ${message}`).toBeLessThanOrEqual(ttlMs);
-  expect(ms, `ms to live: ${message}`).toBeGreaterThan(ttlMs - 5000);
 }

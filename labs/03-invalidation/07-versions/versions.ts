@@ -4,7 +4,7 @@ import type { Article, Held, Version } from './given';
 
 /** Each method rejects when Redis fails. */
 export interface VersionedCache<V> {
-  /** The value; if there is none, the fence. An entry that `decode` refuses is not a value. */
+  /** The value; if there is none, the fence. An entry that `decode` refuses counts as no value. */
   get(key: string): Promise<Held<V>>;
   /** Stores the value for ttlMs, unless entry or fence is newer than `version`. @returns whether it was stored */
   setIfNewer(key: string, version: Version, value: V): Promise<boolean>;
@@ -61,7 +61,7 @@ export interface ArticlesOptions {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-/** In production: articles from a copy that may lag. The table, its SELECT and the transaction are in `given.ts`. */
+/** In production: articles from a replica that may lag. The table, its SELECT and the transaction are in `given.ts`. */
 export function createArticles({
   primary,
   replica = primary,

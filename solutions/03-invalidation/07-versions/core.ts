@@ -5,7 +5,7 @@ import { articleKey, decode, encode, entryKey, fenceKey, select } from './given'
 
 /** Each method rejects when Redis fails. */
 export interface VersionedCache<V> {
-  /** The value; if there is none, the fence. An entry that `decode` refuses is not a value. */
+  /** The value; if there is none, the fence. An entry that `decode` refuses counts as no value. */
   get(key: string): Promise<Held<V>>;
   /** Stores the value for ttlMs, unless entry or fence is newer than `version`. @returns whether it was stored */
   setIfNewer(key: string, version: Version, value: V): Promise<boolean>;

@@ -48,7 +48,7 @@ export default defineMeasure({
       const aside = await watch(cacheAside(servers), servers, forMs);
       const leases = await watch(leased(servers), servers, forMs);
       const versions = await watch(versioned(servers), servers, forMs);
-      const over = `over a copy that lags ${LAG_MS} ms, TTL ${TTL_MS} ms`;
+      const over = `over a replica that lags ${LAG_MS} ms, TTL ${TTL_MS} ms`;
       return {
         claims: [
           ...staleness('aside', `cache-aside ${over}`, aside, { atLeast: 1 }),
@@ -66,7 +66,7 @@ export default defineMeasure({
         plots: [
           {
             name: 'stale',
-            title: `Share of stale reads by the time since the article's last write: a copy that lags ${LAG_MS} ms, TTL ${TTL_MS} ms`,
+            title: `Share of stale reads by the time since the article's last write: a replica that lags ${LAG_MS} ms, TTL ${TTL_MS} ms`,
             x: { label: 'time since the write was acknowledged (ms)', scale: 'linear' },
             y: { label: 'stale reads (%)', scale: 'linear' },
             series: [

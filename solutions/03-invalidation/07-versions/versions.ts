@@ -18,7 +18,7 @@ import {
 
 /** Each method rejects when Redis fails. */
 export interface VersionedCache<V> {
-  /** The value; if there is none, the fence. An entry that `decode` refuses is not a value. */
+  /** The value; if there is none, the fence. An entry that `decode` refuses counts as no value. */
   get(key: string): Promise<Held<V>>;
   /** Stores the value for ttlMs, unless entry or fence is newer than `version`. @returns whether it was stored */
   setIfNewer(key: string, version: Version, value: V): Promise<boolean>;
@@ -39,7 +39,6 @@ export interface CacheOptions {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-// #region scripts
 /** A longer number is the larger one; of equal length, text order is number order. */
 const HELD = `
   local function older(a, b) return #a < #b or (#a == #b and a < b) end
@@ -57,7 +56,6 @@ const RAISE = `${HELD}
   if not fence or older(fence, ARGV[1]) then fence = ARGV[1] end
   redis.call('SET', KEYS[2], fence, 'PX', ARGV[2])
   if not entry or older(entry, fence) then redis.call('DEL', KEYS[1]) end`;
-// #endregion
 
 /** Values with versions. Keys and the codec are in `given.ts`. */
 export function createVersionedCache<V>({
@@ -67,7 +65,6 @@ export function createVersionedCache<V>({
   onCacheError = () => {},
 }: CacheOptions): VersionedCache<V> {
   return {
-    // #region cache
     async get(key: string): Promise<Held<V>> {
       const [entry, fence] = await redis.mget(entryKey(key), fenceKey(key));
       if (entry) {
@@ -88,7 +85,6 @@ export function createVersionedCache<V>({
     async raise(key: string, version: Version): Promise<void> {
       await redis.eval(RAISE, 2, entryKey(key), fenceKey(key), version, fenceMs);
     },
-    // #endregion
   };
 }
 
@@ -118,7 +114,7 @@ export interface ArticlesOptions {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-/** In production: articles from a copy that may lag. The table, its SELECT and the transaction are in `given.ts`. */
+/** In production: articles from a replica that may lag. The table, its SELECT and the transaction are in `given.ts`. */
 export function createArticles({
   primary,
   replica = primary,

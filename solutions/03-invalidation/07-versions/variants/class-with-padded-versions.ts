@@ -136,8 +136,11 @@ class Articles {
     let version: Version | null;
     try {
       version = await transaction(this.#primary, async (connection) => {
-        await connection.query('SELECT 1 FROM articles WHERE id = ? FOR UPDATE', [id]);
-        if ((await select(connection, id)).article === null) return null;
+        const [rows] = await connection.query<never[]>(
+          'SELECT 1 FROM articles WHERE id = ? AND deleted_at IS NULL FOR UPDATE',
+          [id],
+        );
+        if (rows.length === 0) return null;
         await connection.query(sql, params);
         return (await select(connection, id)).version;
       });

@@ -82,36 +82,39 @@ interface ArticlesOptions {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-/** Finds that Redis has told the same share one load. A commit without an answer is followed by a read of the row. */
+/** Finds that Redis has told a miss share one load. A commit without an answer is followed by a read of the row. */
 export function createArticles({
   primary,
   replica = primary,
   cache,
   onCacheError = () => {},
 }: ArticlesOptions) {
-  const loads = new InFlight<Article | null>();
+  const misses = new InFlight<Article | null>();
 
   async function find(id: number): Promise<Article | null> {
     const key = articleKey(id);
     const held = await cache.get(key).catch((error: unknown) => void onCacheError(error));
     if (!held) return (await select(primary, id)).article;
     if (held.kind === 'value') return held.value;
-    const told = held.kind === 'fence' ? held.version : 'miss';
-    const article = await loads.run(`${key} ${told}`, () => load(id, key, told));
+    if (held.kind === 'fence') return loadCurrent(id, key);
+    // After a write there is a fence: no find that begins later is told a miss, and joins.
+    const article = await misses.run(key, () => load(id, key));
     return article && { ...article };
   }
 
-  async function load(id: number, key: string, told: string): Promise<Article | null> {
-    const store = async ({ version, article }: Known) =>
-      cache.setIfNewer(key, version, article).catch((error: unknown) => void onCacheError(error));
-    if (told === 'miss') {
-      const copied = await select(replica, id);
-      if ((await store(copied)) !== false) return copied.article;
-    }
+  async function load(id: number, key: string): Promise<Article | null> {
+    const copied = await select(replica, id);
+    return (await store(key, copied)) === false ? loadCurrent(id, key) : copied.article;
+  }
+
+  async function loadCurrent(id: number, key: string): Promise<Article | null> {
     const current = await select(primary, id);
-    await store(current);
+    await store(key, current);
     return current.article;
   }
+
+  const store = async (key: string, { version, article }: Known) =>
+    cache.setIfNewer(key, version, article).catch((error: unknown) => void onCacheError(error));
 
   /** One statement that commits by itself. The version stays in the session, where no other write sees it. */
   async function write(id: number, change: string, params: string[]): Promise<Version | null> {
