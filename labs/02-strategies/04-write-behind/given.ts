@@ -5,12 +5,12 @@ import { toRecord } from '#kit/given';
 /** Acknowledged writes that are not committed. */
 export const STREAM = '{products}:writes';
 
-/** The group of all workers. In production: it may be lost. */
+/** The workers' group. The tests create it. In production: it may be lost. */
 export const GROUP = 'workers';
 
 /**
- * In production: writes that MySQL cannot store, each with `entry` (its id in STREAM), `error` (a text) and the fields
- * that it had. A Redis Cluster keeps both streams in one slot: the tag {products} decides.
+ * In production: writes that MySQL cannot store, each with `entry` (its id in STREAM), `error` (a text of MySQL) and its
+ * fields. A Redis Cluster keeps both streams in one slot: the tag {products} decides.
  */
 export const DEAD_LETTERS = '{products}:refused';
 

@@ -10,7 +10,6 @@ import {
   BacklogFullError,
   type Changes,
   CREATE_APPLIED_WRITES,
-  createGroup,
   DEAD_LETTERS,
   GROUP,
   InvalidWriteError,
@@ -24,13 +23,15 @@ const servers = useServers('products');
 beforeAll(() => servers.db.query(CREATE_APPLIED_WRITES));
 beforeEach(async () => {
   await servers.db.query('DELETE FROM applied_writes');
-  await createGroup(servers.redis);
+  await openGroup();
 });
 
 /** The command that puts a write into the stream. */
 const ADDS = /^(XADD|EVAL|EVALSHA|FCALL|MULTI)\b/i;
 /** The command that takes finished writes off the stream, or moves them to the dead letters. */
 const ENDS = /^(XACK|XDEL|XACKDEL|XADD|EVAL|EVALSHA|FCALL|MULTI)\b/i;
+/** The command that asks for new writes. */
+const LOOKS = /^(XREADGROUP|EVAL|EVALSHA|FCALL)\b/i;
 const REJECTION = expect.stringMatching(/^rejected/);
 const LATE = expect.stringMatching(/^rejected: DeadlineError/);
 /** No product of the shop. */
@@ -137,13 +138,18 @@ describe('Core', () => {
       expect(death.left, `entries in STREAM, and those taken: ${scene}`).toEqual(NOTHING);
     }
     await write(1, { stock: 5 });
+    await write(3, { stock: 5 });
     await takeAndStall();
     await write(2, { stock: 6 });
-    await openWorker({ batchSize: 1 }).step();
     expect(
-      (await stocks())[0],
-      'stock of product 1 after one step: its write was left unfinished, and a new one waits too. On a busy stream new ones always wait',
-    ).toBe(5);
+      [await openWorker({ batchSize: 1 }).step(), (await stocks())[0]],
+      'what a step with a batchSize of 1 returned, and the stock of product 1: two writes were left unfinished, and a new one waits too. On a busy stream new ones always wait',
+    ).toEqual([1, 5]);
+    await openWorker({ claimIdleMs: 60_000 }).step();
+    expect(
+      await stocks(),
+      'stocks of the products 1 and 2, after a step with a claimIdleMs of 60,000: the unfinished write is younger than that, so its worker may be at it',
+    ).toEqual([5, 6]);
   });
 
   test('a write that comes again, or late, undoes no newer one', async () => {
@@ -204,10 +210,10 @@ describe('In production', () => {
     const proxy = await openProxy(servers.redisUrl);
     const redis = servers.connectRedis({ maxRetriesPerRequest: null }, proxy.url);
     await redis.ping();
-    proxy.blackHole();
+    const writer = openWriter({ redis, deadlineMs: SHORT_MS });
     expect(
-      await outcome(openWriter({ redis, deadlineMs: SHORT_MS }).write(1, { stock: 5 }), HANGS_MS),
-      `Redis does not answer, and deadlineMs is ${SHORT_MS}: write must reject with DeadlineError`,
+      await outcomeInTime(() => writer.write(1, { stock: 5 }), proxy.hold(ADDS)),
+      `Redis does not answer, and deadlineMs is ${SHORT_MS}: write must reject with DeadlineError by then`,
     ).toEqual(LATE);
   });
 
@@ -270,14 +276,33 @@ describe('In production', () => {
     const letters = await entries(DEAD_LETTERS);
     expect(
       letters.sort((a, b) => Number(a.product) - Number(b.product)),
-      'entries in DEAD_LETTERS: a stock that is out of range, and a write of a product that does not exist',
+      'entries in DEAD_LETTERS: a stock that is out of range, with what MySQL says about it, and a write of a product that does not exist',
     ).toEqual([
-      { entry: bad[1], error: expect.stringMatching(/./), product: '2', stock: `${OUT_OF_RANGE}` },
+      {
+        entry: bad[1],
+        error: expect.stringMatching(/out of range/i),
+        product: '2',
+        stock: `${OUT_OF_RANGE}`,
+      },
       { entry: bad[3], error: expect.stringMatching(/./), product: `${NOBODY}`, stock: '1' },
     ]);
     expect(await left(), 'entries in STREAM, and those taken: a dead letter must not come again').toEqual(
       NOTHING,
     );
+
+    const { mysqlProxy, worker: cut } = await behindProxies();
+    await write(2, { stock: OUT_OF_RANGE });
+    await write(3, { stock: 8 });
+    const refused = mysqlProxy.hold(/^ROLLBACK/i);
+    const step = outcome(cut.step());
+    await Promise.race([refused.arrived, step]);
+    await mysqlProxy.refuse();
+    refused.release();
+    await step;
+    expect(
+      (await entries(DEAD_LETTERS)).filter(({ product }) => product === '3'),
+      'the good write among the DEAD_LETTERS: MySQL refused its batch, and was down when it was tried again',
+    ).toEqual([]);
   });
 
   test('a dead letter is kept once, whenever a worker is killed', async () => {
@@ -311,7 +336,7 @@ describe('In production', () => {
   });
 
   test('a server that does not answer costs a step its deadline', async () => {
-    const silent: Record<string, (opened: Opened) => { arrived: Promise<unknown> }> = {
+    const silent: Record<string, (opened: Opened) => Held> = {
       'Redis, when the step begins': ({ redisProxy }) => redisProxy.hold(/./),
       'Redis, for new writes': ({ redisProxy }) => redisProxy.hold(/^XREADGROUP/i),
       'MySQL, in the transaction': ({ mysqlProxy }) => mysqlProxy.hold(/^(SELECT|INSERT|UPDATE)/i),
@@ -319,41 +344,44 @@ describe('In production', () => {
     };
     const expectLate = async (scene: string, changes: Changes) => {
       const opened = await behindProxies({ deadlineMs: SHORT_MS, transactionMs: SHORT_MS });
-      silent[scene]?.(opened);
       await write(1, changes);
       expect(
-        await outcome(opened.worker.step(), HANGS_MS),
-        `no answer of ${scene}, for a write of ${inspect(changes)}: deadlineMs and transactionMs are ${SHORT_MS}, so step must reject with DeadlineError`,
+        await outcomeInTime(() => opened.worker.step(), silent[scene]?.(opened)),
+        `no answer of ${scene}, for a write of ${inspect(changes)}: deadlineMs and transactionMs are ${SHORT_MS}, so step must reject with DeadlineError by then`,
       ).toEqual(LATE);
       await servers.redis.del(STREAM);
-      await createGroup(servers.redis);
+      await openGroup();
     };
     for (const scene of Object.keys(silent)) await expectLate(scene, { stock: 5 });
     await expectLate('Redis, after the commit', { stock: OUT_OF_RANGE });
   });
 
   test('a run goes on after a failed step, with a pause', async () => {
-    const errors: unknown[] = [];
+    const failures: number[] = [];
     const { redisProxy, mysqlProxy, worker } = await behindProxies({
-      onError: (error) => errors.push(error),
+      onError: () => failures.push(performance.now()),
     });
-    let requests = 0;
-    redisProxy.schedule(async () => void requests++);
+    const looks: number[] = [];
+    redisProxy.schedule(async (request) => {
+      if (LOOKS.test(request)) looks.push(performance.now());
+    });
     const { running } = start(worker);
-    await sleep(4 * PAUSE_MS);
-    // Three requests for each look, and room for a slow pause.
-    expect(requests, `requests to Redis in ${4 * PAUSE_MS} ms, when nothing waits: run pauses`).toBeLessThan(
-      40,
-    );
+    await until(() => looks.length >= 3);
+    expect(
+      twoPauses(looks),
+      'ms between the first look for new writes and the third: nothing waits, so run pauses for PAUSE_MS',
+    ).toBeGreaterThan(1.5 * PAUSE_MS);
     await mysqlProxy.refuse();
     await write(1, { stock: 5 });
-    await until(() => errors.length >= 2);
-    const before = errors.length;
-    await sleep(4 * PAUSE_MS);
-    expect(before, 'errors that onError was called with: MySQL is down for several steps').toBeGreaterThan(1);
-    expect(errors.length - before, `failed steps in ${4 * PAUSE_MS} ms: run pauses after each`).toBeLessThan(
-      20,
-    );
+    await until(() => failures.length >= 3);
+    expect(
+      failures.length,
+      'errors that onError was called with: MySQL is down for three steps',
+    ).toBeGreaterThan(2);
+    expect(
+      twoPauses(failures),
+      'ms between the first failed step and the third: run pauses for PAUSE_MS after each',
+    ).toBeGreaterThan(1.5 * PAUSE_MS);
     await mysqlProxy.heal();
     await until(async () => (await left()).waiting === 0);
     expect((await rows())[0], 'the row: MySQL is back, and run goes on').toMatchObject({ stock: 5 });
@@ -412,10 +440,26 @@ const UNCHANGED = [
 const NOTHING = { waiting: 0, taken: 0 };
 
 type Opened = Awaited<ReturnType<typeof behindProxies>>;
+type Held = { readonly arrived: Promise<unknown> };
+
+/** What a call comes to when `held` gets no answer, and half as much again as SHORT_MS has passed. */
+async function outcomeInTime(call: () => Promise<unknown>, held: Held | undefined) {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    const ending = outcome(call(), HANGS_MS);
+    await Promise.race([held?.arrived, ending]);
+    vi.advanceTimersByTime(1.5 * SHORT_MS);
+    return await ending;
+  } finally {
+    vi.useRealTimers();
+  }
+}
 
 /** Deadlines that a busy machine keeps: where they are the point, the test says so. */
 const openWriter = (options: Partial<WriterOptions> = {}) =>
   createWriter({ redis: servers.redis, deadlineMs: 20_000, ...options });
+
+const openGroup = () => servers.redis.xgroup('CREATE', STREAM, GROUP, '0', 'MKSTREAM');
 
 const write = (id: number, changes: Changes) => openWriter().write(id, changes);
 
@@ -447,6 +491,8 @@ async function behindProxies(
   await Promise.all([redis.ping(), db.query('SELECT 1')]);
   return { redisProxy, mysqlProxy, redis, db, worker: create({ ...workerOptions(), redis, db, ...options }) };
 }
+
+const twoPauses = ([first = 0, , third = Number.POSITIVE_INFINITY]: readonly number[]) => third - first;
 
 /** A run, and what stops it: at the end of the test at the latest. */
 function start(worker: ReturnType<typeof createWorker>) {
