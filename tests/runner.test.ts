@@ -227,7 +227,9 @@ test('an old Node', async () => {
   await expectKept('old-node', await run(course.root, ['-r', './old.cjs', 'course/cli.cjs', 'test']), 2);
 });
 
-test('a damaged progress file is set aside, and one that cannot be written stops nothing', async () => {
+test('a damaged progress file is set aside, and one that cannot be written stops nothing', {
+  timeout: 60_000,
+}, async () => {
   const { root } = openCourse({});
   writeFileSync(join(root, '.course'), '');
   await expectKept('progress-not-saved', await run(root, ['course/cli.cjs', 'hint']), 0);
