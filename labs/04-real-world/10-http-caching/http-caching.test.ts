@@ -1,0 +1,477 @@
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+  type RequestListener,
+  request as send,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { fakeClock } from '#kit/clock';
+import { signal } from '#kit/gate';
+import { until } from '#kit/waiting';
+import { createHttpCache, type Options } from './http-caching';
+
+/** Its seconds are whole, as those of a Date header. */
+const START = Date.UTC(2026, 0, 1);
+const DEADLINE_MS = 200;
+const AT_DEADLINE = { deadlineMs: DEADLINE_MS };
+const ALICE = { cookie: 'user=alice' };
+const MALLORY = { cookie: 'user=mallory' };
+
+describe('Core', () => {
+  test('an answer is stored for its s-maxage, else its max-age, and tells its age', async () => {
+    const { get, seen, clock } = await open(({ url }) =>
+      cacheFor(url.startsWith('/feed') ? 's-maxage=10, max-age=60' : 'max-age=60'),
+    );
+    expect(await get('/page'), 'the first answer comes from the origin').toMatchObject({ text: 'answer 1' });
+    await get('/page?print=1');
+    clock.advance(59_000);
+    const hit = await get('/page');
+    expect(hit.text, 'after 59 s of max-age=60: the stored answer to this very URL').toBe('answer 1');
+    expect(hit.headers.age, 'Age after 59 s').toBe('59');
+    expect(seen.length, 'requests to the origin, for two URLs').toBe(2);
+    clock.advance(1_000);
+    expect((await get('/page')).text, 'after 60 s of max-age=60: a new answer').toBe('answer 3');
+
+    await get('/feed');
+    clock.advance(9_000);
+    expect((await get('/feed')).text, 'after 9 s of s-maxage=10').toBe('answer 4');
+    clock.advance(2_000);
+    expect((await get('/feed')).text, 'after 11 s of s-maxage=10, max-age=60: this is a shared cache').toBe(
+      'answer 5',
+    );
+  });
+
+  test('the age that an answer arrives with counts', async () => {
+    const { get, clock } = await open(() => ({ headers: { 'cache-control': 'max-age=60', age: '50' } }));
+    await get('/page');
+    clock.advance(9_000);
+    const hit = await get('/page');
+    expect(hit.text, 'it arrived with Age: 50, and 9 s have passed, of max-age=60').toBe('answer 1');
+    expect(hit.headers.age, 'Age of an answer that arrived with Age: 50, after 9 s').toBe('59');
+    clock.advance(2_000);
+    expect((await get('/page')).text, 'it arrived with Age: 50, and 11 s have passed, of max-age=60').toBe(
+      'answer 2',
+    );
+  });
+
+  test('private and no-store answers are never shared', async () => {
+    let rule = '';
+    const { get } = await open(({ headers }) => ({
+      headers: { 'cache-control': rule, etag: '"1"' },
+      body: `page of ${headers.cookie}`,
+    }));
+    for (rule of [
+      'private, max-age=60',
+      'max-age=60, no-store',
+      'Max-Age=60, Private',
+      'no-store',
+      'private',
+    ]) {
+      await get(`/account?${encodeURI(rule)}`, ALICE);
+      const { text } = await get(`/account?${encodeURI(rule)}`, MALLORY);
+      expect(text, `page for mallory after alice, with Cache-Control: ${rule}`).toBe('page of user=mallory');
+    }
+  });
+
+  test('the headers decide what is stored, not the path', async () => {
+    const { get, seen } = await open(({ url, headers }) => ({
+      status: url === '/broken.css' ? 500 : 200,
+      headers: {
+        'content-type': 'text/html',
+        ...(url === '/account/x.css' && { 'cache-control': 'private' }),
+        ...(url === '/news' && { 'cache-control': 'max-age=60' }),
+      },
+      body: `page of ${headers.cookie}`,
+    }));
+    for (const path of ['/account/x.css', '/account/x.js', '/broken.css']) {
+      await get(path, ALICE);
+      const { text } = await get(path, MALLORY);
+      expect(text, `page for mallory from ${path}, after alice: no header allows to store it`).toBe(
+        'page of user=mallory',
+      );
+    }
+    await get('/news');
+    await get('/news');
+    expect(of(seen, '/news').length, 'requests for /news: its path says nothing, and its max-age=60').toBe(1);
+  });
+
+  test('a stale answer is revalidated by its ETag, and a 304 makes it fresh again', async () => {
+    let version = '"1"';
+    const { get, seen, clock } = await open(({ headers }) => {
+      if (headers['if-none-match'] === version)
+        return { status: 304, headers: { 'cache-control': 'max-age=100' } };
+      return {
+        headers: { 'cache-control': 'max-age=60', etag: version, age: '30' },
+        body: `page ${version}`,
+      };
+    });
+    await get('/page');
+    clock.advance(31_000);
+    expect(await get('/page'), 'the origin has said 304: the client gets the stored page').toMatchObject({
+      status: 200,
+      text: 'page "1"',
+    });
+    expect(seen[1]?.headers['if-none-match'], 'If-None-Match of the second request to the origin').toBe(
+      '"1"',
+    );
+    clock.advance(99_000);
+    expect((await get('/page')).text, 'page after 99 s').toBe('page "1"');
+    expect(seen.length, 'requests to the origin: the 304 said max-age=100 and no Age, 99 s ago').toBe(2);
+    version = '"2"';
+    clock.advance(2_000);
+    expect((await get('/page')).text, 'the page after it has changed').toBe('page "2"');
+  });
+
+  test('no-cache is stored, and revalidated at each use', async () => {
+    const { get, seen } = await open(({ headers }) =>
+      headers['if-none-match'] === '"1"'
+        ? { status: 304, headers: { 'cache-control': 'no-cache, max-age=60' } }
+        : { headers: { 'cache-control': 'no-cache, max-age=60', etag: '"1"' }, body: 'page' },
+    );
+    for (const use of [1, 2, 3]) {
+      expect((await get('/page')).text, `page at use ${use}`).toBe('page');
+      expect(seen.length, `requests to the origin after ${use} uses`).toBe(use);
+    }
+    const asked = seen.map(({ headers }) => headers['if-none-match']);
+    expect(asked, 'If-None-Match of the three requests: no-cache means "ask", not "do not store"').toEqual([
+      undefined,
+      '"1"',
+      '"1"',
+    ]);
+  });
+});
+
+describe('In production', () => {
+  test('a page is stored for each value of the headers that Vary names', async () => {
+    const { get, seen } = await open(({ url, headers }) => ({
+      headers: {
+        'cache-control': 'max-age=60',
+        vary: url === '/any' ? '*' : 'Accept-Language, ACCEPT-ENCODING',
+      },
+      body: `${headers['accept-language']}/${headers['accept-encoding']}`,
+    }));
+    for (const round of [1, 2]) {
+      for (const language of ['de', 'en', 'EN;q=0.5, de', undefined]) {
+        const { text } = await get('/page', { ...(language && { 'accept-language': language }) });
+        expect(text, `page for Accept-Language: ${language}, round ${round}`).toBe(`${language}/undefined`);
+      }
+    }
+    expect(seen.length, 'requests to the origin for four values, asked twice').toBe(4);
+    for (const sign of [',', '|', ':', '-', ';', '"', '","']) {
+      await get('/page', { 'accept-language': `a${sign}b`, 'accept-encoding': 'c' });
+      const { text } = await get('/page', { 'accept-language': 'a', 'accept-encoding': `b${sign}c` });
+      expect(text, `page for a and b${sign}c, after a${sign}b and c`).toBe(`a/b${sign}c`);
+    }
+    await get('/any', { 'accept-language': 'de' });
+    await get('/any', { 'accept-language': 'de' });
+    expect(of(seen, '/any').length, 'requests for a page with Vary: *, which fits no other request').toBe(2);
+  });
+
+  test('an answer to Authorization is shared only if its headers say so', async () => {
+    let rule = '';
+    const { get } = await open(({ headers }) => ({
+      ...cacheFor(rule),
+      body: `page of ${headers.authorization}`,
+    }));
+    const afterAlice = async (headers: OutgoingHttpHeaders) => {
+      await get(`/?${encodeURI(rule)}`, { authorization: 'Bearer alice' });
+      return (await get(`/?${encodeURI(rule)}`, headers)).text;
+    };
+    rule = 'max-age=60';
+    expect(await afterAlice({}), 'page for a client without a token, after alice').toBe('page of undefined');
+    rule = 'max-age=60, stale-while-revalidate=60';
+    expect(await afterAlice({ authorization: 'Bearer mallory' }), 'page for mallory, after alice').toBe(
+      'page of Bearer mallory',
+    );
+    for (rule of ['public, max-age=60', 's-maxage=60', 'max-age=60, must-revalidate'])
+      expect(await afterAlice({}), `Cache-Control: ${rule} allows to share the answer to alice`).toBe(
+        'page of Bearer alice',
+      );
+  });
+
+  test('a header outside of the key does not change what others get', async () => {
+    const { get, seen } = await open(({ headers }) => ({
+      ...cacheFor('max-age=60'),
+      body: JSON.stringify(headers),
+    }));
+    const unkeyed = ['x-forwarded-host', 'x-forwarded-scheme', 'x-host', 'forwarded', 'x-original-url'];
+    for (const name of [...unkeyed, 'x-http-method-override', 'host']) {
+      await get(`/?${name}`, { [name]: 'evil.example' });
+      const { text } = await get(`/?${name}`);
+      expect(text, `the page of a visitor, after somebody has sent ${name}: evil.example`).not.toContain(
+        'evil',
+      );
+    }
+    const needed = { 'accept-language': 'de', authorization: 'Bearer alice', ...ALICE };
+    await get('/needed', needed);
+    expect(
+      seen.at(-1)?.headers,
+      'headers at the origin: those that the page depends on must reach it',
+    ).toMatchObject(needed);
+
+    const tenants = await open(() => cacheFor('max-age=60'), { forwards: (name) => name === 'x-tenant' });
+    await tenants.get('/', { 'x-tenant': 'a' });
+    expect(tenants.seen[0]?.headers['x-tenant'], 'X-Tenant at the origin: forwards allows it').toBe('a');
+  });
+
+  test('a HEAD does not take the body from a GET', async () => {
+    const { ask, get } = await open(() => ({ ...cacheFor('max-age=60'), body: 'page' }));
+    const head = await ask('HEAD', '/page');
+    expect(head, 'a HEAD of a page').toMatchObject({ status: 200, text: '' });
+    expect((await get('/page')).text, 'the page after a HEAD').toBe('page');
+    expect(await ask('HEAD', '/page'), 'a HEAD of a stored page').toMatchObject({ status: 200, text: '' });
+    expect((await get('/page')).text, 'the page after a GET and a HEAD').toBe('page');
+  });
+
+  test('a write that succeeds removes the stored answer, and one that is on its way', async () => {
+    let text = 'old';
+    let reading: Promise<void> | undefined;
+    let writing: Promise<void> | undefined;
+    const { ask, get, seen } = await open(async ({ method, url, body }) => {
+      const page = { ...cacheFor('max-age=60, stale-if-error=60'), body: text };
+      await (method === 'GET' ? reading : writing);
+      if (method !== 'GET') text = body || 'deleted';
+      return url === '/lost' && method !== 'GET' ? 'cut' : page;
+    });
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE']) {
+      await get('/page');
+      await ask(method, '/page', {}, method === 'DELETE' ? '' : `by ${method}`);
+      const after = method === 'DELETE' ? 'deleted' : `by ${method}`;
+      expect((await get('/page')).text, `page after a ${method}`).toBe(after);
+    }
+    await get('/lost');
+    await ask('POST', '/lost', {}, 'written');
+    expect((await get('/lost')).text, 'page after a POST whose answer was lost').toBe('written');
+
+    const read = signal();
+    reading = read.promise;
+    const early = get('/early');
+    await until(() => of(seen, '/early').length === 1);
+    await ask('POST', '/early', {}, 'new');
+    read.fire();
+    reading = undefined;
+    await early;
+    expect(
+      (await get('/early')).text,
+      'page: a GET was at the origin, with the old one, during the POST',
+    ).toBe('new');
+    const write = signal();
+    writing = write.promise;
+    const slow = ask('POST', '/during', {}, 'newer');
+    await until(() => of(seen, '/during').length === 1);
+    await get('/during');
+    write.fire();
+    await slow;
+    expect((await get('/during')).text, 'page: a GET has read the old one while the POST was at work').toBe(
+      'newer',
+    );
+  });
+
+  test('within stale-while-revalidate the old answer comes at once, and one request renews it', async () => {
+    const held = signal();
+    let renewing: Promise<void> | undefined;
+    const { get, seen, clock } = await open(async () => {
+      await renewing;
+      return cacheFor('max-age=10, stale-while-revalidate=30');
+    });
+    await get('/page');
+    renewing = held.promise;
+    clock.advance(11_000);
+    for (const nth of [1, 2, 3]) {
+      const { text } = await get('/page');
+      expect(text, `stale answer ${nth}, while the origin is slow: it must not wait`).toBe('answer 1');
+    }
+    await until(() => seen.length > 1);
+    expect(seen.length, 'requests to the origin: one for the first answer, one that renews it').toBe(2);
+    held.fire();
+    await until(async () => (await get('/page')).text !== 'answer 1');
+    expect((await get('/page')).text, 'the answer after it was renewed').toBe('answer 2');
+    clock.advance(41_000);
+    expect((await get('/page')).text, 'the answer after 41 s, of max-age=10 and 30 more: a new one').toBe(
+      'answer 3',
+    );
+  });
+
+  test('within stale-if-error an origin that fails costs nobody a page', async () => {
+    let fault: 'none' | 'status' | 'cut' | 'silent' = 'none';
+    const { get, clock } = await open(({ url }) => {
+      if (fault === 'cut' || fault === 'silent') return fault;
+      if (fault === 'status') return { status: 503, body: 'sorry' };
+      return cacheFor(`max-age=10, stale-if-error=60${url === '/strict' ? ', must-revalidate' : ''}`);
+    }, AT_DEADLINE);
+    await get('/page');
+    await get('/strict');
+    clock.advance(30_000);
+    for (fault of ['status', 'cut', 'silent'] as const)
+      expect((await get('/page')).text, `page 20 s after it became stale; the origin's fault: ${fault}`).toBe(
+        'answer 1',
+      );
+    fault = 'status';
+    expect(
+      (await get('/strict')).status,
+      'status: this page says must-revalidate, so a stale one must not be used',
+    ).toBe(503);
+    clock.advance(41_000);
+    expect((await get('/page')).status, 'status, 61 s after the page became stale').toBe(503);
+  });
+
+  test('30 readers at once cost one request, and share no private answer', async () => {
+    const held = signal();
+    const { get, seen } = await open(async ({ url, headers }) => {
+      await held.promise;
+      return url === '/news'
+        ? cacheFor('max-age=60')
+        : { ...cacheFor('private, max-age=60'), body: `page of ${headers.cookie}` };
+    });
+    const readers = Array.from({ length: 30 }, (_, nth) => `user=${nth}`);
+    const news = readers.map((cookie) => get('/news', { cookie }));
+    const accounts = readers.map((cookie) => get('/account', { cookie }));
+    await until(() => of(seen, '/news').length > 0 && of(seen, '/account').length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    held.fire();
+    const pages = new Set((await Promise.all(news)).map(({ text }) => text));
+    expect(pages.size, 'different pages that 30 readers of /news got').toBe(1);
+    expect(of(seen, '/news').length, 'requests to the origin for 30 readers of /news').toBe(1);
+    expect(
+      (await Promise.all(accounts)).map(({ text }) => text),
+      'pages for 30 readers of /account: it is private',
+    ).toEqual(readers.map((cookie) => `page of ${cookie}`));
+  });
+
+  test('stored answers and their keys stay within maxBytes', async () => {
+    const long = 'x'.repeat(4_000);
+    let isStorable = true;
+    const { get, seen } = await open(
+      ({ url }) => ({
+        headers: { 'cache-control': isStorable ? 'max-age=60' : 'no-store', vary: 'accept-language' },
+        body: url === '/huge' ? long.repeat(30) : url.startsWith('/big') ? long : '',
+      }),
+      { maxBytes: 40_000 },
+    );
+    const kinds: Readonly<Record<string, (nth: number) => [path: string, language: string]>> = {
+      'answers of 4 kB': (nth) => [`/big/${nth}`, ''],
+      'URLs of 4 kB': (nth) => [`/${long}/${nth}`, ''],
+      'languages of 4 kB': (nth) => ['/page', `${long}${nth}`],
+    };
+    const askedFor = async ([path, language]: [string, string]) => {
+      const before = seen.length;
+      await get(path, { 'accept-language': language });
+      return seen.length > before;
+    };
+    for (const [kind, nth] of Object.entries(kinds)) {
+      isStorable = true;
+      for (let at = 0; at < 20; at++) await askedFor(nth(at));
+      await askedFor(['/huge', '']);
+      isStorable = false;
+      expect(await askedFor(nth(19)), `the newest of 20 ${kind} must be stored, also after a huge one`).toBe(
+        false,
+      );
+      let hits = 0;
+      for (let at = 18; at >= 0; at--) if (!(await askedFor(nth(at)))) hits++;
+      expect(hits, `hits among 19 older ${kind}, with maxBytes 40,000`).toBeLessThan(10);
+    }
+  });
+
+  test('an origin that does not answer costs one deadline', async () => {
+    let fault: 'silent' | 'stalls' | 'cut' | undefined = 'silent';
+    const { get } = await open(() => fault ?? { ...cacheFor('max-age=60'), body: 'page' }, AT_DEADLINE);
+    for (fault of ['silent', 'stalls', 'cut'] as const) {
+      const begun = performance.now();
+      const answers = await Promise.all(Array.from({ length: 5 }, () => get('/page')));
+      const ms = performance.now() - begun;
+      const told = answers.filter(({ status }) => [502, 503, 504].includes(status));
+      expect(told.length, `of 5 readers, those who got a 502, 503 or 504; the origin's fault: ${fault}`).toBe(
+        5,
+      );
+      expect(ms, `ms until 5 readers had an answer, with a deadline of ${DEADLINE_MS}`).toBeLessThan(800);
+    }
+    fault = undefined;
+    expect((await get('/page')).text, 'the page when the origin is well again').toBe('page');
+  });
+});
+
+interface Seen {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+/** Cuts the connection, gives no answer, or stops in the middle of one. */
+type Fault = 'cut' | 'silent' | 'stalls';
+type Reply = Fault | { status?: number; headers?: OutgoingHttpHeaders; body?: string };
+
+const cacheFor = (rule: string) => ({ headers: { 'cache-control': rule } });
+const of = (seen: readonly Seen[], path: string) => seen.filter(({ url }) => url === path);
+
+/** A cache in front of an origin. Without a body of its own, the nth answer of the origin is "answer n". */
+async function open(reply: (request: Seen) => Reply | Promise<Reply>, options: Partial<Options> = {}) {
+  const clock = fakeClock(START);
+  const seen: Seen[] = [];
+  const origin = await listen(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const { method = '', url = '', headers } = request;
+    const nth = seen.push({ method, url, headers, body });
+    const given = await reply({ method, url, headers, body });
+    if (given === 'silent') return;
+    if (given === 'cut') return void request.socket.destroy();
+    const { status = 200, ...rest } = given === 'stalls' ? { headers: {}, body: 'half of' } : given;
+    const date = new Date(clock.now()).toUTCString();
+    response.writeHead(status, { date, ...rest.headers });
+    response.write(rest.body ?? (status === 304 ? '' : `answer ${nth}`));
+    if (given !== 'stalls') response.end();
+  });
+  const handle = createHttpCache({ origin, now: clock.now, ...options });
+  const cache = await listen((request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      if (!response.headersSent) response.writeHead(500);
+      response.end(`the handler rejected: ${error}`);
+    });
+  });
+  const ask = (method: string, path: string, headers: OutgoingHttpHeaders = {}, body = '') =>
+    answerOf(cache, method, path, headers, body);
+  return {
+    clock,
+    seen,
+    ask,
+    get: (path: string, headers?: OutgoingHttpHeaders) => ask('GET', path, headers),
+  };
+}
+
+async function listen(listener: RequestListener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+interface Got {
+  /** 0 without a complete answer within a second. */
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+}
+
+const answerOf = (base: string, method: string, path: string, headers: OutgoingHttpHeaders, body: string) =>
+  new Promise<Got>((resolve) => {
+    const none = (why: string) => resolve({ status: 0, headers: {}, text: `no answer: ${why}` });
+    const signal = AbortSignal.timeout(1_000);
+    const asked = send(base, { method, path, headers, agent: false, signal }, (answer) => {
+      let text = '';
+      answer
+        .setEncoding('utf8')
+        .on('data', (chunk) => {
+          text += chunk;
+        })
+        .on('error', (error) => none(String(error)))
+        .on('end', () => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, text }));
+    });
+    asked.on('error', (error) => none(String(error)));
+    asked.end(body);
+  });
