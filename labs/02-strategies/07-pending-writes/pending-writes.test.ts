@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
-import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { explore } from '#kit/explore';
+import { redisBehindProxy } from '#kit/faulty-redis';
 import { openProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome } from '#kit/waiting';
+import { outcome, unhandledRejections, until } from '#kit/waiting';
 import { APPLIED_WRITES, apply, finish, STREAM, selectProduct, take, VIEW_TTL_MS, work } from './given';
 import { createPendingWrites, type PendingWrites } from './pending-writes';
 
@@ -26,6 +28,8 @@ const BOARD = { id: 2, name: 'Beech cutting board', price: '34.00', stock: 12 };
 const NOBODY = 999;
 /** Beyond a DECIMAL(10,2): only MySQL knows. */
 const TOO_DEAR = '123456789012.00';
+/** Not a multiple of anything. */
+const HASTY_MS = 97;
 const REJECTION = expect.stringMatching(/^rejected/);
 
 describe('Core', () => {
@@ -52,6 +56,12 @@ describe('Core', () => {
         await view.read(product.id),
         `a price and a stock are pending, and ${when}: a read must be the whole product with both`,
       ).toEqual(expected);
+      await filled();
+      const work = await servers.work(() => view.read(product.id));
+      expect(
+        work.sql('select'),
+        `SELECTs of the next read, while both are pending, and ${when}: the view holds a copy of the row`,
+      ).toBe(0);
       expect(await row(product.id), 'the row in MySQL: the worker has not run yet').toEqual(product);
       await workOnce(view);
       expect(await row(product.id), 'the row in MySQL, after the worker has read the stream').toEqual(
@@ -116,8 +126,8 @@ describe('Core', () => {
       },
       verdict: async () => {
         for (const product of [seen, await view.read(1)]) {
-          if (JSON.stringify(product) !== JSON.stringify({ ...MUG, price: '20.00' })) {
-            return `the price 20.00 was accepted, and a read shows ${JSON.stringify(product)}`;
+          if (!isDeepStrictEqual(product, { ...MUG, price: '20.00' })) {
+            return `the price 20.00 was accepted, and nothing else of the product has changed: a read shows ${JSON.stringify(product)}`;
           }
         }
         return undefined;
@@ -323,7 +333,7 @@ describe('In production', () => {
   });
 
   test('the copy of a row ends at its TTL, even if the product is written all the time', async () => {
-    const ttlMs = 120;
+    const ttlMs = 60;
     const kinds = { 'every write is committed': true, 'some write is always pending': false };
     for (const [kind, isCommitted] of Object.entries(kinds)) {
       // If the machine paused for longer than the TTL, no write renewed anything: once more.
@@ -341,33 +351,34 @@ describe('In production', () => {
   test('without Redis no write is accepted, and no older value is read', async () => {
     const write = { id: '1-1', product: 1, changes: { stock: 6 } };
     for (const fault of ['blackHole', 'refuse'] as const) {
-      const proxy = await openProxy(servers.redisUrl);
-      const redis = servers.connectRedis({ maxRetriesPerRequest: null }, proxy.url);
-      const view = createPendingWrites({ redis, db: servers.db, deadlineMs: 60 });
-      await redis.ping();
+      const { proxy, redis } = await redisBehindProxy(servers, { maxRetriesPerRequest: null });
+      const view = openHasty(redis);
       await proxy[fault]();
+      if (fault === 'refuse') await until(() => redis.status !== 'ready');
       const calls = {
         accept: () => view.accept(1, { stock: 6 }),
         read: () => view.read(1),
         committed: () => view.committed(write),
         refused: () => view.refused(write),
       };
-      await Promise.all(
-        Object.entries(calls).map(async ([name, call]) =>
-          expect(
-            await outcome<unknown>(call()),
-            `Redis does not answer (${fault}): ${name} must reject within its deadline`,
-          ).toEqual(REJECTION),
-        ),
-      );
-      redis.disconnect();
+      for (const [name, call] of Object.entries(calls)) {
+        expect(
+          await outcomeInTime(call),
+          `Redis does not answer (${fault}), and deadlineMs is ${HASTY_MS}: ${name} must reject by then`,
+        ).toEqual(REJECTION);
+      }
     }
+    const unhandled = unhandledRejections();
     const { view, reading } = await silentAfterSelect();
     expect(
-      await reading,
-      'Redis fell silent after the SELECT: read must end within its deadline, with the row or an error',
+      reading,
+      `Redis fell silent after the SELECT, and deadlineMs is ${HASTY_MS}: read must end by then, with the row or an error`,
     ).not.toBe('still waiting');
-    expect(await outcome(view.read(2)), 'Redis is still silent: read must reject').toEqual(REJECTION);
+    expect(
+      await outcomeInTime(() => view.read(2)),
+      `Redis is still silent, and deadlineMs is ${HASTY_MS}: read must reject by then`,
+    ).toEqual(REJECTION);
+    expect(unhandled(), 'errors that nobody has caught: each ends the process').toEqual([]);
   });
 
   test('in a cluster, all keys of a product are in the slot of the stream', async () => {
@@ -428,19 +439,40 @@ async function timePasses() {
   }
 }
 
+/** With a deadline that passes at once in {@link outcomeInTime}. */
+const openHasty = (redis: Redis, db: Pool = servers.db) =>
+  createPendingWrites({ redis, db, deadlineMs: HASTY_MS });
+
+/** What a call comes to, when half as much again as its deadline has passed since `sent`: its last command to Redis. */
+async function outcomeInTime(call: () => Promise<unknown>, sent: () => Promise<unknown> = () => sleep(2)) {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    const ending = outcome(call());
+    await Promise.race([sent(), ending]);
+    vi.advanceTimersByTime(1.5 * HASTY_MS);
+    return await ending;
+  } finally {
+    vi.useRealTimers();
+  }
+}
+
 /** A read of product 1, for which Redis falls silent between its SELECT and its next command. */
 async function silentAfterSelect() {
-  const [redisProxy, mysqlProxy] = [await openProxy(servers.redisUrl), await openProxy(servers.mysqlUrl)];
-  const redis = servers.connectRedis({ maxRetriesPerRequest: null }, redisProxy.url);
-  await redis.ping();
+  const mysqlProxy = await openProxy(servers.mysqlUrl);
+  const { proxy, redis } = await redisBehindProxy(servers, { maxRetriesPerRequest: null });
   const db = servers.connectDb({}, mysqlProxy.url);
-  const view = createPendingWrites({ redis, db, deadlineMs: 200 });
+  const view = openHasty(redis, db);
+  await db.query('SELECT 1');
   const select = mysqlProxy.hold(/FROM products/i);
-  const reading = outcome(view.read(1));
-  await Promise.race([select.arrived, reading]);
-  redisProxy.blackHole();
-  select.release();
-  await reading;
+  const reading = await outcomeInTime(
+    () => view.read(1),
+    async () => {
+      await select.arrived;
+      const next = proxy.hold(/./);
+      select.release();
+      await next.arrived;
+    },
+  );
   return { view, reading };
 }
 
