@@ -166,7 +166,8 @@ function isShared({ status, headers }: Answer, policy: Policy, asked: IncomingHt
   const { noStore, noCache, mustRevalidate, sMaxAge, maxAge } = policy;
   if (noStore || policy.private || status === 206 || namesIn(headers.vary).includes('*')) return false;
   const isAllowed = policy.public || mustRevalidate || sMaxAge !== undefined;
-  return (asked.authorization === undefined || isAllowed) && (noCache || (sMaxAge ?? maxAge) !== undefined);
+  const isPersonal = asked.authorization !== undefined || headers['set-cookie'] !== undefined;
+  return (isAllowed || !isPersonal) && (noCache || (sMaxAge ?? maxAge) !== undefined);
 }
 
 const matches = ({ answer, asked }: Stored, headers: IncomingHttpHeaders): boolean =>

@@ -180,5 +180,6 @@ function isShared(
   if (policy.noStore || policy.private || status === 206 || namesIn(headers.vary).includes('*')) return false;
   const speaksToAll = policy.public || policy.mustRevalidate || policy.sMaxAge !== undefined;
   const hasRule = policy.noCache || policy.maxAge !== undefined || policy.sMaxAge !== undefined;
-  return hasRule && (authorization === undefined || speaksToAll);
+  const isPersonal = authorization !== undefined || headers['set-cookie'] !== undefined;
+  return hasRule && (speaksToAll || !isPersonal);
 }

@@ -156,7 +156,8 @@ export function createHttpCache({
     const bytes = bytesOf(answer) + JSON.stringify([key, asked]).length;
     const isPublic = policy.public || policy.mustRevalidate || policy.sMaxAge !== undefined;
     const isRuled = policy.noCache || policy.maxAge !== undefined || policy.sMaxAge !== undefined;
-    const isSecret = policy.private || policy.noStore || (asked.authorization !== undefined && !isPublic);
+    const isPersonal = asked.authorization !== undefined || answer.headers['set-cookie'] !== undefined;
+    const isSecret = policy.private || policy.noStore || (isPersonal && !isPublic);
     if (!isRuled || isSecret || namesIn(answer.headers.vary).includes('*') || bytes > maxBytes) return;
     const kept = [...variants, { key, asked, answer, bytes, bornAt: begun - policy.age * 1000 }];
     let total = kept.reduce((sum, each) => sum + each.bytes, 0);
