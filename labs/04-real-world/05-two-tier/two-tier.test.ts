@@ -143,6 +143,12 @@ describe('In production', () => {
       await tiers.cache.get(OTHER),
       'text: one read began before the message and one after it; L1 must not keep what the first one got',
     ).toBe('new');
+    await beforeEachRequest(async (tiers, step) => {
+      expect(
+        await tiers.cache.get(KEY),
+        `text: a write and its message came before request ${step} of a read; L1 must not keep what was read before it`,
+      ).toBe('new');
+    });
   });
 
   test('a key with a comma is dropped like any other', async () => {
@@ -159,7 +165,7 @@ describe('In production', () => {
   test('FLUSHDB empties L1, and stops reads under way from being kept', async () => {
     const tiers = await openTiers();
     await keepOld(tiers, KEY);
-    await servers.redis.set(OTHER, 'old');
+    await written(tiers, OTHER, 'old');
     const held = await heldReply(tiers, OTHER);
     await servers.redis.flushdb();
     await until(() => tiers.heard('') > 0);
@@ -200,22 +206,35 @@ describe('In production', () => {
   });
 
   test('a read that began before the channel was tracked is not kept', async () => {
-    const tiers = await openTiers({}, (proxy) => proxy.hold(/TRACKING/i));
-    await Promise.race([tiers.held?.arrived, sleep(1000)]);
-    await servers.redis.set(KEY, 'old');
-    const early = await heldReply(tiers, KEY);
+    for (const command of ['TRACKING', 'SUBSCRIBE']) {
+      const tiers = await openTiers({}, (proxy) => proxy.hold(new RegExp(command, 'i')));
+      await Promise.race([tiers.held?.arrived, sleep(1000)]);
+      await servers.redis.set(KEY, 'old');
+      const early = await heldReply(tiers, KEY);
+      await servers.redis.set(KEY, 'new');
+      tiers.held?.release();
+      await untilTracked(tiers);
+      early.deliver();
+      await early.reading;
+      expect(
+        await tiers.cache.get(KEY),
+        `text: the key was read and then written before Redis had got ${command}, so no message came; L1 must not keep it`,
+      ).toBe('new');
+    }
+    const tiers = await openTiers();
+    await untilTracked(tiers);
+    await written(tiers, KEY, 'old');
+    const earlier = await heldReply(tiers, KEY);
+    await tiers.channelProxy.refuse();
+    await until(() => tiers.channels.every(({ status }) => status !== 'ready'));
     await servers.redis.set(KEY, 'new');
-    tiers.held?.release();
-    // Once a message has come, the channel is tracked.
-    await until(async () => {
-      await servers.redis.set(OTHER, 'anything');
-      return tiers.heard(OTHER) > 0;
-    });
-    early.deliver();
-    await early.reading;
+    await tiers.channelProxy.heal();
+    await untilTracked(tiers);
+    earlier.deliver();
+    await earlier.reading;
     expect(
       await tiers.cache.get(KEY),
-      'text: the key was read and then written before the channel was tracked, so no message came; L1 must not keep it',
+      'text: the key was read, the channel was cut, the key was written, the channel is tracked again; L1 must not keep the read',
     ).toBe('new');
   });
 
@@ -421,6 +440,32 @@ async function written({ heard }: Tiers, key: string, text: string, ttlMs = 600_
   const before = heard(key);
   await servers.redis.set(key, text, 'PX', ttlMs);
   await until(() => heard(key) > before);
+}
+
+/** Reads of KEY: a write and its message come before the first request of a read, before its second, and so on. */
+async function beforeEachRequest(check: (tiers: Tiers, step: number) => Promise<void>): Promise<void> {
+  const proxy = await openProxy(servers.redisUrl);
+  const tiers = await openTiers({}, undefined, proxy);
+  await keepOld(tiers, 'product:0');
+  for (let step = 1, sent = 0; sent >= step - 1; step++) {
+    sent = 0;
+    await written(tiers, KEY, 'old');
+    proxy.schedule(async (request) => {
+      if (request.includes(KEY) && ++sent === step) await written(tiers, KEY, 'new');
+    });
+    await tiers.cache.get(KEY);
+    proxy.schedule();
+    if (sent >= step) await check(tiers, step);
+  }
+}
+
+/** Writes until the channel gets a message. */
+async function untilTracked({ heard }: Tiers): Promise<void> {
+  const before = heard(OTHER);
+  await until(async () => {
+    await servers.redis.set(OTHER, 'anything');
+    return heard(OTHER) > before;
+  });
 }
 
 /** A read that Redis has answered, and whose reply has not been read from the socket. */
