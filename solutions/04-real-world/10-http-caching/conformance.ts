@@ -11,7 +11,8 @@ import { createHttpCache } from './http-caching';
 
 /**
  * Judges caches by the public suite http-tests/cache-tests: `CACHE_TESTS=/path/to/checkout npm run measure -- http-caching`.
- * It needs a checkout outside of this repository, with `npm install undici` in it, and as peers nginx and varnishd.
+ * It needs a checkout outside of this repository, with `npm install --no-save undici` run in it, and as peers nginx and
+ * varnishd, as Debian installs them. Everything listens on loopback. CACHE_TESTS_FAILED=1 lists what has failed.
  */
 
 export interface Score {
@@ -22,15 +23,17 @@ export interface Score {
   readonly optimal: readonly [passed: number, all: number];
 }
 
-/** The path of the checkout; undefined where there is none. */
-export function suitePath(): string | undefined {
-  const path = process.env.CACHE_TESTS;
-  return path && existsSync(join(path, 'test-engine')) ? path : undefined;
-}
-
 const PEERS = { nginx: '/usr/sbin/nginx', varnish: '/usr/sbin/varnishd' };
 
-/** Ours, and the peers that are installed. */
+/** The path of the checkout; undefined without it or without the peers. */
+export function suitePath(): string | undefined {
+  const path = process.env.CACHE_TESTS;
+  if (!path) return undefined;
+  const needed = [join(path, 'test-engine'), join(path, 'node_modules/undici'), ...Object.values(PEERS)];
+  return needed.every((file) => existsSync(file)) ? path : undefined;
+}
+
+/** Of ours and of the peers, one after the other. */
 export async function conformance(suite: string): Promise<Score[]> {
   const origin = await listen(await suiteOrigin(suite));
   // A peer keeps its connections, and must not meet one that is just being closed.
@@ -46,9 +49,7 @@ export async function conformance(suite: string): Promise<Score[]> {
       ['varnish', `Varnish ${versionOf(PEERS.varnish, '-V')}`, startVarnish],
     ] as const) {
       const port = await freePort();
-      const peer = start(folder, port, origin.port);
-      if (!peer) continue;
-      peers.push(peer);
+      peers.push(start(folder, port, origin.port));
       await answers(port);
       scores.push(await score(id, name, suite, `http://127.0.0.1:${port}`));
     }
@@ -78,7 +79,8 @@ const load = (suite: string, file: string) => import(join(suite, file));
 /** In a process of its own: the suite keeps its results in its modules. */
 async function score(id: string, name: string, suite: string, base: string): Promise<Score> {
   const child = forkScript(import.meta.filename, [suite, base]);
-  const [result] = await once(child, 'message');
+  const [result] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
+  if (typeof result !== 'object' || result === null) throw new Error(`the suite has ended early for ${name}`);
   await end(child);
   return { id, name, ...result };
 }
@@ -87,8 +89,8 @@ async function runSuite(suite: string, base: string): Promise<Omit<Score, 'id' |
   const { default: groups } = await load(suite, 'tests/index.mjs');
   const { runTests, getResults } = await load(suite, 'test-engine/client/runner.mjs');
   const { determineTestResult, resultTypes } = await load(suite, 'test-engine/lib/results.mjs');
-  // All at once: most of the time is pauses of 3 s.
-  await runTests(groups, false, base, 400);
+  // Most of the time is pauses of 3 s. All 365 at once would be too slow for a max-age of 1 s on a busy machine.
+  await runTests(groups, false, base, 100);
   const results = getResults();
   const tests: { id: string; kind?: string }[] = groups.flatMap((group: { tests: unknown[] }) => group.tests);
   const count = (kind: string): [number, number] => {
@@ -107,8 +109,7 @@ async function runSuite(suite: string, base: string): Promise<Omit<Score, 'id' |
 const versionOf = (program: string, option: string): string =>
   /\d+(?:\.\d+)+/.exec(String(spawnSync(program, [option]).stderr))?.[0] ?? '';
 
-function startNginx(folder: string, port: number, origin: number): ChildProcess | undefined {
-  if (!existsSync(PEERS.nginx)) return undefined;
+function startNginx(folder: string, port: number, origin: number): ChildProcess {
   const config = join(folder, 'nginx.conf');
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (kind) => `${kind}_temp_path ${folder}/${kind};`,
@@ -133,8 +134,7 @@ function startNginx(folder: string, port: number, origin: number): ChildProcess 
 }
 
 /** As it comes, it stores answers that do not ask for it, serves them stale, and does not keep them for a revalidation. */
-function startVarnish(folder: string, port: number, origin: number): ChildProcess | undefined {
-  if (!existsSync(PEERS.varnish)) return undefined;
+function startVarnish(folder: string, port: number, origin: number): ChildProcess {
   const config = join(folder, 'default.vcl');
   writeFileSync(config, `vcl 4.1; backend default { .host = "127.0.0.1"; .port = "${origin}"; }`);
   const options =
