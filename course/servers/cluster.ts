@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { planFor, redisBinary } from './packages';
 import { NO_REDIS, startRedis } from './redis';
-import { freePort, ServerError } from './server';
+import { freePort, PORT_TAKEN, ServerError } from './server';
 
 /** Masters that share the slots evenly, in order: the first has slot 0. */
 export interface RedisCluster {
@@ -62,25 +62,31 @@ interface Node {
   close(): Promise<void>;
 }
 
-async function startNode(password: string, nodeTimeoutMs: number): Promise<Node> {
+async function startNode(password: string, nodeTimeoutMs: number, attempt = 1): Promise<Node> {
   // By default it is the port + 10000, which may be taken or above 65535.
   const bus = await freePort();
-  const server = await startRedis({
-    'cluster-enabled': 'yes',
-    'cluster-port': String(bus),
-    'cluster-node-timeout': String(nodeTimeoutMs),
-    'cluster-announce-ip': '127.0.0.1',
-    // A lost master costs its own slots only.
-    'cluster-require-full-coverage': 'no',
-    requirepass: password,
-    masterauth: password,
-  });
-  return {
-    url: `redis://default:${password}@127.0.0.1:${server.port}`,
-    port: server.port,
-    bus,
-    close: server.close,
-  };
+  try {
+    const server = await startRedis({
+      'cluster-enabled': 'yes',
+      'cluster-port': String(bus),
+      'cluster-node-timeout': String(nodeTimeoutMs),
+      'cluster-announce-ip': '127.0.0.1',
+      // A lost master costs its own slots only.
+      'cluster-require-full-coverage': 'no',
+      requirepass: password,
+      masterauth: password,
+    });
+    return {
+      url: `redis://default:${password}@127.0.0.1:${server.port}`,
+      port: server.port,
+      bus,
+      close: server.close,
+    };
+  } catch (error) {
+    // Another program, or another node, took the port of the bus between our look and the bind.
+    if (attempt === 3 || !PORT_TAKEN.test(String(error))) throw error;
+    return startNode(password, nodeTimeoutMs, attempt + 1);
+  }
 }
 
 async function join(nodes: readonly Node[], masters: number): Promise<void> {

@@ -33,7 +33,7 @@ export class ServerError extends Refusal {
 
 const READY = /ready (for|to accept) connections/i;
 const READY_WITHIN_MS = 20_000;
-const PORT_TAKEN = /address already in use|port is already allocated|bind on tcp\/ip port/i;
+export const PORT_TAKEN = /address already in use|port is already allocated|bind on tcp\/ip port/i;
 
 /** Starts a server and resolves when it accepts connections. @throws {ServerError} with the server's own last words. */
 export async function startServer(plan: ServerPlan): Promise<Server> {
