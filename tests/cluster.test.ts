@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { useCluster } from '../course/kit/cluster';
+import { straySlots } from '../course/kit/cluster-slots';
 
 const cluster = useCluster();
 const KEY = 'product:7';
@@ -47,4 +48,20 @@ test('a client can have a proxy before each master', async () => {
   for (let id = 0; id < 30; id++) await client.set(`product:${id}`, 'x');
   const ports = client.nodes('master').map(({ options }) => options.port);
   expect(new Set(ports)).toEqual(new Set(proxies.map(({ url }) => Number(new URL(url).port))));
+});
+
+test('a master that refuses writes answers reads, and takes writes again in the next test', async () => {
+  const home = cluster.homeOf(await cluster.slotOf(KEY));
+  await cluster.refuseWrites(home);
+  await expect(cluster.connect().set(KEY, 'x')).rejects.toThrow('NOREPLICAS');
+  expect(await cluster.connect().get(KEY)).toBeNull();
+});
+
+test('what a run has left that was ended in a move is found', async () => {
+  expect(await cluster.connect().set(KEY, 'taken again')).toBe('OK');
+  const [slot, other] = [await cluster.slotOf(KEY), await cluster.slotOf('product:8')];
+  await cluster.beginMove(slot, (cluster.homeOf(slot) + 1) % 3);
+  await cluster.beginMove(other, (cluster.homeOf(other) + 1) % 3);
+  await cluster.endMove(other, (cluster.homeOf(other) + 1) % 3);
+  expect(new Set(await straySlots(cluster.nodes))).toEqual(new Set([slot, other]));
 });

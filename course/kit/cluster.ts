@@ -1,6 +1,7 @@
 import { Cluster, type ClusterOptions, Redis } from 'ioredis';
-import { afterAll, beforeAll, beforeEach, inject } from 'vitest';
-import { type RedisCluster, SLOTS, startCluster } from '../servers/cluster';
+import { afterAll, beforeAll, beforeEach, inject, onTestFinished } from 'vitest';
+import { type RedisCluster, startCluster } from '../servers/cluster';
+import { bringHome, homeOf, straySlots } from './cluster-slots';
 import { type FaultyProxy, openProxy } from './proxy';
 import { clearRequests, recordRequests } from './requests';
 
@@ -9,7 +10,7 @@ export interface LabCluster {
   readonly nodes: readonly Redis[];
   /** A client of the whole cluster, ended with the test file. */
   connect(options?: ClusterOptions): Cluster;
-  /** The same, with a faulty proxy before each master, in the order of `nodes`. They end with the test. */
+  /** The same, with a faulty proxy before each master, in the order of `nodes`. Client and proxies end with the test. */
   connectThrough(options?: ClusterOptions): Promise<{ client: Cluster; proxies: readonly FaultyProxy[] }>;
   slotOf(key: string): Promise<number>;
   /** The index of the master that has the slot at the beginning of each test. */
@@ -20,10 +21,14 @@ export interface LabCluster {
   moveKey(key: string, to: number): Promise<void>;
   /** The slot is at its new master for every node. Undone before the next test. */
   endMove(slot: number, to: number): Promise<void>;
+  /** From now on this master refuses every write with NOREPLICAS. Undone before the next test. */
+  refuseWrites(index: number): Promise<void>;
 }
 
 const START_MS = 30_000;
 const HOST = '127.0.0.1';
+/** Above 0, a master without replicas refuses writes. */
+const MIN_REPLICAS = 'min-replicas-to-write';
 
 /**
  * A real Redis Cluster of three masters for one test file. Call it once, at the top. Before each test every node is
@@ -43,8 +48,10 @@ export function useCluster(): LabCluster {
     if (!given) own = await startCluster();
     urls = given ?? own?.nodes ?? [];
     nodes = urls.map((url) => new Redis(url));
+    for (const slot of await straySlots(nodes)) moved.add(slot);
   }, START_MS);
   beforeEach(async () => {
+    await Promise.all(nodes.map((node) => node.config('SET', MIN_REPLICAS, '0')));
     await Promise.all(nodes.map((node) => node.flushall()));
     for (const slot of moved) await bringHome(nodes, slot);
     moved.clear();
@@ -88,13 +95,13 @@ export function useCluster(): LabCluster {
     connect: (options) => connectTo([], options),
     async connectThrough(options) {
       const proxies = await Promise.all(urls.map((url) => openProxy(url)));
-      return {
-        client: connectTo(
-          proxies.map(({ url }) => portOf(url)),
-          options,
-        ),
-        proxies,
-      };
+      const client = connectTo(
+        proxies.map(({ url }) => portOf(url)),
+        options,
+      );
+      // Its proxies end with the test, and their ports may be those of other proxies soon.
+      onTestFinished(() => client.disconnect());
+      return { client, proxies };
     },
     slotOf: async (key) => Number(await node(0).cluster('KEYSLOT', key)),
     homeOf: (slot) => homeOf(slot, nodes.length),
@@ -115,22 +122,10 @@ export function useCluster(): LabCluster {
       const order = [node(to), ...nodes.filter((_, index) => index !== to)];
       for (const member of order) await member.cluster('SETSLOT', slot, 'NODE', id);
     },
+    async refuseWrites(index) {
+      await node(index).config('SET', MIN_REPLICAS, '1');
+    },
   };
 }
 
 const portOf = (url: string): number => Number(new URL(url).port);
-
-const homeOf = (slot: number, masters: number): number =>
-  Array.from({ length: masters }, (_, index) => Math.round(((index + 1) * SLOTS) / masters)).findIndex(
-    (end) => slot < end,
-  );
-
-async function bringHome(nodes: readonly Redis[], slot: number): Promise<void> {
-  const home = nodes[homeOf(slot, nodes.length)];
-  if (!home) return;
-  const id = String(await home.cluster('MYID'));
-  for (const member of [home, ...nodes.filter((node) => node !== home)]) {
-    await member.cluster('SETSLOT', slot, 'NODE', id);
-    await member.cluster('SETSLOT', slot, 'STABLE');
-  }
-}
