@@ -34,8 +34,18 @@ const LAMP_PAGE = { category: LIGHTING, product: LAMP };
 
 describe('Core', () => {
   test('a page is put together from MySQL once, and from Redis after that', async () => {
-    const shop = openShop();
-    const cold = await counted(() => shop.page(MUG_PAGE));
+    const proxy = await openProxy(servers.mysqlUrl);
+    const shop = openShop(servers.redis, servers.connectDb({}, proxy.url));
+    const queries = [proxy.hold(/FROM reviews/i), proxy.hold(/WHERE category_id/i)];
+    const cold = await counted(async () => {
+      const viewing = outcome(shop.page(MUG_PAGE), 3000);
+      const all = Promise.all(queries.map(({ arrived }) => arrived)).then(() => true);
+      const atOnce = await Promise.race([all, sleep(800, false)]);
+      for (const query of queries) query.release();
+      const page = await viewing;
+      expect(atOnce, 'the queries for rating and list must wait for MySQL at the same time').toBe(true);
+      return page;
+    });
     expect(cold.result, 'the page of a product, put together from MySQL').toEqual({
       core: {
         id: MUG,
@@ -121,6 +131,7 @@ describe('Core', () => {
 
   test('after a write, only the parts that show it are loaded again', async () => {
     const shop = openShop();
+    const elsewhere = openShop(servers.connectRedis());
     const view = async (what: string, atMost: number) => {
       const { result, selects } = await counted(() => shop.page(MUG_PAGE));
       expect(selects, `SELECTs of a view after ${what}: only the parts that show it`).toBeLessThanOrEqual(
@@ -133,7 +144,7 @@ describe('Core', () => {
     await shop.page(BOARD_PAGE);
     await cached(...keysOf(MUG_PAGE), ...keysOf(BOARD_PAGE));
 
-    await shop.setPrice(MUG, '9.50');
+    await elsewhere.setPrice(MUG, '9.50');
     const cheaper = await view('a new price', 2);
     expect(cheaper?.core.price, 'price on the page after setPrice').toBe('9.50');
     expect(cheaper?.list?.[0]?.price, 'price in the list of the category').toBe('9.50');
@@ -143,31 +154,43 @@ describe('Core', () => {
     );
     expect(other.selects, 'SELECTs of another page of this category: the list is shared').toBe(0);
 
-    await shop.addReview(MUG, { user: 1, rating: 2, body: 'Too small.' });
+    await elsewhere.addReview(MUG, { user: 1, rating: 2, body: 'Too small.' });
     expect((await view('a review', 1))?.rating, 'rating after addReview').toEqual({ average: 4, count: 4 });
-    expect(await shop.buy(MUG, 2), '140 are left: buy must return true').toBe(true);
+    expect(await elsewhere.buy(MUG, 2), '140 are left: buy must return true').toBe(true);
     expect((await view('a sale', 1))?.stock.left, 'stock after two of 140 are sold').toBe(138);
-    expect(await shop.buy(MUG, 139), '138 are left: buy must return false').toBe(false);
-    expect(await shop.buy(NOTHING, 1), 'there is no such product: buy must return false').toBe(false);
+    expect(await elsewhere.buy(MUG, 139), '138 are left: buy must return false').toBe(false);
+    expect(await elsewhere.buy(NOTHING, 1), 'there is no such product: buy must return false').toBe(false);
     expect((await view('a refused sale', 1))?.stock.left, 'stock after a sale that was refused').toBe(138);
   });
 
   test('a view during a write leaves no old price behind', async () => {
     const proxy = await openProxy(servers.mysqlUrl);
-    const shop = openShop(servers.redis, servers.connectDb({}, proxy.url));
+    const redisProxy = await openProxy(servers.redisUrl);
+    const redis = servers.connectRedis({}, redisProxy.url);
+    await connected(redis);
+    const shop = openShop(redis, servers.connectDb({}, proxy.url));
     const update = proxy.hold(/UPDATE products SET/i);
-    const writing = shop.setPrice(MUG, '9.50');
+    const writing = shop.setPrice(MUG, '9.50').then(() => 'resolved');
     await Promise.race([update.arrived, writing]);
     // MySQL still has the old price.
     await openShop().page(MUG_PAGE);
     await cached(...keysOf(MUG_PAGE));
+    const del = redisProxy.hold(/page:core:/);
     update.release();
+    await Promise.race([del.arrived, writing]);
+    const meanwhile = await Promise.race([writing, sleep(30, 'waiting')]);
+    const early = await stored('core', MUG);
+    del.release();
     await writing;
     const page = await openShop().page(MUG_PAGE);
     expect(
       page?.core.price,
       'price after setPrice: a reader had stored the old one before MySQL committed',
     ).toBe('9.50');
+    expect(
+      early && meanwhile,
+      'setPrice while Redis still has the old core: the writer may view the page next, so it must be waiting',
+    ).not.toBe('resolved');
   });
 
   test('a page of search results comes from MySQL once, the most viewed first', async () => {
