@@ -225,9 +225,10 @@ describe('In production', () => {
     };
     await Promise.all(
       Object.entries(faults).map(async ([fault, strike]) => {
-        const errors: unknown[] = [];
+        const [errors, fills]: [unknown[], string[]] = [[], []];
         const open = async () => {
           const { proxy, redis } = await redisBehindProxy(servers, CACHE_CLIENT);
+          proxy.schedule(async (request) => void (/Reading lamp/.test(request) && fills.push(request)));
           await strike(proxy);
           return { redis, shop: openShop(redis, servers.db, (error) => errors.push(error)) };
         };
@@ -241,6 +242,7 @@ describe('In production', () => {
         expect(lateMs, `ms beyond one deadline that a page takes while Redis ${fault}`).toBeLessThan(
           DEADLINE_MS / 2,
         );
+        expect(fills, `values sent while Redis ${fault}: each could cost a deadline of its own`).toEqual([]);
         expect(errors.length, `errors reported while Redis ${fault}`).toBeGreaterThan(0);
         const { shop } = await open();
         const found = outcome(shop.search({ text: 'mug', page: 1, size: 5 }));
