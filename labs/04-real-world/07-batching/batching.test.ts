@@ -326,6 +326,22 @@ describe('In production', () => {
     expect(work.sql('select'), 'SELECTs of three loads in one tick while Redis refuses connections').toBe(1);
   });
 
+  test('a row that was read while Redis was away is not stored after it', async () => {
+    const { proxy, redis } = await redisBehindProxy(servers);
+    const loader = openLoader(redis);
+    await proxy.refuse();
+    expect(await nameOf(loader.load(1)), 'name that a load gave while Redis refused connections').toBe(MUG);
+    await change(1, 'new');
+    await proxy.heal();
+    await connected(redis);
+    // Behind everything that the client has kept for later.
+    await redis.ping();
+    expect(
+      (await servers.redis.get(productKey(1))) ?? '',
+      'the entry in Redis: the old row was read in an outage, and the row was changed before Redis was back',
+    ).not.toContain(MUG);
+  });
+
   test('storing delays no load and fails none, and a refusal is reported', async () => {
     const { proxy, redis } = await redisBehindProxy(servers);
     const store = proxy.hold(STORES);
