@@ -10,6 +10,7 @@ import { useServers } from '#kit/servers';
 import { outcome, until } from '#kit/waiting';
 import {
   authorKey,
+  BUILD_MS,
   CREATE_TABLES,
   encode,
   FEED_TTL_MS,
@@ -45,7 +46,7 @@ describe('Core', () => {
     await addPosts(25, [ANN, BEN, CY]);
     const expected = (await inMySql(READER)).slice(0, PAGE);
     expect(
-      await idsOf(openFeeds().page(READER)),
+      await idsOf(await firstPage(openFeeds(), READER)),
       'ids of the first page of a feed that is not in Redis: the newest posts of followed authors, newest first',
     ).toEqual(expected);
     await expectTtl(servers.redis, feedKey(READER), FEED_TTL_MS, 'the feed must live for FEED_TTL_MS');
@@ -69,7 +70,7 @@ describe('Core', () => {
     await addPosts(WINDOW, authors);
     const { feeds, trips } = countingFeeds();
     const expected = (await inMySql(READER)).slice(0, PAGE);
-    const work = await servers.work(() => outcome(feeds.page(READER)));
+    const work = await servers.work(() => firstPage(feeds, READER));
     expect(
       work.sql('select'),
       'SELECTs that built a feed of 30 authors: their number must not grow with the authors or the posts',
@@ -139,7 +140,7 @@ describe('Core', () => {
     await follow(READER, ANN);
     const feeds = openFeeds();
     for (const user of [READER, STRANGER]) {
-      expect(await outcome(feeds.page(user)), 'a feed without posts: one empty page').toEqual(EMPTY);
+      expect(await firstPage(feeds, user), 'a feed without posts: one empty page').toEqual(EMPTY);
       const work = await servers.work(async () => {
         expect(await outcome(openFeeds().page(user)), 'the same feed again').toEqual(EMPTY);
       });
@@ -156,7 +157,7 @@ describe('Core', () => {
     await follow(STRANGER, BEN);
     await addPosts(8, [ANN, BEN]);
     const feeds = openFeeds();
-    for (const user of [READER, OTHER_READER, STRANGER]) await outcome(feeds.page(user));
+    for (const user of [READER, OTHER_READER, STRANGER]) await firstPage(feeds, user);
     await servers.redis.pexpire(feedKey(READER), 20_000);
     const post = await outcome(feeds.publish(ANN, 'news'));
     const [stored] = await postsInMySql([idOf(post)]);
@@ -201,14 +202,15 @@ describe('In production', () => {
   });
 
   test('an unfollow hides the author at once, and no build undoes it', async () => {
-    await follow(READER, ANN, BEN);
-    await addPosts(30, [ANN, BEN]);
+    await makeCelebrities(STARS[0]);
+    await follow(READER, ANN, BEN, STARS[0]);
+    await addPosts(30, [ANN, BEN, STARS[0]]);
     const feeds = openFeeds();
-    await outcome(feeds.page(READER));
-    await unfollow(feeds, READER, BEN);
+    await firstPage(feeds, READER);
+    for (const author of [BEN, STARS[0]]) await unfollow(feeds, READER, author);
     expect(
       await walk(openFeeds(), READER),
-      'ids of all pages after an unfollow: none of that author, and each page is full',
+      'ids of all pages after two unfollows, one of a celebrity: none of these authors, and each page is full',
     ).toEqual(inPages(await inMySql(READER)));
     await buildDuringUnfollow(READER, ANN);
     expect(
@@ -273,7 +275,9 @@ describe('In production', () => {
     await follow(fans[1] ?? 0, ANN);
     await addPosts(12, [star, ANN]);
     const feeds = openFeeds();
-    for (const fan of fans.slice(0, 40)) await outcome(feeds.page(fan));
+    for (const fan of fans.slice(0, 40)) await firstPage(feeds, fan);
+    const message = "PTTL of the set of a celebrity's posts: -1 means that it stays forever";
+    expect(await servers.redis.pttl(authorKey(star)), message).not.toBe(-1);
     const work = await servers.work(() => outcome(feeds.publish(star, 'hello, world')));
     expect(
       work.redis(),
@@ -292,7 +296,7 @@ describe('In production', () => {
     await addPosts(70, [ANN, ...STARS, BEN]);
     await addPosts(WINDOW, [STARS[1]]);
     const { feeds, trips } = countingFeeds();
-    await outcome(feeds.page(READER));
+    await firstPage(feeds, READER);
     const expected = await inMySql(READER);
     trips.since();
     const first = await outcome(feeds.page(READER));
@@ -316,9 +320,14 @@ describe('In production', () => {
     await follow(READER, ANN, BEN, STARS[0]);
     await addPosts(2 * WINDOW, [ANN, BEN, STARS[0]]);
     const feeds = openFeeds();
+    await firstPage(feeds, READER);
     await walk(feeds, READER);
     const before = await inMySql(READER);
     for (const at of [0, 1, 2, 14, 15, 16]) await remove(feeds, before[at] ?? 0);
+    expect(
+      await servers.redis.pttl(postKey(before[0] ?? 0)),
+      'PTTL of what stands in the place of a deleted post: -1 means that it stays forever',
+    ).not.toBe(-1);
     expect(
       await walk(openFeeds(), READER),
       'ids of all pages after six deletions: none is there, and each page is full',
@@ -351,7 +360,7 @@ describe('In production', () => {
     await addPosts(20, [ANN, BEN]);
     const errors: unknown[] = [];
     const feeds = openFeeds(servers.redis, errors);
-    const expected = await outcome(feeds.page(READER));
+    const expected = await firstPage(feeds, READER);
     const ids = (await idsOf(expected)).map(Number);
     const damages = ['{"id":', '{"id":7}', Buffer.from('fffe00', 'hex'), 'null'];
     for (const [at, id] of ids.entries()) {
@@ -572,6 +581,13 @@ async function inMySql(user: number): Promise<number[]> {
 async function postsInMySql(ids: readonly number[]): Promise<Post[]> {
   const posts = await new FeedDatabase(servers.db).posts(ids);
   return ids.flatMap((id) => posts.find((post) => post.id === id) ?? []);
+}
+
+/** A page, and the feed is in Redis after it: a caller need not wait for the fill. */
+async function firstPage(feeds: Feeds, user: number): Promise<Page | string> {
+  const page = await outcome(feeds.page(user));
+  await until(async () => (await servers.redis.pttl(feedKey(user))) > BUILD_MS);
+  return page;
 }
 
 /** The ids of each page, from the first one to the last one; a text where a page failed. */
