@@ -283,6 +283,13 @@ describe('In production', () => {
       (await servers.redis.get(productKey(1))) ?? '',
       'the entry in Redis: the old row came after clear, and its entry had been deleted',
     ).not.toContain(MUG);
+
+    const early = loader.load(2);
+    loader.clear(2);
+    expect(
+      await namesOf([early, loader.load(2)]),
+      'names that two loads of one tick gave: one before clear, one after it',
+    ).toEqual([BOARD, BOARD]);
   });
 
   test('Redis that does not answer costs a request one deadline, and fails no load', async () => {
