@@ -62,12 +62,19 @@ describe('Core', () => {
       'calls allowed of 20 at 1.1 windows: the first call has left the window, and 19 others are less than half a window old',
     ).toBe(1);
 
+    // Batches, so that some calls come in the last ms of a window.
     const limiter = await open({ name: 'short', limit: 1, windowMs: 20 });
-    const calls: Timed[] = [];
-    for (const end = performance.now() + 100; performance.now() < end; ) calls.push(await timedTake(limiter));
-    const allowed = calls.filter((call) => call.allowed);
-    const close = allowed.filter(({ answered }, nth) => answered - (allowed[nth - 1]?.sent ?? -20) < 18);
-    expect(close.length, 'calls allowed less than 18 ms after another: the limit is 1 in 20 ms').toBe(0);
+    const start = performance.now();
+    let allowed = 0;
+    let most = 1;
+    for (let batch = 1; allowed <= most && (batch <= 30 || performance.now() < start + 80); batch++) {
+      allowed += await burst(limiter, 30);
+      // 1 ms less, for limiters that count in ms.
+      most = Math.floor((performance.now() - start) / 19) + 1;
+    }
+    expect(allowed, `calls allowed in ${most - 1} windows of 20 ms: the limit is 1`).toBeLessThanOrEqual(
+      most,
+    );
   });
 
   test('a refused caller hears when to come back, and its refused calls do not count', async () => {
