@@ -49,7 +49,7 @@ function solutionProblems(lab: Lab, { tests, fileErrors, ms }: LabRun): string[]
           : `${solution}: fails its own test "${result.name}" (${reason(result)}): fix the one or the other`,
       ),
     ...fileErrors.map(({ message }) => `${solution}: ${message}: the tests must leave nothing behind`),
-    ...(ms > 15_000
+    ...(ms > 25_000
       ? [`${test}: took ${Math.round(ms)} ms beside other work: alone it must finish in 2 s`]
       : []),
   ];
