@@ -10,7 +10,7 @@ export const ABSENT_TTL_MS = 30_000;
 export const MAX_BATCH = 100;
 
 /** In production: how long a request waits for Redis (ms). */
-export const DEADLINE_MS = 200;
+export const DEADLINE_MS = 400;
 
 export interface Product {
   readonly id: number;
