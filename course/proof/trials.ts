@@ -58,17 +58,25 @@ export function variantsOf({ files }: Lab): string[] {
     .sort();
 }
 
+/** A process keeps the modules of all that it ran: after a thousand trials it had 5 GB, and time for little else. */
+const TRIALS_A_PROCESS = 150;
+
 export async function runTrials(trials: readonly Trial[], servers: readonly Servers[]): Promise<Trials> {
   if (trials.length === 0) return { runs: [], lost: [] };
   const cluster = trials.some(({ lab }) => needsOf(lab).cluster);
   const urls = cluster ? await Promise.all(servers.map((pair) => pair.withCluster())) : servers;
-  const runner = openRunner({ workers: servers.length, isolate: false });
-  runner.use(urls, { shared: servers.some(({ kind }) => kind !== 'private') });
-  try {
-    return await halving(trials, (tasks) => runner.run(tasks));
-  } finally {
-    runner.close();
+  const shared = servers.some(({ kind }) => kind !== 'private');
+  const results: Trials[] = [];
+  for (let from = 0; from < trials.length; from += TRIALS_A_PROCESS) {
+    const runner = openRunner({ workers: servers.length, isolate: false });
+    runner.use(urls, { shared });
+    try {
+      results.push(await halving(trials.slice(from, from + TRIALS_A_PROCESS), (tasks) => runner.run(tasks)));
+    } finally {
+      runner.close();
+    }
   }
+  return { runs: results.flatMap(({ runs }) => runs), lost: results.flatMap(({ lost }) => lost) };
 }
 
 /** Runs trials together. Where one of them hangs or ends the process, halves are run until that one is found. */
