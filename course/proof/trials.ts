@@ -71,13 +71,21 @@ export async function runTrials(trials: readonly Trial[], servers: readonly Serv
     const runner = openRunner({ workers: servers.length, isolate: false });
     runner.use(urls, { shared });
     try {
-      results.push(await halving(trials.slice(from, from + TRIALS_A_PROCESS), (tasks) => runner.run(tasks)));
+      results.push(await halving(trials.slice(from, from + TRIALS_A_PROCESS), patient(runner)));
     } finally {
       runner.close();
     }
   }
   return { runs: results.flatMap(({ runs }) => runs), lost: results.flatMap(({ lost }) => lost) };
 }
+
+/** A hang may be the machine's, as a mistake that survives may be: what hung gets a second run, and that one counts. */
+const patient =
+  (runner: Runner): Runner['run'] =>
+  async (tasks) => {
+    const result = await runner.run(tasks);
+    return result.kind === 'hung' ? runner.run(tasks) : result;
+  };
 
 /** Runs trials together. Where one of them hangs or ends the process, halves are run until that one is found. */
 export async function halving(trials: readonly Trial[], run: Runner['run']): Promise<Trials> {
