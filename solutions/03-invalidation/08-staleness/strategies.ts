@@ -278,8 +278,8 @@ async function updateWithEvents({ db }: Servers, id: number, version: number): P
       String(version),
       id,
     ]);
-    await connection.query('INSERT INTO outbox (entity, cache_key) VALUES ?', [
-      [leaseKey(String(id)), valueKey(String(id))].map((name) => [key(id), name]),
+    await connection.query('INSERT INTO outbox (cache_key) VALUES ?', [
+      [[leaseKey(String(id))], [valueKey(String(id))]],
     ]);
     await connection.commit();
   } finally {
