@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, inject } from 'vitest';
 import { dropSchema, freshSchema, REDIS_MARK, SCHEMA, takeTurn } from '../servers/ours';
 import { SESSION } from '../servers/session';
 import { createTables, fillTables, type TableName } from './data/small';
-import { openPool } from './pool';
+import { endPool, openPool } from './pool';
 import { clearRequests, nameRequests, recordRequests } from './requests';
 
 /** What reached the servers while something ran, as the servers count it. */
@@ -129,8 +129,7 @@ async function open(tables: readonly TableName[]) {
     },
     async close() {
       for (const client of clients) client.disconnect();
-      // A test may have ended its own.
-      await Promise.allSettled(pools.map((pool) => pool.end()));
+      await Promise.all(pools.map(endPool));
       await dropSchema(admin, SCHEMA);
       await admin.end();
     },
