@@ -1,3 +1,4 @@
+import { callers, filesOf } from '../base/callers';
 import { observeClients } from './clients';
 
 /**
@@ -97,13 +98,8 @@ let last = new Error();
 /** Few frames: the caller is near. Of a burst, such as ten thousand increments at once, the first few tell for all. */
 function here(): Error {
   if (taken === 0) setImmediate(forgetTaken);
-  if (taken++ < 4) {
-    const { stackTraceLimit } = Error;
-    // The frames of the client library, and the caller. More would be those of awaiting callers, at ten times the price.
-    Error.stackTraceLimit = 6;
-    last = new Error();
-    Error.stackTraceLimit = stackTraceLimit;
-  }
+  // The frames of the client library, and the caller. More would be those of awaiting callers, at ten times the price.
+  if (taken++ < 4) last = callers(7);
   return last;
 }
 
@@ -114,7 +110,7 @@ function forgetTaken(): void {
 /** Empty for a request that a library sent in a turn of its own, as some pipelines are. */
 function nameOf({ by }: Request): string {
   if (typeof by === 'string') return by;
-  const caller = by.stack?.split('\n').find((row) => /\/(labs|solutions|subjects)\//.test(row));
+  const caller = filesOf(by).find((file) => /\/(labs|solutions|subjects)\//.test(file));
   if (!caller) return '';
   return /\.test\.ts/.test(caller) ? 'test' : 'your code';
 }

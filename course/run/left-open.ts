@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Server, type Socket } from 'node:net';
 import type { Worker } from 'node:worker_threads';
+import { callers, filesOf } from '../base/callers';
 
 /** Something that keeps a process alive until it is closed, and the test in which it was opened. */
 interface Opened {
@@ -115,10 +116,8 @@ function watchTimers(add: Add): () => void {
 
 /** Whether the caller of a timer function is a file of a lab or a solution. */
 function isOurs(): boolean {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 3;
-  const caller = new Error().stack?.split('\n')[3] ?? '';
-  Error.stackTraceLimit = stackTraceLimit;
+  // callers, isOurs, the watched function, and who calls it.
+  const caller = filesOf(callers(4))[3] ?? '';
   return /\/(labs|solutions|subjects)\//.test(caller) && !/\.test\.ts/.test(caller);
 }
 

@@ -4,7 +4,7 @@ import type { InlineConfig } from 'vitest/node';
 /** A test that waits longer than this is told that something never settled. */
 export const TEST_TIMEOUT_MS = 6000;
 
-/** The same in a proof, where four test files at a time share the cores. */
+/** The same in a proof, where six test files at a time share the cores. */
 export const PROOF_TIMEOUT_MS = 20_000;
 
 /** What a bare `npx vitest` and the course's own runner share. */
