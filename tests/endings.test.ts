@@ -95,13 +95,14 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
 
   test(`${KILLS} ends at random moments leave nothing`, { timeout: KILLS * LONG_MS }, async () => {
     const ways = [runAndKill, watchAndKill, watchAndInterrupt, watchAndHangUp];
-    for (let kill = 0; kill < KILLS; kill++) {
+    const endAtRandom = async (_: unknown, kill: number) => {
       const TMPDIR = ownTemporary();
       const end = ways[kill % ways.length]?.(TMPDIR);
       await sleep(Math.random() * 4000);
       end?.();
       await expectNothingLeft(TMPDIR);
-    }
+    };
+    await Promise.all(Array.from({ length: KILLS }, endAtRandom));
   });
 
   function runAndKill(TMPDIR: string): () => void {

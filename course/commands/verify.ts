@@ -72,8 +72,8 @@ export async function verify(names: readonly string[]): Promise<number> {
   return failed > 0 ? 1 : 0;
 }
 
-/** Trials wait more than they compute: four of them keep two cores busy. */
-const PAIRS = 4;
+/** Trials wait more than they compute: six of them keep two cores busy. */
+const PAIRS = 6;
 
 /** Private servers, a pair for each trial at a time; one pair where the servers are shared with others. */
 class ServerPool {

@@ -59,7 +59,7 @@ export function variantsOf({ files }: Lab): string[] {
 }
 
 /** A process keeps the modules of all that it ran: after a thousand trials it had 5 GB, and time for little else. */
-const TRIALS_A_PROCESS = 150;
+const TRIALS_A_PROCESS = 400;
 
 export async function runTrials(trials: readonly Trial[], servers: readonly Servers[]): Promise<Trials> {
   if (trials.length === 0) return { runs: [], lost: [] };
