@@ -1,9 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import GithubSlugger from 'github-slugger';
 import type { Nodes, RootContent } from 'mdast';
 import { gfmTableFromMarkdown } from 'mdast-util-gfm-table';
 import { gfmTable } from 'micromark-extension-gfm-table';
 import { parse as parseYaml } from 'yaml';
+import type { Lab } from '../content/catalog';
 import { frontMatter, parse, plain, within } from '../content/markdown';
 
 /** A Markdown file, read and parsed once. */
@@ -35,6 +36,10 @@ export function fieldsOf({ text }: Page): Readonly<Record<string, unknown>> {
     return {};
   }
 }
+
+/** A lab whose starter is complete and wrong: `starter: defects` in the lesson's front matter. */
+export const hasDefects = ({ files }: Lab): boolean =>
+  existsSync(files.lesson) && fieldsOf(openPage(files.lesson)).starter === 'defects';
 
 /** What `#…` of a link may name. */
 export function anchorsOf({ blocks }: Page): ReadonlySet<string> {

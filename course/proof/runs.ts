@@ -3,6 +3,7 @@ import { ROOT, shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
 import { applyMistake, readMistake } from '../content/mistake';
 import type { LabRun, TestResult } from '../run/messages';
+import { hasDefects } from './page';
 import { partProblems } from './parts';
 import { fileOf, rejectionsOf, runOf, type Trial, trialsOf } from './trials';
 import { because, reason } from './words';
@@ -60,11 +61,16 @@ function starterProblems(lab: Lab, { tests, fileErrors }: LabRun): string[] {
   if (tests.length === 0) {
     return [`${starter}: its tests did not run${because(fileErrors)}: it must load`];
   }
+  const [wanted, remedy] = hasDefects(lab)
+    ? ['an assertion', 'each test is for one defect of the starter, and must expect what it should see']
+    : ['"not implemented"', 'let it throw where the learner has to write, and the test come there'];
+  const isWanted = ({ error }: TestResult) =>
+    hasDefects(lab) ? error?.name === 'AssertionError' : error?.message.includes('not implemented');
   return tests
-    .filter(({ error }) => !error?.message.includes('not implemented'))
+    .filter((test) => !isWanted(test))
     .map(
       (test) =>
-        `${starter}: the test "${test.name}" must fail by "not implemented" and ${test.state === 'passed' ? 'passed' : `failed by: ${reason(test)}`}: let it throw where the learner has to write, and the test come there`,
+        `${starter}: the test "${test.name}" must fail by ${wanted} and ${test.state === 'passed' ? 'passed' : `failed by: ${reason(test)}`}: ${remedy}`,
     );
 }
 

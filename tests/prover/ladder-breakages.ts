@@ -37,6 +37,14 @@ export const LADDER: Breakages = {
     /^solutions\/PLACE\/core.ts: its tests did not run \(.+\): it must export what the tests import$/,
   ],
 
+  'a starter with defects that one test does not see': [
+    all(
+      edit('lesson.md', 'guide: []', 'guide: []\nstarter: defects'),
+      edit('starter.ts', "throw new Error('not implemented');", 'return key.toUpperCase();'),
+    ),
+    /^solutions\/PLACE\/starter.ts: the test ".+" must fail by an assertion and passed: each test is for one defect/,
+  ],
+
   'only one variant': [
     leaveOut('variants/a-list.ts'),
     'solutions/PLACE/variants: a lab keeps at least 2 correct solutions in other styles: add 1',
