@@ -98,6 +98,10 @@ describe('Core', () => {
       await tiers.cache.get('session:1'),
       'text of a key outside of the prefix after a write: no message comes for it, so L1 must not keep it',
     ).toBe('new');
+    expect(
+      tiers.heard('session:1'),
+      'messages about a key outside of the prefix: each process would handle every write in Redis',
+    ).toBe(0);
   });
 
   test('close ends the channel, and get asks Redis after it', async () => {
@@ -127,6 +131,15 @@ describe('In production', () => {
     expect(
       await tiers.cache.get(KEY),
       'text: Redis answered a read, the key was written, the message came, and only then the reply of the read; L1 must not keep it',
+    ).toBe('new');
+
+    const absent = await heldReply(tiers, 'product:created');
+    await written(tiers, 'product:created', 'new');
+    absent.deliver();
+    await absent.reading;
+    expect(
+      await tiers.cache.get('product:created'),
+      'text: Redis answered a read with an absence, the key was created, the message came, and only then the reply; L1 must not keep the absence',
     ).toBe('new');
 
     await written(tiers, OTHER, 'old');
@@ -203,6 +216,17 @@ describe('In production', () => {
         `text a second after a write: the ${time} cut is over, and the channel must be tracked again`,
       ).toBe('newer');
     }
+    const early = await openTiers({}, (proxy) => proxy.hold(/SUBSCRIBE/i));
+    await Promise.race([early.held?.arrived, sleep(1000)]);
+    early.channelProxy.cut();
+    early.held?.release();
+    await keepOld(early, KEY, ' after a cut before SUBSCRIBE was answered');
+    await servers.redis.set(KEY, 'new');
+    await until(async () => (await early.cache.get(KEY)) === 'new');
+    expect(
+      await early.cache.get(KEY),
+      'text a second after a write: a cut came before SUBSCRIBE was answered, and the next connection must be tracked',
+    ).toBe('new');
   });
 
   test('a read that began before the channel was tracked is not kept', async () => {
@@ -239,9 +263,13 @@ describe('In production', () => {
   });
 
   test('L1 is not used when the channel is silent, and the channel is replaced', async () => {
+    const unhandled = unhandledRejections();
     const tiers = await openTiers({ maxSilenceMs: 100 });
     await keepOld(tiers, KEY);
-    for (const channel of tiers.channels) channel.stream.pause();
+    const silent = tiers.channels.map(({ stream }) => stream.pause());
+    onTestFinished(() => {
+      for (const stream of silent) stream.resume();
+    });
     await servers.redis.set(KEY, 'new');
     await sleep(250);
     expect(
@@ -255,6 +283,7 @@ describe('In production', () => {
         message: 'commands sent for a read: the silent connection must be replaced, so that L1 is used again',
       })
       .toBe(0);
+    expect(unhandled(), 'rejections that nobody has caught').toEqual([]);
   });
 
   test('a process that was paused does not use L1 before it has heard from Redis', async () => {
@@ -306,6 +335,11 @@ describe('In production', () => {
     const proxy = await openProxy(servers.redisUrl);
     const before = await openTiers({}, undefined, proxy);
     await keepOld(before, KEY);
+    await servers.redis.rpush('product:list', 'no text');
+    expect(
+      await outcome(before.cache.get('product:list')),
+      'get of a list, while the channel is tracked: Redis refuses the read, so get must reject',
+    ).toEqual(REJECTION);
     await proxy.refuse();
     const during = await openTiers({}, undefined, proxy);
     await until(() => [...before.channels, before.redis].every(({ status }) => status !== 'ready'));
@@ -429,9 +463,9 @@ async function keptInL1(tiers: Tiers, key: string, when = ''): Promise<void> {
   expect(await asks(), `commands sent for a read of ${key}: L1 must keep it within a second${when}`).toBe(0);
 }
 
-async function keepOld(tiers: Tiers, key: string): Promise<void> {
+async function keepOld(tiers: Tiers, key: string, when?: string): Promise<void> {
   await servers.redis.set(key, 'old');
-  await keptInL1(tiers, key);
+  await keptInL1(tiers, key, when);
   await until(async () => (await tiers.cache.get(key)) === 'old');
 }
 
@@ -480,6 +514,6 @@ async function heldReply({ cache, redis }: Tiers, key: string) {
 /** How many keys Redis has looked up for reads. */
 async function lookups(): Promise<number> {
   const stats = await servers.redis.info('stats');
-  const [, hits = 0] = /^keyspace_hits:(\d+)/m.exec(stats) ?? [];
-  return Number(hits);
+  const counts = stats.matchAll(/^keyspace_(?:hits|misses):(\d+)/gm);
+  return Array.from(counts, ([, count]) => Number(count)).reduce((sum, count) => sum + count, 0);
 }

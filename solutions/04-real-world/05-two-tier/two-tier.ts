@@ -59,9 +59,8 @@ export function createTwoTier({
   const channel = connect({
     protocol: 2,
     autoResubscribe: false,
-    // A command that the connection took down fails at once: it belongs to that connection.
+    // A command that the connection took down fails at once: sent again, it would reach the next connection.
     maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
     // An unanswered command for this long: the connection is replaced.
     socketTimeout: maxSilenceMs,
   });
