@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { describe, expect, test } from 'vitest';
 import { expectTtl } from '#kit/expect-ttl';
-import { connected, redisBehindProxy } from '#kit/faulty-redis';
+import { connected, redisBehindProxy, refusingRedis } from '#kit/faulty-redis';
 import { lateness } from '#kit/lateness';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
@@ -153,6 +153,9 @@ describe('Core', () => {
       '9.50',
     );
     expect(other.selects, 'SELECTs of another page of this category: the list is shared').toBe(0);
+    // Unlike those of the mug, the ids of the board and of its category differ.
+    await elsewhere.setPrice(BOARD, '31.00');
+    expect((await shop.page(BOARD_PAGE))?.list?.[1]?.price, 'price of the board in the list').toBe('31.00');
 
     await elsewhere.addReview(MUG, { user: 1, rating: 2, body: 'Too small.' });
     expect((await view('a review', 1))?.rating, 'rating after addReview').toEqual({ average: 4, count: 4 });
@@ -202,17 +205,23 @@ describe('Core', () => {
       { id: LAMP, name: 'Reading lamp, brass', price: '119.95' },
       { id: BOARD, name: 'Beech cutting board', price: '34.00' },
     ]);
-    await until(async () => (await servers.redis.keys('search:*')).length > 0);
-    const [key = 'search:*'] = await servers.redis.keys('search:*');
-    await expectTtl(
-      servers.redis,
-      key,
-      TTL_MS.list,
-      'results under a key search:… must live for TTL_MS.list',
-    );
+    const key = await keyOfSearch();
+    await expectTtl(servers.redis, key, TTL_MS.list, 'the results must be stored, for TTL_MS.list');
     expect(await search(1, 2), 'the same search again: from Redis').toEqual({ ...first, selects: 0 });
     expect(idsOf((await search(2, 2)).result), 'ids on page 2 of 2 a page').toEqual([MUG]);
     expect(idsOf((await search(1, 1)).result), 'ids on page 1 of 1 a page').toEqual([LAMP]);
+    expect(idsOf((await search(1, 12)).result), 'ids on page 1 of 12 a page').toEqual([LAMP, BOARD, MUG]);
+    expect((await search(11, 2)).result, 'page 11 of 2 a page, after page 1 of 12').toEqual([]);
+
+    await servers.redis.del(key);
+    const failing = openShop(servers.redis, failingFor(/LIKE/));
+    expect(
+      await outcome(failing.search({ text: 'a', page: 1, size: 2 })),
+      'MySQL fails: nobody knows what there is, so the search must reject',
+    ).toEqual(expect.stringMatching(/^rejected/));
+    const late = await search(1, 2);
+    expect(late.selects, 'SELECTs of a search whose entry has expired').toBe(1);
+    expect(late.result, 'its results').toEqual(first.result);
   });
 });
 
@@ -247,17 +256,24 @@ describe('In production', () => {
         const { shop } = await open();
         const found = outcome(shop.search({ text: 'mug', page: 1, size: 5 }));
         expect(idsOf(await found), `ids found while Redis ${fault}`).toEqual([MUG]);
-        const review = { user: 1, rating: 5, body: 'Fine.' };
-        const writes = [shop.setPrice(MUG, '9.50'), shop.addReview(MUG, review), shop.move(BOARD, LIGHTING)];
-        const done = await Promise.all(
-          [...writes, shop.buy(BOARD, 1)].map((write) => outcome<unknown>(write)),
-        );
-        expect(done, `MySQL has committed: the writes must succeed while Redis ${fault}`).toEqual([
-          ...writes.map(() => undefined),
-          true,
-        ]);
+        const done = `MySQL has committed: the writes must succeed while Redis ${fault}`;
+        expect(await writesOf(shop), done).toEqual([undefined, undefined, undefined, true]);
       }),
     );
+
+    const errors: unknown[] = [];
+    const { redis } = await refusingRedis(servers);
+    const shop = openShop(redis, servers.db, (error) => errors.push(error));
+    const full = 'Redis answers reads and refuses each write, as when it is full';
+    expect(await outcome(shop.page(LAMP_PAGE)), `the page, while ${full}`).toMatchObject({
+      core: { id: LAMP },
+    });
+    const found = await outcome(shop.search({ text: 'mug', page: 1, size: 5 }));
+    expect(idsOf(found), `ids found while ${full}`).toEqual([MUG]);
+    errors.length = 0;
+    const done = await writesOf(shop);
+    expect(done, `four writes while ${full}`).toEqual([undefined, undefined, undefined, true]);
+    expect(errors.length, 'errors reported, of four writes whose DEL was refused').toBeGreaterThanOrEqual(4);
   });
 
   test('a damaged part is reported, and only this part is loaded again', async () => {
@@ -288,10 +304,17 @@ describe('In production', () => {
         expect(after.selects, `SELECTs of the next view: the damaged part ${part} must be replaced`).toBe(0);
       }
     }
+    const search = () => outcome(shop.search({ text: 'mug', page: 1, size: 5 }));
+    const found = await search();
+    const key = await keyOfSearch();
+    for (const bytes of Object.values(entries)) {
+      await servers.redis.set(key, bytes);
+      expect(await search(), 'results of a search whose entry is damaged: MySQL has them').toEqual(found);
+    }
   });
 
   test('a page leaves out the optional part that MySQL does not give in time', async () => {
-    const [proxy, loadMs] = [await openProxy(servers.mysqlUrl), 100];
+    const [proxy, loadMs] = [await openProxy(servers.mysqlUrl), 50];
     const shop = openShop(servers.redis, servers.connectDb({}, proxy.url), undefined, loadMs);
     const whole = await openShop().page(MUG_PAGE);
     await cached(...keysOf(MUG_PAGE));
@@ -381,6 +404,12 @@ describe('In production', () => {
     await setStock(MUG, 5);
     expect(await shop.buy(MUG, 1), 'Redis says 0, MySQL has 5: buy must return true').toBe(true);
 
+    for (const pieces of [-3, 0.5]) {
+      const sold = await outcome(shop.buy(MUG, pieces));
+      expect(sold, `a sale of ${pieces} pieces must be refused`).not.toBe(true);
+      expect(await stockOf(MUG), `stock in MySQL after 4 were left, and a sale of ${pieces}`).toBe(4);
+    }
+
     const proxy = await openProxy(servers.mysqlUrl);
     const slow = openShop(servers.redis, servers.connectDb({}, proxy.url));
     const update = proxy.hold(/UPDATE products/i);
@@ -429,7 +458,7 @@ describe('In production', () => {
     const shop = openShop();
     const search = (text: string) => counted(() => shop.search({ text, page: 1, size: 20 }));
     const first = await search('cafe');
-    await until(async () => (await servers.redis.keys('search:*')).length > 0);
+    await keyOfSearch();
     for (const text of ['CAFE', 'café', 'CAFÉ']) {
       expect(
         await search(text),
@@ -526,6 +555,17 @@ const keysOf = (at: typeof MUG_PAGE) => PARTS.map((part) => keyOf(part, at));
 /** Waits for fills, for which a caller need not wait. */
 const cached = (...keys: string[]) => until(async () => (await servers.redis.exists(keys)) === keys.length);
 
+/** Under which the results of the first search are stored. */
+async function keyOfSearch(): Promise<string> {
+  let found: string | undefined;
+  await until(async () => {
+    const keys = await servers.redis.keys('*');
+    found = keys.find((key) => !/^(page|caching-deep-dive):/.test(key));
+    return found !== undefined;
+  });
+  return found ?? 'no key at all';
+}
+
 async function stored(part: Part, id: number): Promise<string | undefined> {
   return (await servers.redis.get(partKey(part, id))) ?? undefined;
 }
@@ -545,6 +585,17 @@ function failingFor(pattern: RegExp) {
   });
   return db;
 }
+
+/** One of each kind, at once. */
+const writesOf = (shop: Shop) =>
+  Promise.all(
+    [
+      shop.setPrice(MUG, '9.50'),
+      shop.addReview(MUG, { user: 1, rating: 5, body: 'Fine.' }),
+      shop.move(BOARD, LIGHTING),
+      shop.buy(BOARD, 1),
+    ].map((write) => outcome<unknown>(write)),
+  );
 
 /** Stores a stock, as another process would have some seconds ago. */
 const storeStock = (id: number, left: number) =>

@@ -12,7 +12,7 @@ export interface Shop {
   addReview(product: number, review: Review): Promise<void>;
   /** To another category. */
   move(product: number, category: number): Promise<void>;
-  /** Takes pieces from the stock. False, and nothing is taken, when fewer are left. */
+  /** Takes `pieces`, a whole number from 1. False, and nothing is taken, when fewer are left. */
   buy(product: number, pieces: number): Promise<boolean>;
 }
 

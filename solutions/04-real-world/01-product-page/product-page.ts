@@ -39,7 +39,7 @@ export interface Shop {
   addReview(product: number, review: Review): Promise<void>;
   /** To another category. */
   move(product: number, category: number): Promise<void>;
-  /** Takes pieces from the stock. False, and nothing is taken, when fewer are left. */
+  /** Takes `pieces`, a whole number from 1. False, and nothing is taken, when fewer are left. */
   buy(product: number, pieces: number): Promise<boolean>;
 }
 
@@ -92,9 +92,7 @@ export function createShop({ redis, db, onCacheError = () => {}, loadMs = LOAD_M
   // #endregion
 
   /** Never rejects: the write is committed, whatever Redis says. */
-  async function forget(...keys: string[]): Promise<void> {
-    await redis.del(keys).catch(report);
-  }
+  const forget = (...keys: string[]) => redis.del(keys).catch(report);
 
   return {
     // #region page
@@ -143,6 +141,7 @@ export function createShop({ redis, db, onCacheError = () => {}, loadMs = LOAD_M
     },
 
     async buy(product, pieces) {
+      if (!Number.isInteger(pieces) || pieces < 1) return false;
       const [{ affectedRows }] = await db.query<ResultSetHeader>(
         'UPDATE products SET stock = stock - ? WHERE id = ? AND stock >= ?',
         [pieces, product, pieces],

@@ -125,6 +125,7 @@ class CachedShop {
   }
 
   async buy(product: number, pieces: number): Promise<boolean> {
+    if (!(pieces >= 1 && Number.isSafeInteger(pieces))) return false;
     const [{ affectedRows }] = await this.#db.query<ResultSetHeader>(
       'UPDATE products SET stock = stock - ? WHERE id = ? AND stock - ? >= 0',
       [pieces, product, pieces],

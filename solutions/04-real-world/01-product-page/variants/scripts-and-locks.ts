@@ -110,6 +110,7 @@ export function createShop({ redis, db, onCacheError = () => {}, loadMs = LOAD_M
   }
 
   async function buy(product: number, pieces: number): Promise<boolean> {
+    if (!Number.isInteger(pieces) || pieces < 1) throw new RangeError('pieces: a whole number from 1');
     const sold = await transaction(db, async (connection) => {
       const [[row]] = await connection.query<RowDataPacket[]>(
         'SELECT stock FROM products WHERE id = ? FOR UPDATE',
