@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import mysql from 'mysql2/promise';
 
 /** What the kit itself asks for on the lab's connections. */
-const BOOKKEEPING = new Set(['info', 'hello', 'client', 'select', 'auth', 'ping', 'subscribe']);
+const BOOKKEEPING = new Set(['info', 'hello', 'client', 'select', 'auth', 'ping', 'subscribe', 'cluster']);
 
 /** A request begins; the answer is told to what it returns. Texts are made when they are asked for. */
 type Begin = (connection: object, text: () => string) => (answer: () => string) => void;
@@ -91,9 +91,14 @@ function sqlText([query, values]: readonly unknown[]): string {
 const short = (text: string, length: number): string =>
   text.length > length ? `${text.slice(0, length - 1)}…` : text;
 
+const bytesAsText = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(bytesAsText);
+  return Buffer.isBuffer(value) ? value.toString() : value;
+};
+
 function redisAnswer(value: unknown): string {
   if (value === null) return 'nil';
-  if (Array.isArray(value)) return short(JSON.stringify(value), 40);
+  if (Array.isArray(value)) return short(JSON.stringify(value.map(bytesAsText)), 40);
   return short(String(value), 40);
 }
 

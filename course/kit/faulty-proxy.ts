@@ -19,7 +19,7 @@ export interface FaultyProxy {
   /** Connections stay open and every byte is lost; `heal` ends them. */
   blackHole(): void;
   heal(): Promise<void>;
-  /** The next request whose text matches waits at a gate: `proxy.hold(/^SET user:1 /)`, `proxy.hold(/FROM users/i)`. */
+  /** The next request whose text matches waits at a gate: `proxy.hold(/^set user:1 /i)`, `proxy.hold(/FROM users/i)`. */
   hold(pattern: RegExp): Gate;
   /** Each request waits for `pass`, and those behind it for its answer too; with no `pass`, nothing waits any more. */
   schedule(pass?: (request: string) => Promise<void>): void;
