@@ -25,7 +25,7 @@ beforeAll(() => {
 const MUG = 'Enamel mug, 350 ml';
 const BOARD = 'Beech cutting board';
 const NOBODY = 9_999;
-const STORES = /^(SET|SETEX|PSETEX|EVAL|EVALSHA|MULTI|MSET)\b/i;
+const STORES = /^(SET|SETEX|PSETEX|P?EXPIRE|EVAL|EVALSHA|MULTI|MSET)\b/i;
 const SELECTS = /FROM products/i;
 
 describe('Core', () => {
@@ -42,6 +42,12 @@ describe('Core', () => {
     });
     expect(work.redis('get', 'mget'), 'GETs and MGETs of 50 loads in one tick').toBe(1);
     expect(work.sql('select'), 'SELECTs of 50 loads in one tick').toBe(1);
+
+    const { redis, sent } = await counted();
+    const alone = openLoader(redis).load(1);
+    await sleep(20);
+    expect(sent(), 'commands for Redis 20 ms after a load: its tick has ended').toBeGreaterThan(0);
+    await alone;
   });
 
   test('each caller gets its own product, or null where there is none', async () => {
@@ -338,15 +344,16 @@ describe('In production', () => {
     const loader = openLoader(redis);
     await proxy.refuse();
     expect(await nameOf(loader.load(1)), 'name that a load gave while Redis refused connections').toBe(MUG);
-    await change(1, 'new');
+    expect(await nameOf(loader.load(2)), 'name that a load of the next tick gave').toBe(BOARD);
+    for (const id of [1, 2]) await change(id, 'new');
     await proxy.heal();
     await connected(redis);
     // Behind everything that the client has kept for later.
     await redis.ping();
     expect(
-      (await servers.redis.get(productKey(1))) ?? '',
-      'the entry in Redis: the old row was read in an outage, and the row was changed before Redis was back',
-    ).not.toContain(MUG);
+      await servers.redis.mget(productKey(1), productKey(2)),
+      'the entries in Redis: the old rows were read in an outage, and changed before Redis was back',
+    ).toEqual([null, null]);
   });
 
   test('storing delays no load and fails none, and a refusal is reported', async () => {
@@ -373,6 +380,23 @@ describe('In production', () => {
     );
     expect(unhandled(), 'rejections that nobody has caught: they end the process').toEqual([]);
   });
+
+  test('a caller that changes its product changes it for nobody else', async () => {
+    await cache(2, 'from Redis');
+    const loader = openLoader();
+    const change = (product: unknown) => Reflect.set(Object(product), 'name', 'changed');
+    const changing = [1, 2].map((id) => outcome(loader.load(id).then(change)));
+    const beside = [1, 2].map((id) => loader.load(id));
+    await Promise.all(changing);
+    const names = [MUG, 'from Redis'];
+    expect(await namesOf(beside), 'names of 1 and 2 for callers beside one that changed them').toEqual(names);
+    expect(
+      await namesOf([1, 2].map((id) => loader.load(id))),
+      'names of 1 and 2 for a load after another caller has changed them',
+    ).toEqual(names);
+    await stored(1);
+    expect(await servers.redis.get(productKey(1)), 'the entry in Redis: what MySQL gave').toContain(MUG);
+  });
 });
 
 /** A second deadline takes twice as long. */
@@ -380,6 +404,20 @@ const TOLERATED_MS = 0.6 * DEADLINE_MS;
 
 function openLoader(redis: Redis = servers.redis, db = servers.db, errors: unknown[] = []) {
   return createProductLoader({ redis, db, onCacheError: (error: unknown) => errors.push(error) });
+}
+
+/** A connection that counts the commands that it is given. */
+async function counted() {
+  const redis = servers.connectRedis();
+  onTestFinished(() => leave(redis));
+  await connected(redis);
+  let sent = 0;
+  const { sendCommand } = redis;
+  redis.sendCommand = (...args) => {
+    sent++;
+    return Reflect.apply(sendCommand, redis, args);
+  };
+  return { redis, sent: () => sent };
 }
 
 /** One connection each, whose requests are kept. `asked` gives the ids of each request that reads. */

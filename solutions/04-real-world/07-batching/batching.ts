@@ -56,7 +56,8 @@ export function createProductLoader({ redis, db, onCacheError = () => {} }: Opti
     const loading = new Promise<Product | null>((resolve, reject) => {
       requireId(id);
       if (waiting.size === 0) setImmediate(dispatch);
-      waiting.set(id, { id, resolve, reject });
+      // All callers of an id get one object: nobody may change it.
+      waiting.set(id, { id, resolve: (product) => resolve(Object.freeze(product)), reject });
     });
     known.set(id, loading);
     // A failure is an answer to those who have asked, and to nobody after them.

@@ -46,7 +46,8 @@ class ProductLoader {
       product = this.#enqueue(id);
       this.#cache.set(id, product);
     }
-    return product;
+    // Each caller gets an object of its own.
+    return product.then((own) => own && { ...own });
   }
 
   clear(id: number): void {

@@ -58,13 +58,13 @@ export function createProductLoader({
     if (!redisFailed) {
       try {
         const text = await fromRedis(id);
-        if (text !== null && text !== undefined) return decode(text);
+        if (text !== null && text !== undefined) return Object.freeze(decode(text));
       } catch (error) {
         if (!(error instanceof SyntaxError || error instanceof TypeError)) redisFailed = true;
         onCacheError(error);
       }
     }
-    const product = (await fromMySql(id)) ?? null;
+    const product = Object.freeze((await fromMySql(id)) ?? null);
     if (!redisFailed && isCurrent()) toRedis(id, encode(product)).catch(onCacheError);
     return product;
   }
