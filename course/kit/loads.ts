@@ -1,4 +1,7 @@
+import { onTestFinished } from 'vitest';
 import { signal } from './gate';
+import type { LabServers } from './servers';
+import { soon } from './waiting';
 
 /** A load that a test counts. */
 export interface CountedLoad<V> {
@@ -47,6 +50,35 @@ export function heldLoad<V>(value: V): HeldLoad<V> {
     },
     end: () => end(),
     fail: (error: Error) => fail(error),
+  };
+  return source;
+}
+
+/** Waits until a load has begun; a call that ends without it, or never begins it, does not hang the test. */
+export async function begun(source: HeldLoad<unknown>, call: Promise<unknown>): Promise<void> {
+  await soon(Promise.race([source.begun, call]));
+}
+
+/** Its loads give "load 1", "load 2" and so on; one that is held ends when it is released. */
+export function numberedLoads({ redis }: Pick<LabServers, 'redis'>) {
+  const holds: Promise<void>[] = [];
+  const source = {
+    loads: 0,
+    /** The next load that is not held yet. */
+    hold() {
+      const { promise, fire } = signal();
+      holds[Math.max(source.loads, holds.length)] = promise;
+      onTestFinished(fire);
+      return { release: fire };
+    },
+    async load(): Promise<{ name: string }> {
+      const number = ++source.loads;
+      // A real source takes its time: readers that miss at the same time have missed by then.
+      await redis.ping();
+      await redis.ping();
+      await holds[number - 1];
+      return { name: `load ${number}` };
+    },
   };
   return source;
 }

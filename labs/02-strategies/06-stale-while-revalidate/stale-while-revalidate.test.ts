@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Redis, RedisOptions } from 'ioredis';
+import type { RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
+import { numberedLoads } from '#kit/loads';
 import { startProcesses } from '#kit/processes';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
+import { drained, type Struck, strikeAtEachStep } from '#kit/strikes';
 import { outcome, unhandledRejections, until } from '#kit/waiting';
 import { decode, encode, entryKey, LoadTimeoutError, lockKey, lockTtlMs, type Options } from './given';
 import { createSwr } from './stale-while-revalidate';
@@ -38,7 +40,7 @@ describe('Core', () => {
     clock.advance(SOFT_MS - 1);
     const work = await servers.work(async () => {
       expect(await swr.get(KEY), 'a hit must equal what was loaded').toEqual(loaded);
-      await drained();
+      await drained(servers.redis);
     });
     expect(work.sql('select'), 'SELECTs of the second get, 1 ms before the end of softTtlMs').toBe(0);
     const ttl = await servers.redis.pttl(entryKey(KEY));
@@ -48,7 +50,7 @@ describe('Core', () => {
       const key = `the value ${JSON.stringify(value)}`;
       const cache = open<unknown>(async () => value);
       expect(await cache.get(key), `load returns ${JSON.stringify(value)}: get must return it`).toBe(value);
-      await drained();
+      await drained(servers.redis);
       expect(await servers.redis.exists(entryKey(key)), `entries of ${key}: only undefined is missing`).toBe(
         1,
       );
@@ -56,7 +58,7 @@ describe('Core', () => {
   });
 
   test('when the hard TTL is over, a reader waits for a load', async () => {
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const swr = open(source.load, { softTtlMs: 10, hardTtlMs: 40, now: Date.now });
     await swr.get(KEY);
     await stored(KEY);
@@ -68,7 +70,7 @@ describe('Core', () => {
   });
 
   test('readers of a missing value share one load', async () => {
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const swr = open(source.load);
     const readers = await Promise.all(Array.from({ length: 20 }, () => swr.get(KEY)));
     expect(source.loads, 'loads for 20 readers that missed at the same time').toBe(1);
@@ -82,7 +84,7 @@ describe('Core', () => {
 
   test('a stale value is returned at once', async () => {
     await cacheStale(KEY);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     source.hold();
     const answer = await outcome(open(source.load).get(KEY));
     expect(answer, 'softTtlMs is over, and the load does not end: get must return the stale value').toEqual({
@@ -95,7 +97,7 @@ describe('Core', () => {
   test('the readers of a stale value start one refresh, which is fresh again', async () => {
     const clock = fakeClock(T0);
     await cacheStale(KEY, 5_000);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const load = source.hold();
     const swr = open(source.load, { now: clock.now });
     const first = await outcome(swr.get(KEY));
@@ -104,7 +106,7 @@ describe('Core', () => {
     expect(readers, 'while the refresh runs, all 21 readers must get the stale value').toEqual(
       Array(21).fill({ name: 'stale' }),
     );
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads for 21 readers of a stale value').toBe(1);
     load.release();
     await until(async () => (await nameInRedis(KEY)) === 'load 1');
@@ -112,7 +114,7 @@ describe('Core', () => {
     expect(await swr.get(KEY), 'the refresh has ended: get must return what it has loaded').toEqual({
       name: 'load 1',
     });
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads: the refreshed value is fresh for softTtlMs').toBe(1);
     const ttl = await servers.redis.pttl(entryKey(KEY));
     const wanted = 'ms to live after the refresh: the new value lives for hardTtlMs';
@@ -122,13 +124,13 @@ describe('Core', () => {
 
   test('another process sees in the entry how old it is', async () => {
     const clock = fakeClock(T0);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     await open(source.load, { now: clock.now }).get(KEY);
     await stored(KEY);
     const other = open(source.load, { now: clock.now, redis: servers.connectRedis() });
     clock.advance(SOFT_MS - 1);
     await other.get(KEY);
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads: the value is still fresh, whichever process has stored it').toBe(1);
     clock.advance(2);
     expect(await other.get(KEY), 'the value is stale: get must return it').toEqual({ name: 'load 1' });
@@ -164,7 +166,7 @@ describe('In production', () => {
       expect(await outcome(swr.get(failure)), `${failure}: the reader must get the stale value`).toEqual({
         name: 'stale',
       });
-      await (failure === 'load rejects' ? drained() : until(() => errors.length > 0));
+      await (failure === 'load rejects' ? drained(servers.redis) : until(() => errors.length > 0));
       expect(errors.length, `errors reported when ${failure}`).toBeGreaterThan(0);
       if (failure === 'load rejects') expect(errors, 'the error of load must be reported').toEqual([down]);
       expect(await nameInRedis(failure), `${failure}: the stale value must stay, it is all there is`).toBe(
@@ -191,14 +193,14 @@ describe('In production', () => {
     unhandledRejections();
     await outcome(here.get(KEY));
     await until(() => loads === 1);
-    await drained();
+    await drained(servers.redis);
     for (let read = 1; read <= 5; read++) {
       for (const swr of [here, elsewhere]) {
         expect(await outcome(swr.get(KEY)), 'until its hard end, get must return the stale value').toEqual({
           name: 'stale',
         });
       }
-      await drained();
+      await drained(servers.redis);
     }
     expect(loads, 'loads: the source has just failed, so it needs a pause').toBe(1);
     await servers.redis.del(lockKey(KEY));
@@ -212,7 +214,7 @@ describe('In production', () => {
     let row: Product | undefined;
     const swr = open(async () => row);
     await swr.get(KEY);
-    await drained();
+    await drained(servers.redis);
     expect(
       await nameInRedis(KEY),
       'the entry: load has returned undefined, so the row is gone',
@@ -228,10 +230,10 @@ describe('In production', () => {
     // The process is up: a gate waits for 4 s only.
     const select = mysqlProxy.hold(/SELECT .* FROM products/i);
     await Promise.race([select.arrived, peer.result]);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const here = open(source.load);
     await outcome(Promise.all(Array.from({ length: 10 }, () => here.get(KEY))));
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads of this process: another process is refreshing this value').toBe(0);
     select.release();
     expect(await outcome(peer.result, 4_000), 'loads of the other process, for 10 readers').toBe(1);
@@ -247,7 +249,7 @@ describe('In production', () => {
     await Promise.race([lock.arrived, until(() => source.loads > 0)]);
     await here.get(KEY);
     await until(async () => (await nameInRedis(KEY)) !== 'stale');
-    await drained();
+    await drained(servers.redis);
     lock.release();
     await drained(redis);
     expect(
@@ -266,7 +268,7 @@ describe('In production', () => {
       if (previous.includes('swr:lock:') && (await servers.redis.pttl(lockKey(KEY))) === -1) bare ??= request;
       previous = request;
     });
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const load = source.hold();
     const deadlines = { loadDeadlineMs: 40_000, cacheDeadlineMs: 5_000 };
     await outcome(open(source.load, { redis, ...deadlines }).get(KEY));
@@ -289,7 +291,7 @@ describe('In production', () => {
   });
 
   test('a refresh that has lost its lock stores nothing and releases nothing, and no miss joins it', async () => {
-    const others = numberedSource();
+    const others = numberedLoads(servers);
     const other = open(others.load);
     const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
       'another refresh has it now': async (key) => {
@@ -303,19 +305,22 @@ describe('In production', () => {
         servers.redis.multi().set(entryKey(key), entry('newer'), 'PX', HARD_MS).del(lockKey(key)).exec(),
       'a writer has deleted it with the entry': (key) => servers.redis.del(entryKey(key), lockKey(key)),
     };
-    const { proxy, redis } = await behindProxy();
+    const behind = await behindProxy();
     for (const [loss, lose] of Object.entries(losses)) {
-      for (let nth = 1; nth <= 8; nth++) {
-        const { sent, expected, seen } = await loseBefore(nth, `${loss}, ${nth}`, lose, proxy, redis);
-        if (sent < nth) break;
-        const when = `the lock is lost just before command ${nth} after the load: ${loss}`;
-        expect(seen.lock, `token in the lock: ${when}`).toBe(expected.lock);
-        expect(seen.name, `name in the entry: ${when}`).toBe(expected.name);
-      }
+      await losingAtEachStep(
+        behind,
+        loss,
+        () => lose(loss),
+        (step, { struck, left }) => {
+          const when = `the lock is lost ${step === 0 ? 'during the load' : `just before command ${step} after the load`}: ${loss}`;
+          expect(left.lock, `token in the lock: ${when}`).toBe(struck.lock);
+          expect(left.name, `name in the entry: ${when}`).toBe(struck.name);
+        },
+      );
     }
 
     await cacheStale(KEY);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const [refresh, miss] = [source.hold(), source.hold()];
     const swr = open(source.load);
     await outcome(swr.get(KEY));
@@ -323,12 +328,12 @@ describe('In production', () => {
     // A writer has changed the row, and cancels the refresh, which has read the old one.
     await servers.redis.del(entryKey(KEY), lockKey(KEY));
     const missed = outcome(swr.get(KEY));
-    await drained();
+    await drained(servers.redis);
     miss.release();
     const early = source.loads === 2 ? await missed : undefined;
     refresh.release();
     await missed;
-    await drained();
+    await drained(servers.redis);
     expect(early, 'a reader that comes after the write must load what is there now').toEqual({
       name: 'load 2',
     });
@@ -336,16 +341,21 @@ describe('In production', () => {
   });
 
   test('a load that hangs is given up at its deadline', async () => {
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     source.hold();
+    const signals: AbortSignal[] = [];
+    const load: Options<Product>['load'] = (_, signal) => {
+      signals.push(signal);
+      return source.load();
+    };
     const errors: unknown[] = [];
     const unhandled = unhandledRejections();
-    const swr = open(source.load, { loadDeadlineMs: 80, onError: (error) => errors.push(error) });
+    const swr = open(load, { loadDeadlineMs: 80, onError: (error) => errors.push(error) });
     const first = await outcome(swr.get(KEY).catch((error: unknown) => error));
     expect(first, 'load hangs: after loadDeadlineMs, the reader must get an error').toBeInstanceOf(
       LoadTimeoutError,
     );
-    expect(source.signals[0]?.aborted, 'aborted: load must learn that it is too late').toBe(true);
+    expect(signals[0]?.aborted, 'aborted: load must learn that it is too late').toBe(true);
     expect(await outcome(swr.get(KEY)), 'the next reader must not join the load that hangs').toEqual({
       name: 'load 2',
     });
@@ -355,9 +365,9 @@ describe('In production', () => {
     await outcome(swr.get(KEY));
     await until(() => errors.length > 0);
     expect(errors[0], 'a refresh that hangs has failed: report it').toBeInstanceOf(LoadTimeoutError);
-    expect(source.signals[2]?.aborted, 'aborted: the load of a refresh must learn of it too').toBe(true);
+    expect(signals[2]?.aborted, 'aborted: the load of a refresh must learn of it too').toBe(true);
     late.release();
-    await drained();
+    await drained(servers.redis);
     expect(await nameInRedis(KEY), 'name in the entry: load 3 came too late').toBe('stale');
     await servers.redis.del(lockKey(KEY));
     await swr.get(KEY);
@@ -406,7 +416,7 @@ describe('In production', () => {
     for (const [kind, bytes] of Object.entries(entries)) {
       await servers.redis.set(entryKey(kind), bytes);
       const errors: unknown[] = [];
-      const swr = open(numberedSource().load, { onError: (error) => errors.push(error) });
+      const swr = open(numberedLoads(servers).load, { onError: (error) => errors.push(error) });
       const answer = await outcome(swr.get(kind));
       expect(answer, `the entry is damaged (${kind}): get must load`).toEqual({ name: 'load 1' });
       expect(errors.length, `errors reported for a damaged entry (${kind})`).toBe(1);
@@ -420,10 +430,10 @@ describe('In production', () => {
 
   test('onIdle waits for all that runs in the background, and never rejects', async () => {
     await Promise.all([cacheStale('first'), cacheStale('second')]);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const [first, second] = [source.hold(), source.hold()];
-    const swr = open(async (key, signal) => {
-      const value = await source.load(key, signal);
+    const swr = open(async (key) => {
+      const value = await source.load();
       if (key === 'first') throw new Error('connect ECONNREFUSED');
       return value;
     });
@@ -433,12 +443,12 @@ describe('In production', () => {
     const waiting = outcome(Promise.resolve().then(() => swr.onIdle())).then((result) => {
       idle = result;
     });
-    await drained();
+    await drained(servers.redis);
     expect(idle, 'onIdle: the first refresh is still running').toBe('not yet');
     await outcome(swr.get('second'));
     await until(() => source.loads === 2);
     first.release();
-    await drained();
+    await drained(servers.redis);
     expect(idle, 'onIdle: a second refresh began meanwhile, and is still running').toBe('not yet');
     second.release();
     await waiting;
@@ -470,34 +480,6 @@ async function selectProduct(): Promise<Product | undefined> {
   return row && { name: row.name, updatedAt: row.updatedAt };
 }
 
-/** Its loads return "load 1", "load 2" and so on; one that is held returns when it is released. */
-function numberedSource() {
-  const holds: Promise<void>[] = [];
-  const source = {
-    loads: 0,
-    signals: [] as AbortSignal[],
-    /** The next load that is not held yet. */
-    hold() {
-      let release = () => {};
-      holds[Math.max(source.loads, holds.length)] = new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      onTestFinished(() => release());
-      return { release };
-    },
-    async load(_key: string, signal: AbortSignal): Promise<Product> {
-      const number = ++source.loads;
-      source.signals.push(signal);
-      // A real source takes its time: readers that miss at the same time have missed by then.
-      await servers.redis.ping();
-      await servers.redis.ping();
-      await holds[number - 1];
-      return { name: `load ${number}` };
-    },
-  };
-  return source;
-}
-
 const entry = (name: string, storedAt = T0) => encode<Product>({ value: { name }, storedAt });
 
 /** Its soft TTL is over, by the clock that stands still. */
@@ -514,14 +496,6 @@ async function nameInRedis(key: string): Promise<string | undefined> {
     return bytes ? decode<Product>(bytes).value.name : undefined;
   } catch (error) {
     return String(error);
-  }
-}
-
-/** Resolves when a client has had the answers to a series of commands, each sent after the answer to the one before. */
-async function drained(redis: Redis = servers.redis): Promise<void> {
-  for (let round = 0; round < 8; round++) {
-    await redis.ping();
-    await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
@@ -542,11 +516,11 @@ const SHORT_MS = 200;
 async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) {
   for (let attempt = 1; ; attempt++) {
     const { proxy, redis } = await behindProxy(PATIENT);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     let errors = 0;
     const onError = () => errors++;
     // Both readers have given up on Redis by the time that the first load ends.
-    const load: Options<Product>['load'] = (...args) => sleep(30).then(() => source.load(...args));
+    const load = () => sleep(30).then(source.load);
     const swr = open(load, { redis, cacheDeadlineMs: SHORT_MS, onError });
     await strike(proxy);
     const reads = await Promise.all([1, 2].map(() => outcome(swr.get(key), 1.8 * SHORT_MS)));
@@ -558,31 +532,27 @@ async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) 
   }
 }
 
-/** A refresh whose lock is lost just before its nth command after the load: what Redis holds then, and at the end. */
-async function loseBefore(
-  nth: number,
+/** A refresh that loses its lock by `lose`, at each of its steps; by each loss under a key of its own. */
+async function losingAtEachStep(
+  behind: Awaited<ReturnType<typeof behindProxy>>,
   key: string,
-  lose: (key: string) => Promise<unknown>,
-  proxy: FaultyProxy,
-  redis: Redis,
+  lose: () => Promise<unknown>,
+  check: Struck<{ name: string | undefined; lock: string | null }>['check'],
 ) {
-  const inRedis = async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) });
-  await cacheStale(key);
-  const source = numberedSource();
-  const load = source.hold();
-  await outcome(open(source.load, { redis }).get(key));
-  await until(() => source.loads === 1);
-  let sent = 0;
-  let expected = await inRedis();
-  proxy.schedule(async (request) => {
-    if (/^PING/i.test(request) || ++sent !== nth) return;
-    await lose(key);
-    expected = await inRedis();
+  await strikeAtEachStep(behind, {
+    async begin() {
+      await servers.redis.del(lockKey(key));
+      await cacheStale(key);
+      const source = numberedLoads(servers);
+      const { release } = source.hold();
+      const call = outcome(open(source.load, { redis: behind.redis }).get(key));
+      await until(() => source.loads === 1);
+      return { call, endLoad: release };
+    },
+    strike: lose,
+    look: async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) }),
+    check,
   });
-  load.release();
-  await drained(redis);
-  proxy.schedule();
-  return { sent, expected, seen: await inRedis() };
 }
 
 /** A process with ten readers of the stale value. Its result is how often it has loaded. */

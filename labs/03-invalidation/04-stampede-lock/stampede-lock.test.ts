@@ -3,9 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { pausingClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
-import { countedLoad, type HeldLoad, heldLoad } from '#kit/loads';
+import { begun, countedLoad, heldLoad } from '#kit/loads';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
+import { jsonAt, type Struck, strikeAtEachStep } from '#kit/strikes';
 import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
 import { type Clock, entryKey, LoadTimeoutError, lockKey, WaitTimeoutError } from './given';
 import { createLockedCache } from './stampede-lock';
@@ -152,7 +153,7 @@ describe('Core', () => {
     }
     const lose = () => servers.redis.set(lockKey(KEY), OTHER, 'PX', 20_000);
     for (const end of ['load', 'failure'] as const) {
-      await beforeEachStep(lose, end, (step, { left }) => {
+      await losingAtEachStep(lose, end, (step, { left }) => {
         const when = step === 0 ? `during a ${end}` : `before command ${step} after a ${end}`;
         expect(
           left.lock,
@@ -195,10 +196,10 @@ describe('In production', () => {
         servers.redis.multi().del(lockKey(KEY)).set(entryKey(KEY), JSON.stringify(NEW)).exec(),
     };
     for (const [what, lose] of Object.entries(losses)) {
-      await beforeEachStep(lose, 'load', (step, { result, lost, left }) => {
+      await losingAtEachStep(lose, 'load', (step, { result, struck, left }) => {
         const when = `${what} ${step === 0 ? 'during the load' : `before command ${step} after the load`}`;
         expect(result, `the lock: ${when}. The caller must get what was loaded for it`).toEqual(OLD);
-        expect(left, `what Redis holds. The lock: ${when}. The holder must change nothing`).toEqual(lost);
+        expect(left, `what Redis holds. The lock: ${when}. The holder must change nothing`).toEqual(struck);
       });
     }
     const cache = openCache();
@@ -562,58 +563,32 @@ function hungLoad(afterMs: number) {
   return source;
 }
 
-/** Waits until the load has begun; a call that ends without it, or never begins it, does not hang the test. */
-async function begun(source: HeldLoad<unknown>, call: Promise<unknown>) {
-  await soon(Promise.race([source.begun, call]));
-}
-
 /** All scenes to their end, then the first failure. */
 async function allOf(...scenes: readonly Promise<void>[]) {
   await Promise.allSettled(scenes);
   await Promise.all(scenes);
 }
 
-interface Seen {
-  readonly result: unknown;
-  readonly lost: unknown;
-  readonly left: Awaited<ReturnType<typeof inRedis>>;
-}
-
-/**
- * Runs a load again and again. It loses its lock by `lose` while it runs (step 0), then before the first command that
- * follows it, then before the second, until there is no such command.
- */
-async function beforeEachStep(
+/** A load that loses its lock by `lose`, at each of its steps. */
+async function losingAtEachStep(
   lose: () => Promise<unknown>,
   end: 'load' | 'failure',
-  check: (step: number, seen: Seen) => void,
+  check: Struck<Awaited<ReturnType<typeof inRedis>>>['check'],
 ) {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({}, proxy.url);
-  const cache = openCache(redis);
-  for (let step = 0, sent = 0; sent >= step; step++) {
-    proxy.schedule();
-    await servers.redis.del(entryKey(KEY), lockKey(KEY));
-    const source = heldLoad(OLD);
-    const reading = outcome(cache.getOrLoad(KEY, source.load, TIMES));
-    await begun(source, reading);
-    let lost: unknown;
-    const loseIt = async () => {
-      await lose();
-      lost = await inRedis();
-    };
-    if (step === 0) await loseIt();
-    sent = 0;
-    proxy.schedule(async () => {
-      if (++sent === step) await loseIt();
-    });
-    if (end === 'load') source.end();
-    else source.fail(new Error('deadlock'));
-    const result = await reading;
-    // A store that the caller did not wait for has been answered too.
-    await redis.ping();
-    if (lost !== undefined) check(step, { result, lost, left: await inRedis() });
-  }
+  const behind = await redisBehindProxy(servers);
+  const cache = openCache(behind.redis);
+  await strikeAtEachStep(behind, {
+    async begin() {
+      await servers.redis.del(entryKey(KEY), lockKey(KEY));
+      const source = heldLoad(OLD);
+      const call = outcome(cache.getOrLoad(KEY, source.load, TIMES));
+      await begun(source, call);
+      return { call, endLoad: end === 'load' ? source.end : () => source.fail(new Error('deadlock')) };
+    },
+    strike: lose,
+    look: inRedis,
+    check,
+  });
 }
 
 async function inRedis() {
@@ -621,13 +596,4 @@ async function inRedis() {
   return { value, lock };
 }
 
-/** The value in Redis; its text where that is not JSON. */
-async function stored(key: string): Promise<unknown> {
-  const text = await servers.redis.get(entryKey(key));
-  if (text === null) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+const stored = (key: string) => jsonAt(servers, entryKey(key));

@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis, RedisOptions } from 'ioredis';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { redisBehindProxy } from '#kit/faulty-redis';
 import { signal } from '#kit/gate';
+import { numberedLoads } from '#kit/loads';
 import type { FaultyProxy } from '#kit/proxy';
 import { seeded } from '#kit/random';
 import { useServers } from '#kit/servers';
+import { drained, type Struck, strikeAtEachStep } from '#kit/strikes';
 import { outcome, rejectionOf, unhandledRejections, until } from '#kit/waiting';
 import { createEarlyCache, shouldRefresh } from './early-expiration';
 import {
@@ -78,12 +80,12 @@ describe('Core', () => {
     expect(miss, 'a miss must give what was loaded').toMatchObject({ name: 'mug', price: null });
     await stored(KEY);
     await expectTtl(servers.redis, entryKey(KEY), TTL_MS, 'ms to live of the entry: ttlMs is 57,301');
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     expect(
       await cache.get<unknown>(KEY, source.load),
       'a hit and a miss must give the same: what JSON makes of the value',
     ).toEqual(miss);
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads of a hit with nearly all of its TTL to go').toBe(0);
     await cache.get('none', async () => null);
     await stored('none');
@@ -95,7 +97,7 @@ describe('Core', () => {
   });
 
   test('callers that miss at the same time share one load, also one that fails', async () => {
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const cache = open();
     const callers = await Promise.all(Array.from({ length: 20 }, () => cache.get(KEY, source.load)));
     expect(source.loads, 'loads for 20 callers that missed at the same time').toBe(1);
@@ -135,7 +137,7 @@ describe('Core', () => {
     await there.get('fast', fast.load);
     await stored('fast');
     await open({ ...elsewhere, beta: 0.4 }).get(KEY, slow.load);
-    await drained();
+    await drained(servers.redis);
     expect(slow.loads, 'loads: Δ is 4 s, β 0.4, the gap 1.9 s, random() 0.5: this hit must not fire').toBe(1);
     await there.get(KEY, slow.load);
     await until(() => slow.loads === 2);
@@ -143,16 +145,16 @@ describe('Core', () => {
       slow.loads,
       'loads: Δ of the entry is 4 s, the gap 1.9 s, random() 0.5. This hit must fire, whatever its own process loaded last',
     ).toBe(2);
-    await drained();
+    await drained(servers.redis);
     await cacheEntry('fast', { deltaMs: FAST_MS, expiresAt: clock.now() + 0.05 * TTL_MS });
     await there.get('fast', fast.load);
-    await drained();
+    await drained(servers.redis);
     expect(fast.loads, 'loads: Δ is 23 ms and 5 % of the TTL are left: this hit must not fire').toBe(1);
   });
 
   test('a hit that fires gets the cached value at once, and one load begins', async () => {
     await cacheFiring(KEY);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const load = source.hold();
     const cache = open();
     const first = await outcome(cache.get(KEY, source.load));
@@ -165,7 +167,7 @@ describe('Core', () => {
     expect(await Promise.all(others), 'while the load runs, all hits must get the cached value').toEqual(
       Array(20).fill({ name: 'cached' }),
     );
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads for 21 hits that fired').toBe(1);
     load.release();
     await until(async () => (await nameInRedis(KEY)) === 'load 1');
@@ -190,7 +192,7 @@ describe('Core', () => {
     expect(await cache.get(KEY, source.load), 'after the refresh, get must return its value').toEqual({
       name: 'load 1',
     });
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads: the refreshed value has nearly all of its TTL to go').toBe(1);
     clock.advance(expiresAt - GAP_MS - clock.now());
     await cache.get(KEY, source.load);
@@ -263,7 +265,7 @@ describe('In production', () => {
           name: 'cached',
         });
       }
-      await drained();
+      await drained(servers.redis);
     }
     expect(loads, 'loads: all hits fire, and the source has just failed, so it needs a pause').toBe(1);
     await servers.redis.del(lockKey(KEY));
@@ -273,7 +275,7 @@ describe('In production', () => {
   });
 
   test('there is one refresh across processes, also for one that comes late', async () => {
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const elsewhere = open({ redis: servers.connectRedis() });
     const here = open();
     const load = source.hold();
@@ -281,7 +283,7 @@ describe('In production', () => {
     await outcome(elsewhere.get(KEY, source.load));
     await until(() => source.loads === 1);
     await outcome(Promise.all(Array.from({ length: 10 }, () => here.get(KEY, source.load))));
-    await drained();
+    await drained(servers.redis);
     expect(source.loads, 'loads: the hits of two processes fire, and one of these is loading').toBe(1);
     load.release();
     await until(async () => (await nameInRedis(KEY)) === 'load 1');
@@ -293,7 +295,7 @@ describe('In production', () => {
     await Promise.race([lock.arrived, until(() => source.loads > 1)]);
     await here.get(KEY, source.load);
     await until(async () => (await nameInRedis(KEY)) !== 'cached');
-    await drained();
+    await drained(servers.redis);
     lock.release();
     await drained(redis);
     expect(
@@ -307,7 +309,7 @@ describe('In production', () => {
     await cacheFiring(KEY);
     const { proxy, redis } = await redisBehindProxy(servers);
     unhandledRejections();
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const load = source.hold();
     const locking = proxy.hold(LOCKS);
     // The commands that follow the first one, which reads the entry.
@@ -316,7 +318,7 @@ describe('In production', () => {
     await Promise.race([locking.arrived, until(() => source.loads > 0)]);
     // Behind the question for the lock: when this times out, that has timed out too.
     await rejectionOf(() => redis.ping());
-    await drained();
+    await drained(servers.redis);
     proxy.schedule();
     waitAsLongAsItTakes(redis);
     // A writer commits here, and deletes entry and lock. After that Redis receives the question.
@@ -341,7 +343,7 @@ describe('In production', () => {
       if (LOCKS.test(previous) && (await servers.redis.pttl(lockKey(KEY))) === -1) bare ??= request;
       previous = request;
     });
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const load = source.hold();
     const loadDeadlineMs = 21_001;
     await outcome(open({ redis, loadDeadlineMs }).get(KEY, source.load));
@@ -358,7 +360,7 @@ describe('In production', () => {
   });
 
   test('a refresh that has lost its lock stores nothing and releases nothing', async () => {
-    const others = numberedSource();
+    const others = numberedLoads(servers);
     const other = open();
     const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
       'another refresh has it now': async (key) => {
@@ -372,19 +374,22 @@ describe('In production', () => {
         servers.redis.multi().set(entryKey(key), entry('newer'), 'PX', TTL_MS).del(lockKey(key)).exec(),
       'a writer has deleted it with the entry': (key) => servers.redis.del(entryKey(key), lockKey(key)),
     };
-    const { proxy, redis } = await redisBehindProxy(servers);
+    const behind = await redisBehindProxy(servers);
     for (const [loss, lose] of Object.entries(losses)) {
-      for (let nth = 1; nth <= 8; nth++) {
-        const { sent, expected, seen } = await loseBefore(nth, `${loss}, ${nth}`, lose, proxy, redis);
-        if (sent < nth) break;
-        const when = `the lock is lost just before command ${nth} after the load: ${loss}`;
-        expect(seen.lock, `token in the lock: ${when}`).toBe(expected.lock);
-        expect(seen.name, `name in the entry: ${when}`).toBe(expected.name);
-      }
+      await losingAtEachStep(
+        behind,
+        loss,
+        () => lose(loss),
+        (step, { struck, left }) => {
+          const when = `the lock is lost ${step === 0 ? 'during the load' : `just before command ${step} after the load`}: ${loss}`;
+          expect(left.lock, `token in the lock: ${when}`).toBe(struck.lock);
+          expect(left.name, `name in the entry: ${when}`).toBe(struck.name);
+        },
+      );
     }
 
     await cacheFiring(KEY);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const [first, second] = [source.hold(), source.hold()];
     const cache = open();
     await outcome(cache.get(KEY, source.load));
@@ -392,9 +397,9 @@ describe('In production', () => {
     await servers.redis.del(lockKey(KEY));
     await cacheFiring(KEY);
     await outcome(cache.get(KEY, source.load));
-    await drained();
+    await drained(servers.redis);
     first.release();
-    await drained();
+    await drained(servers.redis);
     expect(
       await nameInRedis(KEY),
       'name in the entry: the first refresh has lost its lock, perhaps to a second one of the same process',
@@ -404,7 +409,7 @@ describe('In production', () => {
 
   test('a miss does not join a refresh that a writer has cancelled', async () => {
     await cacheFiring(KEY);
-    const source = numberedSource();
+    const source = numberedLoads(servers);
     const [refresh, miss] = [source.hold(), source.hold()];
     const cache = open();
     await outcome(cache.get(KEY, source.load));
@@ -417,7 +422,7 @@ describe('In production', () => {
     const early = source.loads === 2 ? await missed : undefined;
     refresh.release();
     await missed;
-    await drained();
+    await drained(servers.redis);
     expect(early, 'a reader that comes after the write must load what is there now').toEqual({
       name: 'load 2',
     });
@@ -451,7 +456,7 @@ describe('In production', () => {
     expect(refreshed.signal?.aborted, 'aborted: the load of a refresh must learn of it too').toBe(true);
     missed.fail(new Error('too late'));
     refreshed.fail(new Error('too late'));
-    await drained();
+    await drained(servers.redis);
     await servers.redis.del(lockKey('refreshed'));
     await cache.get('refreshed', async () => ({ name: 'in time' }));
     await until(async () => (await nameInRedis('refreshed')) === 'in time');
@@ -471,7 +476,7 @@ describe('In production', () => {
     const scenes = Object.entries(faults).map(async ([fault, strike]) => {
       const isRead = fault !== 'does not answer to a SET';
       const { proxy, redis } = await redisBehindProxy(servers, PATIENT);
-      const source = numberedSource();
+      const source = numberedLoads(servers);
       let errors = 0;
       const cache = open({ redis, onError: () => errors++ });
       if (isRead) {
@@ -479,11 +484,11 @@ describe('In production', () => {
         giveUpSoon(redis);
       }
       // Both callers have given up on Redis by the time that the first load ends.
-      const load: Load<Product> = async (signal) => {
+      const load = async () => {
         giveUpSoon(redis);
         if (!isRead) strike(proxy);
         await sleep(60);
-        return source.load(signal);
+        return source.load();
       };
       const reads = await Promise.all([1, 2].map(() => outcome(cache.get(fault, load))));
       expect(reads, `Redis ${fault}: two callers must get the loaded value`).toEqual(
@@ -519,7 +524,7 @@ describe('In production', () => {
       await servers.redis.set(entryKey(kind), bytes, 'PX', TTL_MS);
       const errors: unknown[] = [];
       const cache = open({ onError: (error) => errors.push(error) });
-      const answer = await outcome(cache.get(kind, numberedSource().load));
+      const answer = await outcome(cache.get(kind, numberedLoads(servers).load));
       expect(answer, `the entry is unusable (${kind}): get must load`).toEqual({ name: 'load 1' });
       const reports = kind === 'expired' ? 0 : 1;
       expect(errors.length, `errors reported for an entry that is unusable (${kind})`).toBe(reports);
@@ -551,32 +556,6 @@ const cacheEntry = (key: string, times: { deltaMs: number; expiresAt: number }) 
 
 /** Each hit of it fires, by the clock that stands still. */
 const cacheFiring = (key: string, px = TTL_MS) => servers.redis.set(entryKey(key), entry('cached'), 'PX', px);
-
-/** Its loads return "load 1", "load 2" and so on; one that is held returns when it is released. */
-function numberedSource() {
-  const holds: Promise<void>[] = [];
-  const source = {
-    loads: 0,
-    /** The next load that is not held yet. */
-    hold() {
-      let release = () => {};
-      holds[Math.max(source.loads, holds.length)] = new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      onTestFinished(() => release());
-      return { release };
-    },
-    async load(_signal?: AbortSignal): Promise<Product> {
-      const number = ++source.loads;
-      // A real source takes its time: readers that miss at the same time have missed by then.
-      await servers.redis.ping();
-      await servers.redis.ping();
-      await holds[number - 1];
-      return { name: `load ${number}` };
-    },
-  };
-  return source;
-}
 
 /** A numbered source whose loads take this long by the clock. */
 function timedSource(clock: ReturnType<typeof fakeClock>, tookMs: number) {
@@ -629,14 +608,6 @@ async function nameInRedis(key: string): Promise<string | undefined> {
   }
 }
 
-/** Resolves when a client has had the answers to a series of commands, each sent after the answer to the one before. */
-async function drained(redis: Redis = servers.redis): Promise<void> {
-  for (let round = 0; round < 8; round++) {
-    await redis.ping();
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
 /** It waits for its server as long as it takes, as by default. */
 const PATIENT: RedisOptions = { maxRetriesPerRequest: null, retryStrategy: () => 10 };
 
@@ -649,30 +620,25 @@ function waitAsLongAsItTakes(redis: Redis): void {
   redis.options.commandTimeout = undefined;
 }
 
-/** A refresh whose lock is lost just before its nth command after the load: what Redis holds then, and at the end. */
-async function loseBefore(
-  nth: number,
+/** A refresh that loses its lock by `lose`, at each of its steps; by each loss under a key of its own. */
+async function losingAtEachStep(
+  behind: Awaited<ReturnType<typeof redisBehindProxy>>,
   key: string,
-  lose: (key: string) => Promise<unknown>,
-  proxy: FaultyProxy,
-  redis: Redis,
+  lose: () => Promise<unknown>,
+  check: Struck<{ name: string | undefined; lock: string | null }>['check'],
 ) {
-  const inRedis = async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) });
-  await cacheFiring(key);
-  const source = numberedSource();
-  const load = source.hold();
-  const reading = outcome(open({ redis }).get(key, source.load));
-  await until(() => source.loads === 1);
-  let sent = 0;
-  let expected = await inRedis();
-  proxy.schedule(async (request) => {
-    if (/^PING/i.test(request) || ++sent !== nth) return;
-    await lose(key);
-    expected = await inRedis();
+  await strikeAtEachStep(behind, {
+    async begin() {
+      await servers.redis.del(lockKey(key));
+      await cacheFiring(key);
+      const source = numberedLoads(servers);
+      const { release } = source.hold();
+      const call = outcome(open({ redis: behind.redis }).get(key, source.load));
+      await until(() => source.loads === 1);
+      return { call, endLoad: release };
+    },
+    strike: lose,
+    look: async () => ({ name: await nameInRedis(key), lock: await servers.redis.get(lockKey(key)) }),
+    check,
   });
-  load.release();
-  await reading;
-  await drained(redis);
-  proxy.schedule();
-  return { sent, expected, seen: await inRedis() };
 }

@@ -4,9 +4,10 @@ import { pausingClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
 import { signal } from '#kit/gate';
-import { countedLoad, heldLoad } from '#kit/loads';
+import { begun, countedLoad, heldLoad } from '#kit/loads';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
+import { jsonAt, type Struck, strikeAtEachStep } from '#kit/strikes';
 import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
 import { type Clock, LoadTimeoutError, leaseKey, systemClock, valueKey } from './given';
 import { createLeaseCache } from './leases';
@@ -120,10 +121,12 @@ describe('Core', () => {
       },
     };
     for (const [what, lose] of Object.entries(losses)) {
-      await beforeEachStep(lose, 'load', (step, { result, lost, left }) => {
+      await losingAtEachStep(lose, 'load', (step, { result, struck, left }) => {
         const when = `${what} ${step === 0 ? 'during the load' : `before command ${step} after the load`}`;
         expect(result, `${when}: the caller must get what was loaded for it`).toEqual(OLD);
-        expect(left, `what Redis holds. ${when}: the fill must be refused, and change nothing`).toEqual(lost);
+        expect(left, `what Redis holds. ${when}: the fill must be refused, and change nothing`).toEqual(
+          struck,
+        );
       });
     }
     await servers.redis.del(valueKey(KEY), leaseKey(KEY));
@@ -236,12 +239,12 @@ describe('In production', () => {
       ).toBe(0);
     }
     const lose = () => servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
-    await beforeEachStep(lose, 'failure', (step, { lost, left }) => {
+    await losingAtEachStep(lose, 'failure', (step, { struck, left }) => {
       const when = step === 0 ? 'during the load' : `before command ${step} after the load`;
       expect(
         left,
         `what Redis holds: another caller got the lease ${when}, and the load failed: its lease must stay`,
-      ).toEqual(lost);
+      ).toEqual(struck);
     });
   });
 
@@ -526,45 +529,26 @@ async function behindProxy({ commandTimeout = 80 } = {}) {
   return { proxy, redis, cache, errors };
 }
 
-/** Waits until the load has begun; a call that ends without it, or never begins it, does not hang the test. */
-const begun = (source: { readonly begun: Promise<void> }, call: Promise<unknown>) =>
-  soon(Promise.race([source.begun, call]));
-
-/**
- * Runs a load again and again. It loses its lease by `lose` while it runs (step 0), then before the first command that
- * follows it, then before the second, until there is no such command.
- */
-async function beforeEachStep(
+/** A load that loses its lease by `lose`, at each of its steps. */
+async function losingAtEachStep(
   lose: () => Promise<unknown>,
   end: 'load' | 'failure',
-  check: (step: number, seen: { result: unknown; lost: unknown; left: unknown }) => void,
+  check: Struck<Awaited<ReturnType<typeof inRedis>>>['check'],
 ) {
-  const proxy = await openProxy(servers.redisUrl);
-  const redis = servers.connectRedis({}, proxy.url);
-  const cache = openCache(redis);
-  for (let step = 0, sent = 0; sent >= step; step++) {
-    proxy.schedule();
-    await servers.redis.del(valueKey(KEY), leaseKey(KEY));
-    const source = heldLoad(OLD);
-    const reading = outcome(cache.getOrLoad(KEY, source.load, TIMES));
-    await begun(source, reading);
-    let lost: unknown;
-    const loseIt = async () => {
-      await lose();
-      lost = await inRedis();
-    };
-    if (step === 0) await loseIt();
-    sent = 0;
-    proxy.schedule(async () => {
-      if (++sent === step) await loseIt();
-    });
-    if (end === 'load') source.end();
-    else source.fail(new Error('deadlock'));
-    const result = await reading;
-    // A fill that the caller did not wait for has been answered too.
-    await redis.ping();
-    if (lost !== undefined) check(step, { result, lost, left: await inRedis() });
-  }
+  const behind = await redisBehindProxy(servers);
+  const cache = openCache(behind.redis);
+  await strikeAtEachStep(behind, {
+    async begin() {
+      await servers.redis.del(valueKey(KEY), leaseKey(KEY));
+      const source = heldLoad(OLD);
+      const call = outcome(cache.getOrLoad(KEY, source.load, TIMES));
+      await begun(source, call);
+      return { call, endLoad: end === 'load' ? source.end : () => source.fail(new Error('deadlock')) };
+    },
+    strike: lose,
+    look: inRedis,
+    check,
+  });
 }
 
 /** Not `pttl`: a lease of another caller may live on. */
@@ -573,13 +557,4 @@ async function inRedis() {
   return { value, lease };
 }
 
-/** The value in Redis; its text where that is not JSON. */
-async function stored(key: string): Promise<unknown> {
-  const text = await servers.redis.get(valueKey(key));
-  if (text === null) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+const stored = (key: string) => jsonAt(servers, valueKey(key));
