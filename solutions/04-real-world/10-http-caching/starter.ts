@@ -9,7 +9,7 @@ export interface Options {
   readonly deadlineMs?: number;
   /** In production: what all stored answers and their keys may take. */
   readonly maxBytes?: number;
-  /** In production: whether the origin gets the request header of this name, which is in lower case. */
+  /** In production: whether the origin gets the request header of this name (in lower case). By default: if a list has it. */
   readonly forwards?: (name: string) => boolean;
 }
 
