@@ -155,11 +155,19 @@ describe('Core', () => {
   test('a new post is in the feeds of its followers, and in no others', async () => {
     for (const user of [READER, OTHER_READER, NEW_READER]) await follow(user, ANN, BEN);
     await follow(STRANGER, BEN);
+    await servers.db.query('INSERT INTO follows (user_id, author_id) VALUES ?', [
+      Array.from({ length: 30 }, (_, at) => [1000 + at, ANN]),
+    ]);
     await addPosts(8, [ANN, BEN]);
-    const feeds = openFeeds();
+    const { feeds, trips } = countingFeeds();
     for (const user of [READER, OTHER_READER, STRANGER]) await firstPage(feeds, user);
     await servers.redis.pexpire(feedKey(READER), 20_000);
+    trips.since();
     const post = await outcome(feeds.publish(ANN, 'news'));
+    expect(
+      trips.since(),
+      'trips for a post of an author with 33 followers: their number must not grow with the followers',
+    ).toBeLessThanOrEqual(12);
     const [stored] = await postsInMySql([idOf(post)]);
     expect(post, 'publish must give the post as MySQL has it').toEqual(stored);
     await expectTtl(servers.redis, postKey(idOf(post)), POST_TTL_MS, 'a post must live for POST_TTL_MS');
@@ -228,7 +236,7 @@ describe('In production', () => {
   });
 
   test('no reader sees half a feed, and no key is ever without a TTL', async () => {
-    await duringBuild(async (user, _, when) => {
+    const lookAround = async (user: number, _: number, when: string) => {
       for (const key of await servers.redis.keys('*[0-9]*')) {
         expect(
           await servers.redis.pttl(key),
@@ -239,7 +247,13 @@ describe('In production', () => {
         await walk(openFeeds(), user),
         `ids of all pages that another process got ${when}: the whole feed, or what MySQL has`,
       ).toEqual(inPages(await inMySql(user)));
-    });
+    };
+    await duringBuild(lookAround, async (user, when, page) =>
+      expect(
+        await idsOf(page),
+        `ids of the page that built the feed; ${when}, another process built it too`,
+      ).toEqual((await inMySql(user)).slice(0, PAGE)),
+    );
   });
 
   test('past the window, MySQL goes on without a repeat or a gap', async () => {
@@ -328,6 +342,8 @@ describe('In production', () => {
       await servers.redis.pttl(postKey(before[0] ?? 0)),
       'PTTL of what stands in the place of a deleted post: -1 means that it stays forever',
     ).not.toBe(-1);
+    // Evicted: neither a text nor a row is left of this post.
+    await servers.redis.del(postKey(before[14] ?? 0));
     expect(
       await walk(openFeeds(), READER),
       'ids of all pages after six deletions: none is there, and each page is full',
@@ -380,6 +396,10 @@ describe('In production', () => {
       (await servers.redis.mget(ids.map(postKey))).every((text, at) => text === texts[at]);
     await until(storedAgain);
     expect(await storedAgain(), 'whether the lost and the damaged posts are in Redis again').toBe(true);
+    for (const id of ids.slice(0, damages.length + 1)) {
+      const message = 'a post that is stored again must live for POST_TTL_MS';
+      await expectTtl(servers.redis, postKey(id), POST_TTL_MS, message);
+    }
   });
 
   test('without Redis, pages come from MySQL and writes succeed', async () => {
@@ -394,14 +414,24 @@ describe('In production', () => {
         inPages(await inMySql(READER)),
       );
       expect(errors.length, 'calls of onCacheError').toBeGreaterThan(0);
+      errors.length = 0;
+      const reported: number[] = [];
       const post = await outcome(feeds.publish(ANN, fault));
       expect(idOf(post), `a post is committed, and Redis is away (${fault}): publish must resolve`).toBe(
         (await inMySql(READER))[0],
       );
+      reported.push(errors.splice(0).length);
       const unfollowing = outcome(Promise.resolve(feeds.unfollow?.(STRANGER, ANN)));
       expect(await unfollowing, `Redis is away (${fault}): unfollow must resolve`).toBeUndefined();
+      reported.push(errors.splice(0).length);
       const removing = outcome(Promise.resolve(feeds.remove?.(idOf(post))));
       expect(await removing, `Redis is away (${fault}): remove must resolve`).toBeUndefined();
+      reported.push(errors.splice(0).length);
+      expect(reported, 'calls of onCacheError of publish, unfollow and remove').not.toContain(0);
+      expect(
+        await withoutPosts(() => feeds.page(READER)),
+        'MySQL fails too: nobody knows the feed, so page must reject',
+      ).toEqual(expect.stringMatching(/^rejected/));
     }
     for (let step = 1; step <= 6; step++) {
       const { feeds, proxy } = await feedsBehindProxy();
@@ -492,7 +522,7 @@ const STEPS = 12;
  */
 async function duringBuild(
   act: (user: number, author: number, when: string) => Promise<unknown>,
-  check: (user: number, when: string) => Promise<unknown> = async () => {},
+  check: (user: number, when: string, page: Page | string) => Promise<unknown> = async () => {},
 ) {
   const { proxy, redis } = await redisBehindProxy(servers);
   const users = Array.from({ length: STEPS }, (_, at) => 200 + at);
@@ -513,14 +543,14 @@ async function duringBuild(
     proxy.schedule(async () => {
       if (++sent !== step) return;
       acting = act(user, authorFor(user), when);
-      await outcome(acting, 3000);
+      await outcome(acting, 6000);
     });
-    await outcome(openFeeds(redis).page(user), 3000);
+    const page = await outcome(openFeeds(redis).page(user), 8000);
     // What the page did not wait for has been answered too.
     await redis.ping();
     proxy.schedule();
     await acting;
-    if (sent >= step) await check(user, when);
+    if (sent >= step) await check(user, when, page);
   }
 }
 
@@ -627,6 +657,14 @@ async function unfollow(feeds: Feeds, user: number, author: number): Promise<voi
 async function remove(feeds: Feeds, post: number): Promise<void> {
   await outcome(Promise.resolve(feeds.remove?.(post)));
   expect(await postsInMySql([post]), 'the post in MySQL, after remove').toEqual([]);
+}
+
+/** What a call comes to while MySQL has no table of posts. */
+async function withoutPosts<T>(call: () => Promise<T>): Promise<T | string> {
+  await servers.db.query('RENAME TABLE posts TO posts_away');
+  const result = await outcome(call());
+  await servers.db.query('RENAME TABLE posts_away TO posts');
+  return result;
 }
 
 /** A feed leaves Redis, as by an eviction. */

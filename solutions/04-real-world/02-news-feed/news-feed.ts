@@ -54,13 +54,16 @@ const BUILT = '!';
 const WHOLE = '!whole';
 /** Before the id of a celebrity, whose posts are merged when the feed is read. */
 const CELEBRITY = '#';
-/** Before the token of a build. */
-const BUILDER = '$';
 /** In the place of a deleted post: feeds still have its id. */
 const DELETED = 'deleted';
 // #endregion
 
 // #region scripts
+/** KEYS: set. ARGV: cursor, count. Posts and marks of one moment: the mark of a later one is about other posts. */
+const READ = `return {
+    redis.call('ZRANGE', KEYS[1], ARGV[1], '[0', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[2]),
+    redis.call('ZRANGE', KEYS[1], '-', '(0', 'BYLEX') }`;
+
 /** KEYS: set. ARGV: member, WINDOW. A set that is being built gets the post too. */
 const ADD = `
   if redis.call('EXISTS', KEYS[1]) == 0 then return end
@@ -104,8 +107,8 @@ export function createFeeds({ redis, db, onCacheError = () => {} }: Options): Fe
   // #region set
   /** At most PAGE + 1 members after the cursor. Builds a set that is not there. Undefined without Redis. */
   async function membersOf(key: string, cursor: string | undefined, source: Source) {
-    const range = redis.zrange(key, cursor ? `(${cursor}` : '+', '[0', 'BYLEX', 'REV', 'LIMIT', 0, PAGE + 1);
-    const read = await ask(Promise.all([range, redis.zrange(key, '-', '(0', 'BYLEX')]));
+    const from = cursor ? `(${cursor}` : '+';
+    const read = await ask(redis.eval(READ, 1, key, from, PAGE + 1) as Promise<[string[], string[]]>);
     if (!read) return undefined;
     const [members, marks] = read[1].includes(BUILT) ? read : await build(key, source);
     const after = members.filter((member) => !cursor || member < cursor).slice(0, PAGE + 1);
@@ -117,7 +120,7 @@ export function createFeeds({ redis, db, onCacheError = () => {} }: Options): Fe
   }
 
   async function build(key: string, source: Source): Promise<[members: string[], marks: string[]]> {
-    const token = BUILDER + randomUUID();
+    const token = `$token:${randomUUID()}`;
     // Before the first SELECT: from now on, new posts are added, and an unfollow removes the token.
     await ask(redis.multi().zadd(key, 0, token).pexpire(key, BUILD_MS, 'NX').exec());
     const { posts, celebrities } = await source();
@@ -157,16 +160,14 @@ export function createFeeds({ redis, db, onCacheError = () => {} }: Options): Fe
     async publish(authorId, text) {
       const post = await db.insertPost(authorId, text);
       await store(post, 'NX');
-      const keys = (await db.isCelebrity(authorId))
-        ? [authorKey(authorId)]
-        : (await db.followers(authorId)).map(feedKey);
+      const isCelebrity = await db.isCelebrity(authorId);
+      const keys = isCelebrity ? [authorKey(authorId)] : (await db.followers(authorId)).map(feedKey);
       await ask(Promise.all(keys.map((key) => redis.eval(ADD, 1, key, memberOf(post), WINDOW))));
       return post;
     },
 
     async unfollow(userId, authorId) {
       await db.deleteFollow(userId, authorId);
-      // The token of a build goes too, and what it has read is refused.
       await ask(redis.del(feedKey(userId)));
     },
 

@@ -85,9 +85,12 @@ export function createFeeds({ redis, db, onCacheError = () => {} }: Options) {
 
   /** At most PAGE + 1 members after the cursor. Builds a set that is not there. Undefined without Redis. */
   async function membersOf(key: string, cursor: string | undefined, source: Source) {
-    const range = redis.zrange(key, cursor ? `(${cursor}` : '+', '[0', 'BYLEX', 'REV', 'LIMIT', 0, PAGE + 1);
-    const read = await ask(Promise.all([range, redis.zrange(key, '-', '(0', 'BYLEX')]));
-    if (!read) return undefined;
+    const reading = redis.multi();
+    reading.zrange(key, cursor ? `(${cursor}` : '+', '[0', 'BYLEX', 'REV', 'LIMIT', 0, PAGE + 1);
+    reading.zrange(key, '-', '(0', 'BYLEX');
+    const [inSet, notes] = (await ask(reading.exec())) ?? [];
+    if (!inSet || !notes) return undefined;
+    const read = [inSet[1] as string[], notes[1] as string[]] as const;
     const [members, marks] = read[1].includes(BUILT) ? read : await build(key, source);
     const after = members.filter((member) => !cursor || member < cursor).slice(0, PAGE + 1);
     return {
