@@ -108,6 +108,11 @@ describe('Core', () => {
     const ttl = Number(await cluster.nodes[await homeOfBase()]?.pttl(baseKey(KEY)));
     expect(ttl, 'ms that the entry has to live').toBeGreaterThan(TTL_MS - 5000);
     expect(ttl, 'ms that the entry has to live').toBeLessThanOrEqual(TTL_MS);
+    await cluster.nodes[await homeOfBase()]?.del(baseKey(KEY));
+    expect(
+      await cache.get(KEY, async () => NEW),
+      'value of the key after another process has deleted the entry',
+    ).toEqual(NEW);
   });
 
   test('reads of a hot key are spread over all masters, after one load', async () => {
@@ -224,6 +229,12 @@ describe('In production', () => {
       times(100).map(() => OLD),
     );
     expect(source.loads, 'loads for 100 readers at once').toBe(1);
+    const names = async () => (await entries()).map(({ name }) => name);
+    await until(async () => (await names()).includes(baseKey(KEY)));
+    expect(
+      await names(),
+      'entries after that load: copies end soon, and are filled from the base key',
+    ).toContain(baseKey(KEY));
   });
 
   test('a load that an invalidation overtakes is neither shared nor stored', async () => {
