@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -215,12 +216,27 @@ describe('In production', () => {
       await outcome(openSale().reserve(from(1, 'same'))),
       'the request of buyer 1 again, after the last unit was sold: it must get its order',
     ).toEqual(first);
-    await servers.redis.del(GATE);
-    await openSale().reserve(from(5));
+
+    expect(await keysWithoutTtl(), 'keys that are noted and never expire').toEqual([]);
+
+    await putOnSale(1);
+    const sale = openSale({ gateMs: 20 });
+    const last = await sale.reserve(from(1));
+    await sleep(50);
+    expect(await sale.reserve(from(5)), 'the gate has ended, and the row has no unit').toEqual(SOLD_OUT);
     expect(
-      await outcome(openSale().reserve(from(1, 'same'))),
+      await outcome(sale.reserve(from(1))),
       'the request of buyer 1 again, after the gate has ended and was filled with 0: it must get its order',
-    ).toEqual(first);
+    ).toEqual(last);
+
+    await putOnSale(1);
+    const lost = await outcome(openSale({ db: await losingTheAnswerOfCommit() }).reserve(from(1)));
+    expect(lost, 'MySQL has committed, and the connection has ended before its answer').toEqual(REJECTION);
+    for (const buyer of buyers(2, 10)) await openSale().reserve(buyer);
+    expect(
+      await outcome(openSale().reserve(from(1))),
+      'the request of buyer 1 again, after the answer of COMMIT was lost: its order stands, and it must get it',
+    ).toEqual(RESERVED);
   });
 
   test('a buyer never gets more units than the limit, whatever it sends at once', async () => {
@@ -307,6 +323,12 @@ describe('In production', () => {
         return `the payment was ${paid ? 'accepted' : 'refused'}: ${orders.length} orders stand, and ${stock} units are for sale`;
       },
     });
+    await putOnSale(1);
+    await openSale().reserve(from(1));
+    await letPass(1);
+    expect(await openSale().expire(), 'orders that expire was to end: one was due, and nobody has paid').toBe(
+      1,
+    );
   });
 
   test('while Redis does not answer the row decides, and few calls ask it at once', async () => {
@@ -319,7 +341,9 @@ describe('In production', () => {
       const { proxy, redis } = await redisBehindProxy(servers);
       await strike(proxy);
       const { proxy: mysqlProxy, db } = await behindMysqlProxy();
-      const sale = openSale({ redis, db, redisMs: 30, maxUngated: 2, mysqlMs: 5_000 });
+      const errors: unknown[] = [];
+      const onGateError = (error: unknown) => errors.push(error);
+      const sale = openSale({ redis, db, redisMs: 30, maxUngated: 2, mysqlMs: 5_000, onGateError });
       mysqlProxy.stall();
       let refused = 0;
       const calls = buyers(8).map(async (buyer) => {
@@ -332,6 +356,7 @@ describe('In production', () => {
         refused,
         `calls that rejected with BusyError. Redis ${fault}, maxUngated is 2, MySQL is slow, and 8 calls came at once`,
       ).toBe(6);
+      expect(errors.length, `errors given to onGateError while Redis ${fault}`).toBeGreaterThan(0);
       await mysqlProxy.heal();
       const ended = await outcome(Promise.all(calls));
       expect(ended, `Redis ${fault}, and the row has 2 units: two calls must get them`).toEqual(
@@ -350,6 +375,13 @@ describe('In production', () => {
         ).toMatchObject({ code: 'ECONNREFUSED' });
       }
       expect((await rows()).orders.length, 'orders, of two units').toBe(2);
+      await letPass(...buyers(8).map(({ buyerId }) => buyerId));
+      expect(
+        await outcome(sale.expire()),
+        `orders that expire has ended while Redis ${fault}: two were due, and their units must come back to the row`,
+      ).toBe(2);
+      await proxy.heal();
+      await expectGateIsUsed(sale);
     }
   });
 
@@ -462,9 +494,18 @@ async function putOnSale(stock: number): Promise<void> {
 
 /** FLUSHALL, a restart without persistence, or a failover to an empty replica. */
 async function loseRedis(): Promise<void> {
-  // What the course itself keeps there has a name of its own.
-  const keys = (await servers.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
+  const keys = await keysOfTheSale();
   if (keys.length > 0) await servers.redis.del(keys);
+}
+
+/** What the course itself keeps there has a name of its own. */
+const keysOfTheSale = async () =>
+  (await servers.redis.keys('*')).filter((key) => !key.startsWith('caching-deep-dive:'));
+
+async function keysWithoutTtl(): Promise<string[]> {
+  const keys = await keysOfTheSale();
+  const ttls = await Promise.all(keys.map((key) => servers.redis.pttl(key)));
+  return keys.filter((_, i) => ttls[i] === -1);
 }
 
 /** `orders`: the buyers of those that have not expired. */
@@ -480,6 +521,18 @@ async function gate(): Promise<number | undefined> {
   const units = await servers.redis.get(GATE);
   return units === null ? undefined : Number(units);
 }
+
+/** After an outage. A pause before Redis is asked again is right too. */
+const expectGateIsUsed = (sale: ReturnType<typeof openSale>) => {
+  let buyer = 100;
+  return expect
+    .poll(() => outcome(sale.reserve(from(buyer++))).then(gate), {
+      timeout: 3_000,
+      interval: 10,
+      message: 'units of the gate: Redis works again, and buyers come, so it must be filled again',
+    })
+    .toBeDefined();
+};
 
 /** A gate that was deleted is right too: the next buyer fills it from the row. */
 async function expectGate(units: number | undefined, message: string): Promise<void> {
@@ -506,6 +559,20 @@ async function behindMysqlProxy() {
   const db = servers.connectDb({}, proxy.url);
   await db.query('SELECT 1');
   return { proxy, db };
+}
+
+/** MySQL commits, and the connection ends before its answer comes. */
+async function losingTheAnswerOfCommit(): Promise<Pool> {
+  const { proxy, db } = await behindMysqlProxy();
+  proxy.schedule(async (request) => {
+    if (!/^commit/i.test(request)) return;
+    // COMMIT is on its way then.
+    setImmediate(() => {
+      proxy.blackHole();
+      void until(async () => (await rows()).orders.length > 0).then(proxy.cut);
+    });
+  });
+  return db;
 }
 
 async function deadMysql() {

@@ -122,7 +122,7 @@ export async function payOrder(db: Pool | PoolConnection, orderId: number): Prom
 export const TRIES = 3;
 
 /**
- * In production: MySQL has rolled back because of others, and the same transaction may succeed: a lock wait timeout, a
+ * In production: MySQL has given up because of others, and the same transaction may succeed: a lock wait timeout, a
  * deadlock, or (MariaDB) a row that has changed since the snapshot.
  */
 export const isTransient = (error: unknown): boolean =>

@@ -55,9 +55,8 @@ const TAKE = `
   redis.call('SET', KEYS[2], '', 'PX', ARGV[1])
   return 'taken'`;
 
-/** KEYS: gate, request. A lost gate stays lost: the row, from which it is filled, has the unit already. */
+/** KEYS: gate. A lost gate stays lost: the row, from which it is filled, has the unit already. */
 const GIVE_BACK = `
-  redis.call('DEL', KEYS[2])
   if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('INCR', KEYS[1]) end`;
 
 /** `again`: this request was let in before. `ungated`: Redis could not be asked. */
@@ -109,10 +108,10 @@ export function createSale({
   const inTime = <T>(answer: Promise<T>) => withDeadline(answer, redisMs);
 
   // #region admit
-  const keysOf = (request: Request) => [gateKey(request.itemId), requestKey(request)] as const;
-
-  const take = async (request: Request) =>
-    (await inTime(redis.eval(TAKE, 2, ...keysOf(request), REMEMBER_MS))) as Admission;
+  async function take(request: Request): Promise<Admission> {
+    const taking = redis.eval(TAKE, 2, gateKey(request.itemId), requestKey(request), REMEMBER_MS);
+    return (await inTime(taking)) as Admission;
+  }
 
   async function fill(itemId: number): Promise<void> {
     const stock = await withDeadline(readStock(db, itemId), mysqlMs);
@@ -132,10 +131,10 @@ export function createSale({
     }
   }
 
-  const giveBack = (request: Request) =>
-    inTime(redis.eval(GIVE_BACK, 2, ...keysOf(request))).catch(onGateError);
+  // Neither forgets the request: after an error, its order may stand.
+  const giveBack = (itemId: number) => inTime(redis.eval(GIVE_BACK, 1, gateKey(itemId))).catch(onGateError);
 
-  const closeGate = (request: Request) => inTime(redis.del(...keysOf(request))).catch(onGateError);
+  const closeGate = (itemId: number) => inTime(redis.del(gateKey(itemId))).catch(onGateError);
   // #endregion
 
   // #region retry
@@ -172,11 +171,11 @@ export function createSale({
     if (admission === 'again') return ask(request);
     if (admission !== 'taken') return askUngated(request);
     const outcome = await ask(request).catch(async (error: unknown) => {
-      await giveBack(request);
+      await giveBack(request.itemId);
       throw error;
     });
-    if (outcome.kind === 'over the limit') await giveBack(request);
-    if (outcome.kind === 'sold out') await closeGate(request);
+    if (outcome.kind === 'over the limit') await giveBack(request.itemId);
+    if (outcome.kind === 'sold out') await closeGate(request.itemId);
     return outcome;
   }
   // #endregion
@@ -184,11 +183,10 @@ export function createSale({
   // #region worker
   async function expire(): Promise<number> {
     let expired = 0;
-    for (const due of await withDeadline(ordersDue(db), mysqlMs)) {
-      const { orderId, itemId } = due;
+    for (const { orderId, itemId } of await withDeadline(ordersDue(db), mysqlMs)) {
       if (!(await inTransaction((connection) => expireOrder(connection, orderId, itemId)))) continue;
       expired++;
-      await giveBack(due);
+      await giveBack(itemId);
     }
     return expired;
   }

@@ -63,7 +63,7 @@ class Sale {
       return outcome;
     } finally {
       if (way === 'ungated') this.#ungated--;
-      if (way === 'gated' && !isReserved) await this.#forget(gateKey(request.itemId), requestKey(request));
+      if (way === 'gated' && !isReserved) await this.#forget(gateKey(request.itemId));
     }
   }
 
@@ -143,8 +143,8 @@ class Sale {
     }
   }
 
-  async #forget(...keys: string[]): Promise<void> {
-    await this.#ask(this.redis.del(...keys)).catch(this.onGateError);
+  async #forget(key: string): Promise<void> {
+    await this.#ask(this.redis.del(key)).catch(this.onGateError);
   }
 
   #ask<T>(answer: Promise<T>): Promise<T> {

@@ -33,9 +33,8 @@ const ENTER = `
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
   return 'entered'`;
 
-/** KEYS: gate, winners. ARGV: request. */
+/** KEYS: gate. */
 const LEAVE = `
-  if redis.call('SREM', KEYS[2], ARGV[1]) == 0 then return end
   local units = redis.call('GET', KEYS[1])
   if units then redis.call('SET', KEYS[1], units + 1, 'KEEPTTL') end`;
 
@@ -85,10 +84,12 @@ export function createSale({
     }
   }
 
-  const script = (code: string, { itemId }: Request, ...args: (string | number)[]) =>
-    withDeadline(redis.eval(code, 2, gateKey(itemId), winnersKey(itemId), ...args), redisMs);
-  const enter = (request: Request) => script(ENTER, request, memberOf(request), REMEMBERED_MS);
-  const leave = (request: Request) => script(LEAVE, request, memberOf(request)).catch(onGateError);
+  const enter = (request: Request) => {
+    const keys = [gateKey(request.itemId), winnersKey(request.itemId)] as const;
+    return withDeadline(redis.eval(ENTER, 2, ...keys, memberOf(request), REMEMBERED_MS), redisMs);
+  };
+  const leave = ({ itemId }: Request) =>
+    withDeadline(redis.eval(LEAVE, 1, gateKey(itemId)), redisMs).catch(onGateError);
 
   async function fill(itemId: number): Promise<void> {
     if (filling?.itemId !== itemId) {
