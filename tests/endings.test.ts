@@ -93,6 +93,26 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
     await expectNothingLeft(TMPDIR);
   });
 
+  test('the collapse ends with q, with Ctrl-C, and with the terminal, also while it starts', async () => {
+    const ends: readonly (readonly [shown: string, end: (terminal: Terminal) => void, code?: number])[] = [
+      ['Goodput: 100 %', (terminal) => terminal.type('q'), 0],
+      ['Goodput: 100 %', (terminal) => terminal.type('k\x03'), 130],
+      ['Goodput', (terminal) => terminal.hangUp()],
+      ['starts', (terminal) => terminal.type('\x03')],
+      ['starts', (terminal) => terminal.hangUp()],
+    ];
+    const endOne = async ([shown, end, code]: (typeof ends)[number]) => {
+      const TMPDIR = ownTemporary();
+      const terminal = watching({ TMPDIR }, "sh -c 'echo starts; exec node course/cli.cjs collapse'");
+      await expectShown(terminal, shown);
+      if (shown === 'starts') await sleep(Math.random() * 3000);
+      end(terminal);
+      if (code !== undefined) expect(await terminal.ended).toBe(code);
+      await expectNothingLeft(TMPDIR);
+    };
+    await Promise.all(ends.map(endOne));
+  });
+
   test(`${KILLS} ends at random moments leave nothing`, { timeout: KILLS * LONG_MS }, async () => {
     const ways = [runAndKill, watchAndKill, watchAndInterrupt, watchAndHangUp];
     const endAtRandom = async (_: unknown, kill: number) => {

@@ -78,6 +78,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
         quick: flags.has('quick'),
       }),
   },
+  collapse: {
+    about: 'a cold cache, live: flush it, lower the load, choose a remedy (lesson 5.2)',
+    flags: { yes: 'install missing servers without asking' },
+    run: async ({ flags }) => (await import('./collapse')).collapse({ yes: flags.has('yes') }),
+  },
   servers: {
     about: "keep Redis and MySQL up, with a shop's data in them",
     flags: { yes: 'install missing servers without asking' },

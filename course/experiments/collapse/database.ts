@@ -72,6 +72,11 @@ export class Database {
     });
   }
 
+  /** The queries that wait are gone, as when the process is started again. */
+  forget(): void {
+    for (const { reject } of this.#queue.splice(0)) reject(new Error('the process was started again'));
+  }
+
   #work(): void {
     while (this.busy < this.connections) {
       const next = this.pick(this.#queue);

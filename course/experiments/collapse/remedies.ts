@@ -34,7 +34,7 @@ export const NAIVE: Remedy = {
 export const LIMITER: Remedy = {
   id: 'limit',
   name: 'limit and shed',
-  about: `at most ${LIMIT} queries at once, and the excess is answered at once`,
+  about: `at most ${LIMIT} queries at once, the rest is refused`,
   around: limited,
 };
 
@@ -43,7 +43,7 @@ export const REMEDIES: readonly Remedy[] = [
   {
     id: 'retry',
     name: 'retry',
-    about: 'a reader that got no answer asks again, up to three times',
+    about: 'a reader without an answer asks again, up to three times',
     tries: 3,
   },
   {
