@@ -63,7 +63,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   verify: {
     about: "the course's own proofs: what CI runs",
     names: LABS,
-    run: async ({ names }) => (await import('./verify')).verify(names),
+    flags: {
+      changed: 'only what a change touches: what is not committed, or not yet on the branch it follows',
+    },
+    run: async ({ names, flags }) =>
+      (await import('./verify')).verify(names, { changed: flags.has('changed') }),
   },
   measure: {
     about: "the lessons' claims again, on this machine",

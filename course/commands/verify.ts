@@ -4,13 +4,14 @@ import { Refusal } from '../base/refusal';
 import { ROOT, shown } from '../base/root';
 import { onEnd } from '../base/signals';
 import { checkClaims } from '../claims/check';
-import { overviewTargets, type Target, targetOf } from '../claims/targets';
+import { hasMeasure, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
 import { checkConfigFiles } from '../proof/config-files';
 import { coverageNote, runCourseTests } from '../proof/course-tests';
 import { proveLabs } from '../proof/labs';
 import { codeLanguage, pageLanguage } from '../proof/language';
 import { lessonProblems, overviewProblems } from '../proof/lessons';
+import { changedFiles, everything, type Scope, scopeOf } from '../proof/scope';
 import { textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
 import { bold, dim, green, red } from '../screen/terminal';
@@ -25,17 +26,18 @@ interface Proof {
   note?(): string;
 }
 
-/** `npm run verify`: the course's own proofs, all or for the labs named. @returns 0 when everything holds */
-export async function verify(names: readonly string[]): Promise<number> {
-  const { found, unknown } = find(names.length > 0 ? names : ['all']);
-  if (unknown[0]) throw new Refusal(unknownName(unknown[0], labs()));
-  if (found.length === 0)
-    throw new Refusal('There is no lab to prove here. Is this a complete copy of the course?');
+/**
+ * `npm run verify`: the course's own proofs: all, for the labs named, or for what a change touches.
+ * @returns 0 when everything holds
+ */
+export async function verify(names: readonly string[], { changed = false } = {}): Promise<number> {
+  const scope = scopeFor(names, changed);
+  const ofFiles = names.length === 0;
+  if (changed) console.log(dim(`${inWords(scope)}\n`));
 
   const start = performance.now();
   const servers = new ServerPool();
   onEnd(() => servers.close());
-  const whole = names.length === 0;
   let failed = 0;
   let passed = 0;
   const carryOut = async ({ name, prove, note }: Proof) => {
@@ -56,20 +58,37 @@ export async function verify(names: readonly string[]): Promise<number> {
     // The labs wait for deadlines and the course's own tests for processes: side by side they fill two cores.
     await Promise.all([
       inTurn([
-        labProof(found, servers, !whole),
-        ...(whole ? [] : [textProof(found.flatMap(readIn), found, [])]),
+        ...(scope.labs.length > 0 ? [labProof(scope.labs, servers, !ofFiles)] : []),
+        ...(ofFiles ? [] : [textProof(scope.labs.flatMap(readIn), scope.labs, [])]),
       ]),
-      inTurn(whole ? [...fileProofs(found), courseTests()] : []),
+      inTurn([...(ofFiles ? fileProofs() : []), ...(scope.tests ? [courseTests()] : [])]),
     ]);
     // Claims are ratios of times: nothing else may run beside them.
     await servers.close();
-    await carryOut(claimProof([...found.map(targetOf), ...(whole ? overviewTargets() : [])]));
+    const measured = [...scope.labs, ...scope.pages].map(targetOf).filter(hasMeasure);
+    if (measured.length > 0) await carryOut(claimProof(measured));
   } finally {
     await servers.close();
   }
   console.log(`\n${dim(`${((performance.now() - start) / 1000).toFixed(0)} s`)}`);
   console.log(bold(`${passed} passed, ${failed} failed`));
   return failed > 0 ? 1 : 0;
+}
+
+function scopeFor(names: readonly string[], changed: boolean): Scope {
+  if (changed && names.length > 0) throw new Refusal('Name labs or give --changed, not both.');
+  if (changed) return scopeOf(changedFiles());
+  const { found, unknown } = find(names.length > 0 ? names : ['all']);
+  if (unknown[0]) throw new Refusal(unknownName(unknown[0], labs()));
+  if (found.length === 0)
+    throw new Refusal('There is no lab to prove here. Is this a complete copy of the course?');
+  return names.length > 0 ? { labs: found, pages: [], tests: false } : everything();
+}
+
+function inWords({ labs: chosen, pages, tests }: Scope): string {
+  const lessons = [...chosen, ...pages].map(({ number }) => number);
+  const parts = [...lessons, ...(tests ? ["the course's own tests"] : [])];
+  return `Touched: ${parts.length > 0 ? parts.join(', ') : 'no lesson'}; and the files of the whole course.`;
 }
 
 /** Trials wait more than they compute: six of them keep two cores busy. */
@@ -110,8 +129,8 @@ const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: read
   ],
 });
 
-const fileProofs = (chosen: readonly Lab[]): Proof[] => [
-  textProof(markdown(), chosen, overviews()),
+const fileProofs = (): Proof[] => [
+  textProof(markdown(), labs(), overviews()),
   { name: 'Docker compose, devcontainer and workflow are sound', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },
