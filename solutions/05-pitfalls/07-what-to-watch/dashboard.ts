@@ -49,7 +49,7 @@ export function dashboard(points: readonly Point[]): Plot[] {
     },
     {
       name: 'reasons',
-      title: 'Why keys leave the cache: FLUSHDB counts as none of these',
+      title: 'Why keys leave the cache: FLUSHDB is none of these lines',
       x,
       y: y('in half a second'),
       series: [
@@ -67,7 +67,7 @@ export function dashboard(points: readonly Point[]): Plot[] {
     },
     {
       name: 'age',
-      title: 'Age: only these lines see the dead relay',
+      title: 'Age: here the dead relay is a fault',
       x,
       y: y('ms'),
       series: [
