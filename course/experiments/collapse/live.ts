@@ -108,7 +108,6 @@ export class Live {
     this.#closed = true;
     clearInterval(this.#timer);
     this.#shop.close();
-    this.#shop.database.forget();
     this.#shop.redis.disconnect();
     await Promise.all([this.#server.close(), endPool(this.#pool)]);
   }

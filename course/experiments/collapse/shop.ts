@@ -1,11 +1,11 @@
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
 import { withDeadline } from '../../kit/given';
-import { Database, oldest } from './database';
+import { Database, type DatabaseOptions, oldest } from './database';
 import { Goodput, openLoop } from './load';
 import { NAIVE, type Query, type Remedy } from './remedies';
 
-export interface Settings {
+export interface Settings extends DatabaseOptions {
   /** Readers a second. */
   readonly offered: number;
   /** Products, all equally popular. */
@@ -43,7 +43,7 @@ export class Shop {
     this.settings = settings;
     this.offered = settings.offered;
     this.#prefix = prefix;
-    this.database = new Database(pool);
+    this.database = new Database(pool, settings);
     this.#query = this.#plain;
   }
 
@@ -65,8 +65,10 @@ export class Shop {
     );
   }
 
+  /** No readers come, and those that wait are sent away. */
   close(): void {
     this.#end();
+    this.database.forget();
   }
 
   /** All products in the cache, each with a part of its TTL behind it, as after hours. */
