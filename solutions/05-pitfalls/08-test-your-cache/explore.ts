@@ -30,6 +30,7 @@ export async function explore(
   const property = fc.asyncProperty(fc.scheduler(), async (scheduler) => {
     await prepare();
     const steps: string[] = [];
+    let wrong: string | undefined;
     const names = Object.keys(actors);
     let moving = names.length;
     const ends = names.map(async (name) => {
@@ -40,10 +41,13 @@ export async function explore(
         moving++;
         steps.push(`${name}: ${request}`);
       };
-      await actors[name]?.(turn);
+      try {
+        await actors[name]?.(turn);
+      } catch (error) {
+        wrong = `${name} rejected: ${error}`;
+      }
       moving--;
     });
-    const all = Promise.all(ends);
     for (;;) {
       // The next request goes when each actor waits for its turn or has ended.
       do await turnOfTheLoop();
@@ -51,12 +55,14 @@ export async function explore(
       if (scheduler.count() === 0) break;
       await scheduler.waitOne();
     }
-    await all;
-    const wrong = await verdict();
+    await Promise.all(ends);
+    wrong ??= await verdict();
     if (wrong !== undefined) found = { wrong, steps };
     return wrong === undefined;
   });
-  await fc.check(property, { numRuns: options.runs, seed: options.seed, endOnFailure: true });
+  const { failed, errorInstance } = await fc.check(property, { ...options, endOnFailure: true });
+  // What `prepare` or `verdict` throws is not a green run.
+  if (failed && !found) throw errorInstance;
   return found;
 }
 // #endregion
@@ -64,6 +70,6 @@ export async function explore(
 export interface Exploration {
   readonly prepare: () => Promise<unknown>;
   readonly verdict: () => Promise<string | undefined>;
-  readonly runs: number;
+  readonly numRuns: number;
   readonly seed: number;
 }

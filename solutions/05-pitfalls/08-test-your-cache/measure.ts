@@ -107,7 +107,7 @@ async function races(world: World, quick: boolean): Promise<Claim[]> {
     await seek('sleep', hoping(1));
   }
   await seek('explore', async (seed) => {
-    const lost = await explored(create, world, { readers: ['reader'], runs: TRIES, seed });
+    const lost = await explored(create, world, { readers: ['reader'], numRuns: TRIES, seed });
     return lost !== undefined;
   });
   await seek('gate', async () => (await rejects(gates, create, world)) !== undefined);

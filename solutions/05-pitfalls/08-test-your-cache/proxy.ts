@@ -5,6 +5,7 @@ export async function startProxy(target: URL) {
   const sockets = new Set<Socket>();
   let open = Promise.resolve();
   let resume = () => {};
+  let release = () => {};
   let gate: { pattern: RegExp; arrive: () => void; opening: Promise<void> } | undefined;
 
   // #region link
@@ -62,17 +63,18 @@ export async function startProxy(target: URL) {
     },
     heal(): void {
       resume();
+      release();
+      gate = undefined;
     },
     /** Holds the next command that matches, before the server has seen it. */
     hold(pattern: RegExp): { arrived: Promise<void>; release: () => void } {
-      let release = () => {};
       const opening = new Promise<void>((resolve) => {
         release = resolve;
       });
       const arrived = new Promise<void>((arrive) => {
         gate = { pattern, arrive, opening };
       });
-      return { arrived, release };
+      return { arrived, release: () => release() };
     },
     // #endregion
     cut,

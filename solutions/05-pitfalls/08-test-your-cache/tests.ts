@@ -127,14 +127,14 @@ export const gates: Tests = {
 // #endregion
 
 // #region exploration
-export function explored(create: CreatePrices, { redis, db }: World, { readers, runs, seed }: Explored) {
+export function explored(create: CreatePrices, { redis, db }: World, { readers, numRuns, seed }: Explored) {
   // While an actor waits for its turn, no deadline may pass.
   const prices = (turn: Turn) =>
     create({ redis: stepwise(redis, turn), db: stepwise(db, turn), deadlineMs: 60_000 });
   const reads = readers.map((name) => [name, (turn: Turn) => prices(turn).read(1)]);
   return explore(
     { ...Object.fromEntries(reads), writer: (turn) => prices(turn).write(1, 500) },
-    { prepare: () => reset({ redis, db }), verdict: () => isStale({ redis, db }), runs, seed },
+    { prepare: () => reset({ redis, db }), verdict: () => isStale({ redis, db }), numRuns, seed },
   );
 }
 // #endregion
@@ -150,13 +150,13 @@ export async function reset({ redis, db }: Pick<World, 'redis' | 'db'>): Promise
 
 export interface Explored {
   readonly readers: readonly string[];
-  readonly runs: number;
+  readonly numRuns: number;
   readonly seed: number;
 }
 
-export const exploration = (runs: number): Tests => ({
+export const exploration = (numRuns: number): Tests => ({
   async 'no interleaving leaves an old price'(create, world) {
-    const lost = await explored(create, world, { readers: ['reader A', 'reader B'], runs, seed: 2026 });
+    const lost = await explored(create, world, { readers: ['reader A', 'reader B'], numRuns, seed: 2026 });
     assert(!lost, `${lost?.wrong}\n${lost?.steps.join('\n')}`);
   },
 });
