@@ -4,8 +4,9 @@ import { openPool } from '../kit/pool';
 import { connectMysql } from '../servers/connect';
 import { openServers } from '../servers/open';
 import { dropSchema, foreignSchema, freshSchema, ownerOf, SHOP_SCHEMA } from '../servers/ours';
-import { findBinary, ServerError } from '../servers/server';
+import { ServerError } from '../servers/server';
 import type { Servers } from '../servers/types';
+import { connectLines } from './connect-lines';
 
 /** Keeps the servers up until Ctrl-C, with the shop's large data set in them, and tells how to connect. */
 export async function servers({ yes }: { yes: boolean }): Promise<number> {
@@ -79,20 +80,13 @@ function shopUrl(servers: Servers): URL {
 }
 
 function howToConnect(servers: Servers): string {
-  const { hostname, port, username, password } = shopUrl(servers);
-  const client = findBinary('mariadb', 'mysql')?.replace(/.*\//, '') ?? 'mysql';
-  const secret = password ? ` --password=${decodeURIComponent(password)}` : '';
   const redis = new URL(servers.redis);
   // A learner's keys in database 0 stay out of the way of the tests, which empty theirs.
   if (servers.kind !== 'given') redis.pathname = '/1';
-  const toExplore = new URL(servers.redis);
-  // redis-cli sends an empty user name where the URL has none.
-  if (toExplore.password && !toExplore.username) toExplore.username = 'default';
   return `
 Redis and MySQL are up until you press Ctrl-C here. To look around, in another terminal:
 
-  redis-cli --no-auth-warning -u ${toExplore.href}
-  ${client} --host=${hostname} --port=${port || 3306} --user=${decodeURIComponent(username)}${secret} ${SHOP_SCHEMA}
+${connectLines(servers.redis, shopUrl(servers).href)}
 
 For npm start and npm test there to use these servers:
 

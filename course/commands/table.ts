@@ -92,6 +92,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     flags: { yes: 'install missing servers without asking' },
     run: async ({ flags }) => (await import('./servers')).servers({ yes: flags.has('yes') }),
   },
+  incident: {
+    about: 'a shop in trouble: find the cause with redis-cli and mysql',
+    names: '[NAME or list]',
+    run: async ({ names }) => (await import('./incident')).incident(names),
+  },
   doctor: {
     about: 'what is present, what is missing, what to do about it',
     flags: {

@@ -1,0 +1,108 @@
+import { emitKeypressEvents } from 'node:readline';
+import { HANGUP } from '../base/signals';
+import { CAUSES, type Cause, FACTS } from '../experiments/incidents/facts';
+import { bold, dim, green, red, wrap } from '../screen/terminal';
+
+interface Key {
+  readonly name?: string;
+  readonly ctrl?: boolean;
+}
+
+/** The causes by their numbers. */
+export const WAYS = CAUSES.map((cause, at) => `  ${at + 1} ${cause}`).join('\n');
+
+export const lookFirst = (cause: Cause): string => wrap(`Look first: ${FACTS[cause].lookFirst}`);
+
+/** A clock, and the keys of a person who looks for the cause. */
+export class IncidentDesk {
+  /** The exit code, once the person has left. */
+  readonly left: Promise<number>;
+  readonly #cause: Cause;
+  readonly #culprits: readonly string[];
+  readonly #start = performance.now();
+  readonly #ticks: NodeJS.Timeout;
+  #leave: (code: number) => void = () => {};
+  #wrong = 0;
+  /** How long it took, once the answer is known. */
+  #took: string | undefined;
+
+  constructor(cause: Cause, culprits: readonly string[]) {
+    this.#cause = cause;
+    this.#culprits = culprits;
+    this.left = new Promise((resolve) => {
+      this.#leave = resolve;
+    });
+    emitKeypressEvents(process.stdin);
+    process.stdin.setRawMode(true);
+    process.stdin.resume();
+    process.stdin.on('keypress', (_, key: Key) => this.#press(key));
+    // The terminal was closed, or belongs to another program now.
+    for (const event of ['end', 'error']) process.stdin.once(event, () => this.#quit(HANGUP));
+    process.stdin.on('error', () => {});
+    this.#ticks = setInterval(() => this.#tick(), 1000);
+    this.#tick();
+  }
+
+  #press({ name = '', ctrl = false }: Key): void {
+    // In raw mode the terminal sends the key and not the signal.
+    if (ctrl ? name === 'c' || name === 'd' : name === 'q') this.#quit(ctrl ? 130 : 0);
+    else if (ctrl) return;
+    else if (name === 'h') this.#say(lookFirst(this.#cause));
+    else if (name === 'a') this.#answer(bold(`It was: ${this.#cause}.`));
+    else if (/^[1-9]$/.test(name)) this.#guess(CAUSES[Number(name) - 1] ?? this.#cause);
+  }
+
+  #guess(cause: Cause): void {
+    if (cause === this.#cause) {
+      const tries = this.#wrong === 0 ? 'at the first try' : `at try ${this.#wrong + 1}`;
+      this.#answer(green(`Right, ${tries}: ${cause}.`));
+      return;
+    }
+    this.#wrong += 1;
+    const seen = `It would look like this: ${FACTS[cause].looksLike}`;
+    this.#say(`${red(`Not ${cause}.`)}\n${wrap(seen)}`);
+  }
+
+  #answer(head: string): void {
+    this.#took ??= clock(performance.now() - this.#start);
+    const { lookFirst: look, looksLike, remedy } = FACTS[this.#cause];
+    const evidence = this.#culprits.length > 0 ? [`Evidence: ${this.#culprits.join(' or ')}`] : [];
+    const debrief = [
+      `Time: ${this.#took}`,
+      ...evidence,
+      `Look first: ${look}`,
+      `It looks like this: ${looksLike}`,
+      `Then: ${remedy}`,
+    ];
+    this.#say(
+      `${head}\n${debrief.map((line) => wrap(line)).join('\n')}\n\nIt goes on, if you want to look again.`,
+    );
+  }
+
+  #say(text: string): void {
+    process.stdout.write(`${EMPTY}${text}\n\n`);
+    this.#tick();
+  }
+
+  /** One row, which the next one overwrites: it fits 80 columns. */
+  #tick(): void {
+    const keys = dim('1-9 the cause  h look first  a answer  q quit');
+    process.stdout.write(`${EMPTY}${this.#took ?? clock(performance.now() - this.#start)}  ${keys}`);
+  }
+
+  #quit(code: number): void {
+    clearInterval(this.#ticks);
+    process.stdin.setRawMode(false);
+    process.stdin.pause();
+    process.stdout.write(`${EMPTY}The shop is closed.\n`);
+    this.#leave(code);
+  }
+}
+
+/** Back to the beginning of the row, and nothing in it. */
+const EMPTY = '\r\x1b[2K';
+
+function clock(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+}
