@@ -5,7 +5,7 @@ export type Mode = 'off' | 'shadow' | 'on';
 /** What the configuration says now. */
 export interface Settings {
   readonly mode: Mode;
-  /** The share of the users that mode `on` serves from Redis: 0 to 100, also 0.5. */
+  /** The share of the users that mode `on` serves from Redis: 0 to 100. */
   readonly rampPercent: number;
   /** In production: raised by the operator each time that the cache comes back. Never lowered. */
   readonly epoch: number;

@@ -65,10 +65,16 @@ describe('Core', () => {
     expect(await rejectionOf(() => rollout.get('p1', ANN, failing(failed))), 'load fails: get rejects').toBe(
       failed,
     );
-    expect(await rollout.get('p1', ANN, payments.load), 'the result of a miss').toEqual(pay('10.00'));
+    const miss = await rollout.get('p1', ANN, payments.load);
+    expect(miss, 'the result of a miss').toEqual(pay('10.00'));
+    // It belongs to the caller, and the entry does not.
+    miss.amount = '77.00';
     await stored('live');
     await expectTtl(servers.redis, keyOf('live'), TTL_MS, 'ms to live of the entry, of ttlMs');
-    expect(await rollout.get('p1', 'bob', payments.load), 'the result of a hit').toEqual(pay('10.00'));
+    expect(
+      await rollout.get('p1', 'bob', payments.load),
+      'the result of a hit, after the caller of the miss has changed its value',
+    ).toEqual(pay('10.00'));
     expect(payments.loads, 'loads of two calls: the second one is a hit').toBe(1);
     expect(outcomes.slice(-2), 'outcomes of a miss and a hit').toEqual(['on miss', 'on hit']);
 
