@@ -22,7 +22,7 @@ interface Seen {
 }
 
 /** So many keys of other kinds are drawn in vain before the audit ends. */
-const DRAWS_IN_VAIN = 500;
+const DRAWS_IN_VAIN = 100;
 
 /** One class: RANDOMKEY draws each sample by itself, and the rows of each second are asked for together. */
 class RandomAuditor implements Auditor {
