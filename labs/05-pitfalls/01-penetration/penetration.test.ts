@@ -9,7 +9,8 @@ import { lateness } from '#kit/lateness';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome, rejectionOf, soon, until } from '#kit/waiting';
+import { drained } from '#kit/strikes';
+import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
 import {
   CAPACITY,
   CREATE_VOUCHERS,
@@ -245,10 +246,10 @@ describe('In production', () => {
     await rebuilt(vouchers);
     await servers.db.query('DELETE FROM vouchers');
     const before = await memory();
-    await inTurns(flood, (code) => vouchers.find(code));
+    await inTurns([...flood, ...codes('RANDOM', 200)], (code) => vouchers.find(code));
     lookups();
     const after = await memory();
-    const scene = `after ${flood.length} codes of deleted vouchers`;
+    const scene = `after ${flood.length} codes of deleted vouchers and 200 random ones`;
     expect(after.keys - before.keys, `keys ${scene}: MAX_ABSENT is ${MAX_ABSENT}`).toBeLessThan(
       MAX_ABSENT + 5,
     );
@@ -260,6 +261,10 @@ describe('In production', () => {
       for (const _ of ['first', 'second']) await vouchers.find(code);
       expect(lookups(), `SELECTs for two finds of ${code}, ${scene}`).toBe(1);
     }
+    const real = codes('REAL', 10).map((code) => ({ code, percent: 5 }));
+    await insert(...real);
+    await rebuilt(vouchers);
+    expect(await unknownOf(real), `vouchers that find calls unknown, ${scene}`).toEqual([]);
   });
 
   test('a slow reader that read an absence does not hide a voucher that was created since', async () => {
@@ -325,12 +330,18 @@ describe('In production', () => {
       expect(result, `find of SUMMER10: Redis ${fault}`).toEqual({ voucher: SUMMER, reported: true });
       expect(lateMs, `ms beyond one deadline that a find takes: Redis ${fault}`).toBeLessThan(TOLERATED_MS);
     }
+    const unhandled = unhandledRejections();
     const { redis, refuseReads } = await refusingRedis(servers);
-    await refuseReads();
-    expect(
-      await outcome(open({ redis }).find('SUMMER10')),
-      'find of SUMMER10: Redis refuses the command (NOPERM)',
-    ).toEqual(SUMMER);
+    const vouchers = open({ redis });
+    for (const refused of ['every write', 'every command']) {
+      expect(
+        await outcome(vouchers.find('SUMMER10')),
+        `find of SUMMER10: Redis refuses ${refused} (NOPERM)`,
+      ).toEqual(SUMMER);
+      await drained(servers.redis);
+      await refuseReads();
+    }
+    expect(unhandled(), 'rejections that nobody has caught: they end the process').toEqual([]);
   });
 
   test('a text that is not a code is refused without a request', async () => {
