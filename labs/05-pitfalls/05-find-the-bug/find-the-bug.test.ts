@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import type { Pool } from 'mysql2/promise';
+import type { RowDataPacket } from 'mysql2/promise';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { connected, leave, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, countedLoad, heldLoad } from '#kit/loads';
@@ -94,7 +94,7 @@ describe('Core', () => {
 
   test('a rate is asked for again after its request failed', async () => {
     const unhandled = unhandledRejections();
-    const requests = [heldLoad(0), heldLoad(1.25), heldLoad(1.5)];
+    const requests = [0, 1.25, 1.4, 1.5].map(heldLoad);
     let sent = 0;
     const rates = new ExchangeRates(async () => (requests[sent++] ?? heldLoad(0)).load());
     const ask = () => Array.from({ length: 3 }, () => outcome(rates.rateOf('SEK')));
@@ -118,7 +118,11 @@ describe('Core', () => {
     expect(sent, 'requests of the day: one that failed, and one for all calls since').toBe(2);
 
     rates.startDay();
+    const before = outcome(rates.rateOf('SEK'));
+    rates.startDay();
     requests[2]?.end();
+    expect(await before, 'a rate that was asked for before midnight').toBe(1.4);
+    requests[3]?.end();
     expect(await outcome(rates.rateOf('SEK')), 'the rate of the next day').toBe(1.5);
     // Node looks for them between two turns of its loop.
     await sleep(1);
@@ -135,6 +139,8 @@ describe('Core', () => {
       { ...ann, locale: 'sv' },
       { ...ann, tenant: 'acme:1', userId: '1' },
       { ...ann, tenant: 'acme', userId: '1:1' },
+      { ...ann, tenant: 'acme1', userId: '1' },
+      { ...ann, tenant: 'acme', userId: '11' },
     ];
     let renders = 0;
     const text = (visitor: Visitor, path: string) => JSON.stringify([visitor, path]);
@@ -281,7 +287,7 @@ describe('Core', () => {
         second.end();
         expect(
           third,
-          `a third report beside the second. The first had overrun: its lease ended ${when}, after its work`,
+          `a third report beside the second. The first overran: its lease ended ${when}, counted from the end of its work`,
         ).toBe(undefined);
         expect(await outcome(beside), 'the second report').toBe('second');
         expect(await outcome(run(value('fourth'))), 'a report after all others').toBe('fourth');
@@ -296,8 +302,8 @@ describe('Core', () => {
     onTestFinished(() => [redis, admin].forEach(leave));
     const proxy = await openProxy(servers.mysqlUrl);
     const writer = servers.connectDb({}, proxy.url);
-    const read = () => priceOf(servers.db, redis, 1);
-    const change = (price: string, db: Pool = servers.db) => changePrice(db, redis, 1, price, 2);
+    const read = (from = redis) => priceOf(servers.db, from, 1);
+    const change = (price: string, from = redis, db = servers.db) => changePrice(db, from, 1, price, 2);
 
     const work = await servers.work(async () => {
       for (const _ of [1, 2, 3]) expect(await read(), 'the price at first').toBe('12.90');
@@ -305,7 +311,7 @@ describe('Core', () => {
     expect(work.sql('select'), 'queries for three reads of a price').toBe(1);
 
     const gate = proxy.hold(/^commit/i);
-    const changing = change('13.50', writer);
+    const changing = change('13.50', redis, writer);
     await soon(Promise.race([gate.arrived.catch(() => {}), changing]));
     expect(await read(), 'the price for a reader that comes before the change is committed').toBe('12.90');
     gate.release();
@@ -328,16 +334,31 @@ describe('Core', () => {
 
     const [rows] = await servers.db.query("SELECT amount FROM events WHERE kind = 'price' ORDER BY id");
     expect(rows, 'the history of the price').toEqual([{ amount: '13.50' }, { amount: '14.00' }]);
+
+    await atEachStep({
+      before: () => change('15.00', servers.redis),
+      call: (connection) => change('16.00', connection),
+      strike: async () => {
+        // Before the commit, the row is locked, and another change has to wait.
+        if ((await priceInMySql()) === '16.00') await change('17.00', servers.redis);
+      },
+      check: async (when) =>
+        expect(
+          await read(servers.redis),
+          `the price after a change to 16.00, and another one to 17.00 ${when} to Redis`,
+        ).toBe(await priceInMySql()),
+    });
   });
 
   test('a page that was refreshed does not come back when Redis evicts keys', async () => {
-    const scenes: Readonly<Record<string, readonly ('show' | 'refresh' | 'evict')[]>> = {
+    const scenes: Readonly<Record<string, readonly ('show' | 'refresh' | 'show and refresh' | 'evict')[]>> = {
       plain: ['show', 'show', 'refresh', 'show', 'show'],
       late: ['show', 'refresh', 'show', 'evict', 'show'],
       early: ['show', 'refresh', 'evict', 'show'],
       twice: ['show', 'refresh', 'show', 'evict', 'refresh', 'show'],
       between: ['show', 'evict', 'refresh', 'evict', 'show', 'show'],
       after: ['show', 'refresh', 'evict', 'show', 'evict', 'refresh', 'show'],
+      meanwhile: ['show and refresh', 'show'],
     };
     for (const [brand, steps] of Object.entries(scenes)) {
       let version = 1;
@@ -356,6 +377,12 @@ describe('Core', () => {
           version++;
           await refreshBrand(servers.redis, brand);
         },
+        'show and refresh': () =>
+          brandPage(servers.redis, brand, 'mug', async () => {
+            const page = `mug, version ${version}`;
+            await acts.refresh();
+            return page;
+          }),
         // Redis needs memory. It keeps the pages, which were used last.
         evict: async () => {
           for (const key of await keysWith(brand)) if (!key.includes('mug')) await watcher.del(key);
@@ -373,12 +400,7 @@ describe('Core', () => {
       );
       expect(await show('cup'), 'another page of the brand').toBe(`cup, version ${version}`);
     }
-    const source = countedLoad('lamp');
-    const lamp = () => brandPage(servers.redis, 'other', 'lamp', source.load);
-    await lamp();
-    await refreshBrand(servers.redis, 'plain');
-    await lamp();
-    expect(source.loads, 'renders of a page, after another brand was refreshed').toBe(1);
+    await expectRefreshedAlone('other', 'plain');
     for (const key of await keysWith('mug')) {
       expect(await watcher.ttl(key), 'seconds to live of a page').toBeGreaterThan(0);
     }
@@ -393,12 +415,7 @@ describe('Core', () => {
       for (let round = 0; round < 40 && (await prices.priceOf(product)) !== price; round++) await sleep(5);
       expect(await prices.priceOf(product), `the price of the ${product}, soon after ${when}`).toBe(price);
     };
-    const gets = async (product: string) => {
-      const work = await servers.work(async () => {
-        for (let read = 0; read < 10; read++) await prices.priceOf(product);
-      });
-      return work.redis('get');
-    };
+    const gets = (product: string) => getsOfTenReads(prices, product);
     const near = async (product: string) => {
       await until(async () => (await gets(product)) === 0);
       expect(await gets(product), `GETs for ten reads of a known price (${product})`).toBe(0);
@@ -412,12 +429,15 @@ describe('Core', () => {
     await expectPrice('mug', '11', 'it was changed');
     expect(await gets('lamp'), 'GETs for ten reads of the lamp, after the mug has changed').toBe(0);
 
+    const cutOff = async () => {
+      await proxy.refuse();
+      await until(() => subscriber.status !== 'ready');
+    };
     for (const [mug, lamp] of [
       ['12', '22'],
       ['13', '23'],
     ] as const) {
-      await proxy.refuse();
-      await until(() => subscriber.status !== 'ready');
+      await cutOff();
       await publishPrice(servers.redis, 'mug', mug);
       await prices.priceOf('lamp');
       await publishPrice(servers.redis, 'lamp', lamp);
@@ -430,6 +450,15 @@ describe('Core', () => {
     }
     await publishPrice(servers.redis, 'mug', '14');
     await expectPrice('mug', '14', 'it was changed again');
+
+    await cutOff();
+    const subscribing = proxy.hold(/^subscribe/i);
+    await proxy.heal();
+    await soon(subscribing.arrived);
+    await prices.priceOf('mug');
+    await publishPrice(servers.redis, 'mug', '15');
+    subscribing.release();
+    await expectPrice('mug', '15', 'it subscribed again: it was read and changed before that');
   });
 });
 
@@ -462,6 +491,28 @@ async function atEachStep({ before, call, strike, check }: Struck): Promise<void
     if (struck) await check(step === 1 ? 'before its first request' : `before its request ${step}`);
   }
 }
+
+/** The refresh of one brand must leave the pages of another. */
+async function expectRefreshedAlone(brand: string, refreshed: string): Promise<void> {
+  const source = countedLoad('lamp');
+  const lamp = () => brandPage(servers.redis, brand, 'lamp', source.load);
+  await lamp();
+  await refreshBrand(servers.redis, refreshed);
+  await lamp();
+  expect(source.loads, 'renders of a page, after another brand was refreshed').toBe(1);
+}
+
+async function getsOfTenReads(prices: NearPrices, product: string): Promise<number> {
+  const work = await servers.work(async () => {
+    for (let read = 0; read < 10; read++) await prices.priceOf(product);
+  });
+  return work.redis('get');
+}
+
+const priceInMySql = async (): Promise<string> => {
+  const [rows] = await servers.db.query<RowDataPacket[]>('SELECT price FROM products WHERE id = 1');
+  return rows[0]?.price;
+};
 
 const keysWith = async (text: string): Promise<string[]> =>
   (await watcher.keys('*')).filter((key) => key.includes(text)).sort();
