@@ -207,9 +207,9 @@ describe('In production', () => {
     deleting.release();
 
     const unhandled = unhandledRejections();
-    const { redis: refusing, refuseReads } = await refusingRedis(servers);
+    const { redis: away, refuseReads } = await refusingRedis(servers);
     await refuseReads();
-    const refused = open({ mode: 'shadow' }, { redis: refusing });
+    const refused = open({ mode: 'shadow' }, { redis: away });
     const reading = outcome(refused.rollout.get('p1', ANN, payments.load));
     expect(await reading, 'the result of get in mode shadow: Redis refuses all').toEqual(pay('10.00'));
     const writing = outcome(refused.rollout.invalidate('p1'));
@@ -249,6 +249,16 @@ describe('In production', () => {
       stuck.outcomes,
       `outcomes of a call that came when ${MAX_COMPARISONS} comparisons had missed their deadline: it is compared again`,
     ).toEqual([]);
+
+    const hanging = open({ mode: 'shadow' }, { deadlineMs: 20 });
+    for (const id of ids.slice(0, MAX_COMPARISONS))
+      await soon(hanging.rollout.get(id, ANN, loadsOnce('20.00')));
+    await until(() => hanging.errors.length >= MAX_COMPARISONS);
+    await soon(hanging.rollout.get('p1', ANN, payments.load));
+    expect(
+      hanging.outcomes,
+      `outcomes of a call that came when the second loads of ${MAX_COMPARISONS} comparisons had no answer`,
+    ).not.toContain('shadow skipped');
   });
 
   test('a difference counts if it is still there at a second look', async () => {
@@ -286,28 +296,34 @@ describe('In production', () => {
       onOutcome: (...args: unknown[]) => reports.push(args),
       onError: (error: unknown) => reports.push(error),
     };
+    const isError = (each: unknown) => each instanceof Error;
     const payments = source('10.00');
     for (const mode of ['shadow', 'on'] as const) {
       const side = mode === 'on' ? 'live' : mode;
       reports.length = 0;
       const refused = open({ mode }, { ...secret, ...report });
       await outcome(refused.rollout.get('p1', ANN, payments.load));
-      await until(() => reports.some((each) => each instanceof Error));
-      const refusal = reports.filter((each) => each instanceof Error).length;
+      await until(() => reports.some(isError));
+      const refusal = reports.filter(isError).length;
       expect(refusal, `errors reported in mode ${mode}: the SET of the entry was refused`).toBeGreaterThan(0);
-      const damaged = open({ mode }, { ...report, codec: quoting });
+      const call = async (
+        codec: typeof quoting,
+        id: string,
+        amount: string,
+        awaited: (each: unknown) => boolean,
+      ) => {
+        const before = reports.length;
+        await outcome(open({ mode }, { ...report, codec }).rollout.get(id, ANN, source(amount).load));
+        await until(() => reports.slice(before).some(awaited));
+      };
       for (const [id, bytes] of Object.entries(DAMAGES)) {
         const { rollout } = open({ mode });
         await rollout.get(id, ANN, payments.load);
         await stored(side, id);
-        if (!(await damage(keyOf(side, id), bytes))) continue;
-        const before = reports.length;
-        await outcome(damaged.rollout.get(id, ANN, payments.load));
-        await until(() => reports.length > before + 1);
+        if (await damage(keyOf(side, id), bytes)) await call(quoting, id, '10.00', isError);
       }
-      const stale = open({ mode }, report);
-      await outcome(stale.rollout.get('undecodable', ANN, source('20.00').load));
-      await until(() => reports.length > 6);
+      await call(paymentCodec, 'undecodable', '20.00', () => true);
+      await call(refusing, 'new', '10.00', isError);
       expect(
         textsIn(reports),
         `all that was reported in mode ${mode}, with the number of the card`,
@@ -428,8 +444,12 @@ describe('In production', () => {
       expect(await entries(), `entries left after a write by a process with ${what}`).toBe(0);
     }
     const { redis } = await refusingRedis(servers);
-    const refused = rejectionOf(() => open({ mode: 'on' }, { redis }).rollout.invalidate('p1'));
-    expect(await refused, 'invalidate in mode on: Redis refuses the DEL').toBeInstanceOf(CacheError);
+    const refused = rejectionOf(() =>
+      open({ mode: 'on', rampPercent: 10 }, { redis }).rollout.invalidate('p1'),
+    );
+    expect(await refused, 'invalidate in mode on, at a ramp of 10 %: Redis refuses the DEL').toBeInstanceOf(
+      CacheError,
+    );
     const off = outcome(open({ mode: 'off' }, { redis }).rollout.invalidate('p1'));
     expect(await off, 'invalidate in mode off: Redis refuses the DEL').toBe(undefined);
   });
@@ -536,6 +556,12 @@ function textsIn(value: unknown, seen = new Set<unknown>()): string {
     .join('');
 }
 
+/** Its second call, the one of a second look, never ends. */
+function loadsOnce(amount: string) {
+  let loads = 0;
+  return () => (loads++ === 0 ? Promise.resolve(pay(amount)) : new Promise<Payment>(() => {}));
+}
+
 const failing = (error: Error) => () => Promise.reject(error);
 const amountOf = async (call: Promise<Payment>) => (await call).amount;
 const keyOf = (side: Side, id = 'p1') => entryKey('payments', side, '1', id);
@@ -570,6 +596,14 @@ const quoting: Options<Payment>['codec'] = {
   decode(bytes) {
     if (bytes.includes('"id"')) return paymentCodec.decode(bytes);
     throw new SyntaxError(`Unexpected token in ${bytes} (${CARD})`);
+  },
+};
+
+/** It does not know this payment, and its error says which one. */
+const refusing: Options<Payment>['codec'] = {
+  ...paymentCodec,
+  encode: ({ card }) => {
+    throw new RangeError(`no payment by card: ${card}`);
   },
 };
 
