@@ -228,16 +228,30 @@ describe('In production', () => {
       rowsAsked() - before,
       `rows that the primary was asked for by the next audit, of 5 samples: two looks each, and MAX_FOLLOWED (${MAX_FOLLOWED}) followed`,
     ).toBeLessThanOrEqual(2 * 5 + MAX_FOLLOWED);
+
+    await cacheAll();
+    await write(7, 14, 21, 28);
+    const slow = open({ rowsPerSecond: (1000 * 30) / GRACE_MS });
+    for (const id of [7, 14, 21, 28]) slow.later(id, 0.9 * GRACE_MS, () => cache(id));
+    expect(
+      (await slow.audit(30)).stale,
+      'stale samples: each entry was replaced 0.9 graces after its own first look, and the first looks took a grace',
+    ).toBe(0);
   });
 
   test('the primary is asked for no more rows a second than allowed', async () => {
     await addUsers(40);
     await cacheAll();
     const { audit, asked } = open({ rowsPerSecond: 8 });
-    await audit(20);
+    expect(
+      await outcome(audit(20), 2000),
+      'an audit of 20 rows: the pauses are those of `clock`, and pass at once',
+    ).toMatchObject({ samples: 20 });
     await write();
     await audit(15);
     await audit(15);
+    await cacheAll();
+    for (let nth = 0; nth < 20; nth++) await audit(1);
     expect(asked.length, 'times that the primary was asked').toBeGreaterThan(0);
     const busiest = Math.max(
       ...asked.map(({ at }) =>
@@ -246,7 +260,7 @@ describe('In production', () => {
     );
     expect(
       busiest,
-      'rows that the primary was asked for in the busiest second, by first and second looks of three audits of one auditor: rowsPerSecond is 8',
+      'rows that the primary was asked for in the busiest second, by first and second looks of long and short audits of one auditor: rowsPerSecond is 8',
     ).toBeLessThanOrEqual(9);
   });
 
@@ -265,6 +279,17 @@ describe('In production', () => {
     expect(blocking.slice(0, 3), 'commands that walk over the whole cache at once and block Redis').toEqual(
       [],
     );
+
+    const absences = idsTo(2000).map((id) => [userKey(1000 + id), encode(null)] as const);
+    await servers.redis.mset(new Map(absences));
+    const before = sent().length;
+    await audit(3);
+    expect(
+      sent()
+        .slice(before)
+        .filter((text) => /^h?scan/i.test(text)).length,
+      'SCANs of an audit of 3 samples, of 2,000 entries: it has no time to walk over all',
+    ).toBeLessThan(16);
   });
 
   test('an outage is not an alarm, and not a clean report', async () => {
@@ -349,7 +374,7 @@ describe('In production', () => {
   test('a stale entry is followed until it is cured: it is reported once, and its age grows', async () => {
     await servers.redis.del(...[BEN, CHLOE].map(userKey));
     await write(ADA);
-    const { audit, clock, findings } = open();
+    const { audit, clock, findings, later: afterAsk } = open();
     await audit(5);
     await addUsers(100);
     await cacheAll(ADA);
@@ -368,6 +393,13 @@ describe('In production', () => {
     );
 
     await cache(ADA);
+    await write(ADA);
+    afterAsk(ADA, 0.5 * GRACE_MS, () => cache(ADA));
+    await audit(5);
+    expect(
+      findings.length,
+      'calls of onStale: the entry was cured, and then behind its row again, for half of the grace only',
+    ).toBe(1);
     await write(ADA);
     const again = await audit(5);
     expect(

@@ -32,7 +32,7 @@ export interface Report {
   readonly rate: number | null;
   /** The rate of the whole cache is not over it: see `mostExpected`. 1 without samples. */
   readonly atMost: number;
-  /** In production: they differed, and could not be looked at again. `atMost` takes them for stale. */
+  /** In production: they differed, and could not be looked at again. Not among `samples`; `atMost` takes them for stale. */
   readonly undecided?: number;
   /** In production: how long the oldest stale entry has been seen to be stale (ms); null where there is none. */
   readonly oldestMs?: number | null;
