@@ -106,7 +106,7 @@ describe('In production', () => {
     await sleep(200);
     expect(
       await scene.served(1500),
-      `readers served while Redis is away: the database carries ${CARRIES.toFixed()} loads a second`,
+      `readers served while Redis is away: the database carries ${CARRIES.toFixed()} loads a second, and the last reader got "${scene.lastError()}"`,
     ).toBeGreaterThan(0);
     expect(
       scene.most(),
@@ -408,6 +408,7 @@ async function underLoad(redis: Redis) {
   const goodput = new Goodput();
   let underWay = 0;
   let most = 0;
+  let lastError = 'no error';
   const cache = createProductCache({
     redis,
     limit: LIMIT,
@@ -426,7 +427,11 @@ async function underLoad(redis: Redis) {
     () => OFFERED,
     () => {
       const deadline = performance.now() + READER_LEAVES_MS;
-      goodput.count(cache.get(Math.floor(Math.random() * PRODUCTS), deadline), deadline);
+      const reading = cache.get(Math.floor(Math.random() * PRODUCTS), deadline);
+      goodput.count(reading, deadline);
+      reading.catch((error: unknown) => {
+        lastError = String(error);
+      });
     },
   );
   onTestFinished(() => {
@@ -443,6 +448,7 @@ async function underLoad(redis: Redis) {
     },
     /** The most loads that were under way at once. */
     most: () => most,
+    lastError: () => lastError,
     /** The best window of the next `ms`, in percent; ends with the first that is over RETURNED. */
     async best(ms: number): Promise<number> {
       const from = performance.now();
