@@ -52,7 +52,7 @@ export const DEADLINE_MS = 50;
 /** In production: the most absences that Redis remembers at a time. */
 export const MAX_ABSENT = 50;
 
-/** In production: the longest that one process keeps the others from a rebuild (ms). */
+/** In production: a find starts no second rebuild within this time (ms). */
 export const REBUILD_LOCK_MS = 10_000;
 
 /** In production: a text that is not a code has no voucher. */

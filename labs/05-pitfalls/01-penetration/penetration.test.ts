@@ -43,7 +43,7 @@ const WINTER = { code: 'WINTER30', percent: 30 };
 
 describe('Core', () => {
   test('a voucher is read from MySQL once, and an unknown code is asked for once', async () => {
-    await insert(SUMMER);
+    await insert(SUMMER, WINTER);
     const { db, lookups } = await countedDb();
     const vouchers = open({ db });
     // The unknown one first: for the first find, there is no filter.
@@ -56,6 +56,13 @@ describe('Core', () => {
       }
       expect(lookups(), `SELECTs for three finds of ${code}`).toBe(1);
     }
+    const closed = servers.connectDb();
+    await closed.end();
+    expect(
+      await rejectionOf(() => open({ db: closed }).find('WINTER30')),
+      'find while MySQL cannot be asked: it must reject',
+    ).toBeInstanceOf(Error);
+    expect(await vouchers.find('WINTER30'), 'find after a SELECT that failed').toEqual(WINTER);
   });
 
   test('after a rebuild, codes that do not exist do not reach MySQL', async () => {
@@ -138,6 +145,9 @@ describe('Core', () => {
       ).toEqual(voucher);
       await rebuilt(first);
     }
+    const lasting = await keysThatStay();
+    await second.create(WINTER);
+    expect(await keysThatStay(), 'keys that never expire, after a creation: as before it').toEqual(lasting);
     expect(
       await rejectionOf(() => first.create({ code: 'SUMMER10', percent: 99 })),
       'a second creation of SUMMER10: it must reject',
@@ -177,6 +187,7 @@ describe('In production', () => {
         ).toEqual([]);
       });
     }
+    await expectHalfIsNotUsed();
   });
 
   test('while a filter is built, every voucher is found, and so is each that is created meanwhile', async () => {
@@ -220,20 +231,57 @@ describe('In production', () => {
 
     // The first process is never heard of again.
     await passTime(REBUILD_LOCK_MS);
-    const { db: nextDb, lookups } = await countedDb();
-    const next = open({ redis: servers.connectRedis(), db: nextDb });
-    let nth = 0;
-    await until(async () => {
-      await next.find('SUMMER10');
-      lookups();
-      await inTurns(codes(`BOT${++nth}`, 10), (code) => next.find(code));
-      return lookups() < 3;
+    const nextDb = await countedDb();
+    const next = open({ redis: servers.connectRedis(), db: nextDb.db });
+    await expectRebuilt(
+      next,
+      nextDb.lookups,
+      'the process that rebuilt it has died, and REBUILD_LOCK_MS is over',
+    );
+    await watcher.del(FILTER_KEY);
+    await passTime(REBUILD_LOCK_MS);
+    await expectRebuilt(next, nextDb.lookups, 'it was lost a second time');
+  });
+
+  test('rebuilds that overlap enter every code, and complete the filter', async () => {
+    await atEachStep(async (step, strike) => {
+      const imported = { code: `IMPORT${step}`, percent: 1 };
+      let second: Promise<unknown> | undefined;
+      await strike(async () => {
+        await insert(imported);
+        second = outcome(other().rebuild(), 3000);
+        // It may wait for the first one.
+        await Promise.race([second, sleep(100)]);
+      });
+      await second;
+      expect(
+        await unknownOf([imported]),
+        `vouchers that find calls unknown: another program inserted it before request ${step} of a rebuild, and then a second rebuild was called`,
+      ).toEqual([]);
     });
-    await inTurns(codes('LAST', 10), (code) => next.find(code));
+
+    await watcher.flushdb();
+    const [first, slow] = [await heldScan(), await heldScan()];
+    const rebuilding = outcome(open({ db: first.db }).rebuild(), 3000);
+    await soon(first.build.arrived);
+    const late = outcome(open({ db: slow.db }).rebuild(), 3000);
+    await soon(slow.build.arrived, 200);
+    first.build.release();
+    expect(await rebuilding, 'a rebuild, while a second one waits for MySQL').toBeUndefined();
+    const { db, lookups } = await countedDb();
+    await inTurns(codes('BOT', 20), (code) => open({ db }).find(code));
     expect(
       lookups(),
-      'SELECTs for 10 unknown codes: the rebuild of a process that died must be repeated by another one after REBUILD_LOCK_MS',
-    ).toBeLessThan(3);
+      'SELECTs for 20 unknown codes, after a rebuild: a second one began meanwhile, and has not ended',
+    ).toBeLessThan(5);
+    await watcher.flushdb();
+    await outcome(other().create(SUMMER));
+    expect(
+      await unknownOf([...some(1), SUMMER]),
+      'vouchers that find calls unknown: while the second one waits for MySQL, Redis lost all keys, and SUMMER10 was created',
+    ).toEqual([]);
+    slow.build.release();
+    await late;
   });
 
   test('a flood of unknown codes leaves at most MAX_ABSENT absences, and new ones are still remembered', async () => {
@@ -261,6 +309,9 @@ describe('In production', () => {
       for (const _ of ['first', 'second']) await vouchers.find(code);
       expect(lookups(), `SELECTs for two finds of ${code}, ${scene}`).toBe(1);
     }
+    await inTurns(later, (code) => vouchers.find(code));
+    // Two of them may share a place.
+    expect(lookups(), `SELECTs for a third find of ${later.length} codes, ${scene}`).toBeLessThan(4);
     const real = codes('REAL', 10).map((code) => ({ code, percent: 5 }));
     await insert(...real);
     await rebuilt(vouchers);
@@ -379,6 +430,7 @@ const HASHES_SAY = 'with 10 bits for each code and 7 hashes, theory says 0.8';
 
 const LOOKUP = /FROM vouchers WHERE code = /i;
 const SCAN = /FROM vouchers WHERE code > ''/i;
+const SECOND_PAGE = /FROM vouchers WHERE code > '[^']/i;
 
 const open = (options: Partial<Options> = {}) =>
   createVouchers({
@@ -510,6 +562,43 @@ async function openRebuilder() {
   };
 }
 
+let asked = 0;
+
+/** Asks until unknown codes do not reach MySQL any more. */
+async function expectRebuilt(vouchers: Vouchers, lookups: () => number, scene: string): Promise<void> {
+  const lookupsOf10 = async () => {
+    await vouchers.find('SUMMER10');
+    lookups();
+    await inTurns(codes(`B${++asked}`, 10), (code) => vouchers.find(code));
+    return lookups();
+  };
+  await until(async () => (await lookupsOf10()) < 3);
+  expect(
+    await lookupsOf10(),
+    `SELECTs for 10 unknown codes: finds must have started a rebuild of the filter; ${scene}`,
+  ).toBeLessThan(3);
+}
+
+/** A process has built the first half when Redis loses it. Another one begins anew, and the first one goes on. */
+async function expectHalfIsNotUsed(): Promise<void> {
+  await servers.db.query('DELETE FROM vouchers');
+  await insert(...some(150));
+  const [first, second] = [await heldScan(SECOND_PAGE), await heldScan()];
+  const rebuilding = outcome(open({ db: first.db }).rebuild(), 3000);
+  await soon(first.build.arrived);
+  await watcher.flushdb();
+  const rebuildingAgain = outcome(open({ db: second.db }).rebuild(), 3000);
+  await soon(second.build.arrived);
+  first.build.release();
+  await rebuilding;
+  expect(
+    await unknownOf(some(150)),
+    'vouchers that find calls unknown: Redis lost the first half of a rebuild, and a second rebuild began before the first one ended',
+  ).toEqual([]);
+  second.build.release();
+  await rebuildingAgain;
+}
+
 /** A creation is slow: Redis loses the filter, and it is rebuilt, before the INSERT has reached MySQL. */
 async function expectOvertaken(): Promise<void> {
   const proxy = await openProxy(servers.mysqlUrl);
@@ -548,13 +637,13 @@ async function countedDb(counted = LOOKUP) {
   };
 }
 
-/** A pool of which one scan of the table waits at a gate. */
-async function heldScan() {
+/** A pool of which one page of a scan waits at a gate. */
+async function heldScan(page = SCAN) {
   const proxy = await openProxy(servers.mysqlUrl);
   const db = servers.connectDb({}, proxy.url);
   await db.query('SELECT 1');
   const others = { scans: 0 };
-  const build = proxy.hold(SCAN);
+  const build = proxy.hold(page);
   proxy.schedule(async (request) => {
     if (SCAN.test(request)) others.scans++;
   });

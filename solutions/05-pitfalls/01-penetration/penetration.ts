@@ -30,7 +30,7 @@ export interface Vouchers {
    * InvalidCodeError, or when the code could not be entered into the filter: then there is no voucher.
    */
   create(voucher: Voucher): Promise<void>;
-  /** Enters all codes of MySQL into the filter. In production: not while another process does it. */
+  /** Enters into the filter all codes that MySQL has when it is called. */
   rebuild(): Promise<void>;
 }
 
@@ -67,11 +67,18 @@ const absentKey = (code: string): string => `vouchers:absent:${hash(code).readUI
 
 const LOCK_KEY = '{vouchers}:rebuild';
 
-/** Ends a build. A filter that was lost since the build began has another token, or none: it is not complete. */
+/** The token of the filter. A filter that has none (%z is a byte 0) gets the one that is given. */
+const BEGIN = `
+  local token, first, last = unpack(ARGV)
+  local found = redis.call('GETRANGE', KEYS[1], first, last)
+  if string.match(found, '[^%z]') then return found end
+  redis.call('SETRANGE', KEYS[1], first, token)
+  return token`;
+
+/** A filter that was lost since the build began has another token, or none: it is not complete. */
 const COMPLETE = `
   local token, first, last, bit = unpack(ARGV)
-  if redis.call('GETRANGE', KEYS[1], first, last) == token then redis.call('SETBIT', KEYS[1], bit, 1) end
-  if redis.call('GET', KEYS[2]) == token then redis.call('DEL', KEYS[2]) end`;
+  if redis.call('GETRANGE', KEYS[1], first, last) == token then redis.call('SETBIT', KEYS[1], bit, 1) end`;
 
 /** The vouchers of a shop, behind a cache and a Bloom filter. */
 export function createVouchers({
@@ -118,7 +125,7 @@ export function createVouchers({
     if (!bits) return true;
     const [complete, ...set] = bits;
     if (complete === 1) return !set.includes(0);
-    void rebuild().catch(onError);
+    void rebuildOnce().catch(onError);
     return true;
   }
   // #endregion
@@ -150,24 +157,19 @@ export function createVouchers({
   // #endregion
 
   // #region rebuild
-  let rebuilding: Promise<void> | undefined;
-
-  function rebuild(): Promise<void> {
-    rebuilding ??= withDeadline(build(), REBUILD_LOCK_MS).finally(() => {
-      rebuilding = undefined;
-    });
-    return rebuilding;
-  }
-
-  /** After a failure the lock stays: it bounds how often the table is scanned. */
-  async function build(): Promise<void> {
-    const token = randomBytes(TOKEN_LENGTH / 2).toString('hex');
-    if (!(await redis.set(LOCK_KEY, token, 'PX', REBUILD_LOCK_MS, 'NX'))) return;
-    await redis.setrange(FILTER_KEY, TOKEN_AT, token);
+  /** Builds that overlap have the same token, so the first one that ends completes the filter. */
+  async function rebuild(): Promise<void> {
+    const last = TOKEN_AT + TOKEN_LENGTH - 1;
+    const fresh = randomBytes(TOKEN_LENGTH / 2).toString('hex');
+    const token = String(await redis.eval(BEGIN, 1, FILTER_KEY, fresh, TOKEN_AT, last));
     // Into the filter that creations use too: there is no moment at which one takes the place of the other.
     for await (const codes of scanCodes(db)) await enter(codes);
-    const last = TOKEN_AT + TOKEN_LENGTH - 1;
-    await redis.eval(COMPLETE, 2, FILTER_KEY, LOCK_KEY, token, TOKEN_AT, last, COMPLETE_BIT);
+    await redis.eval(COMPLETE, 1, FILTER_KEY, token, TOKEN_AT, last, COMPLETE_BIT);
+  }
+
+  /** In one process. The lock is not released: it also bounds how often the table is scanned. */
+  async function rebuildOnce(): Promise<void> {
+    if (await redis.set(LOCK_KEY, '1', 'PX', REBUILD_LOCK_MS, 'NX')) await rebuild();
   }
   // #endregion
 

@@ -30,7 +30,7 @@ export interface Vouchers {
    * InvalidCodeError, or when the code could not be entered into the filter: then there is no voucher.
    */
   create(voucher: Voucher): Promise<void>;
-  /** Enters all codes of MySQL into the filter. In production: not while another process does it. */
+  /** Enters into the filter all codes that MySQL has when it is called. */
   rebuild(): Promise<void>;
 }
 
@@ -50,17 +50,23 @@ const HEADER_BYTES = 37;
 const LOCK_KEY = '{vouchers}:lock';
 const SCANNED_KEY = '{vouchers}:scanned';
 
+/** The id of the build that the filter has, or of a new one. */
+const BEGIN = `
+  local found = redis.call('GETRANGE', KEYS[1], 1, 36)
+  if #found == #ARGV[1] and string.byte(found) ~= 0 then return found end
+  redis.call('SETRANGE', KEYS[1], 1, ARGV[1])
+  return ARGV[1]`;
+
 /** Ors the bits that were scanned into the filter that creations use, and completes it, if it is still the same one. */
 const PUBLISH = `
-  local filter, scanned, lock = unpack(KEYS)
+  local filter, scanned = unpack(KEYS)
   local build, bits = unpack(ARGV)
   if redis.call('GETRANGE', filter, 1, 36) == build then
     redis.call('SET', scanned, bits)
     redis.call('BITOP', 'OR', filter, filter, scanned)
     redis.call('DEL', scanned)
     redis.call('SETRANGE', filter, 0, '+')
-  end
-  if redis.call('GET', lock) == build then redis.call('DEL', lock) end`;
+  end`;
 
 /** The scan fills a buffer of this process; the hit path asks the entry first, and the filter after a miss only. */
 export function createVouchers({
@@ -94,7 +100,7 @@ export function createVouchers({
     for (const position of positions(code)) reading.getbit(FILTER_KEY, position);
     const [header, ...bits] = (await reading.exec())?.map(([, answer]) => answer) ?? [];
     if (header === '+') return bits.every((bit) => bit === 1) ? 'unknown' : 'absent';
-    rebuild().catch((error: unknown) => onError?.(error));
+    rebuildOnce().catch((error: unknown) => onError?.(error));
     return 'unknown';
   }
 
@@ -118,11 +124,13 @@ export function createVouchers({
     await redis.call('BITFIELD', FILTER_KEY, ...sets);
   }
 
+  async function rebuildOnce(): Promise<void> {
+    const locked = await redis.set(LOCK_KEY, '1', 'PX', REBUILD_LOCK_MS, 'NX');
+    if (locked !== null) await rebuild();
+  }
+
   async function rebuild(): Promise<void> {
-    const build = randomUUID();
-    const locked = await redis.set(LOCK_KEY, build, 'PX', REBUILD_LOCK_MS, 'NX');
-    if (locked === null) return;
-    await redis.setrange(FILTER_KEY, 1, build);
+    const build = String(await redis.eval(BEGIN, 1, FILTER_KEY, randomUUID()));
     const bits = Buffer.alloc(HEADER_BYTES + FILTER_BITS / 8);
     for await (const codes of scanCodes(db)) {
       // As SETBIT counts: bit 0 is the highest one of byte 0.
@@ -131,7 +139,7 @@ export function createVouchers({
         bits[byte] = (bits[byte] ?? 0) | (0x80 >> (position & 7));
       }
     }
-    await redis.eval(PUBLISH, 3, FILTER_KEY, SCANNED_KEY, LOCK_KEY, build, bits);
+    await redis.eval(PUBLISH, 2, FILTER_KEY, SCANNED_KEY, build, bits);
   }
 
   return { find, create, rebuild };

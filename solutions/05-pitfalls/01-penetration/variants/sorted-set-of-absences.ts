@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { Pool } from 'mysql2/promise';
 import { transaction, withDeadline } from '#kit/given';
@@ -30,7 +31,7 @@ export interface Vouchers {
    * InvalidCodeError, or when the code could not be entered into the filter: then there is no voucher.
    */
   create(voucher: Voucher): Promise<void>;
-  /** Enters all codes of MySQL into the filter. In production: not while another process does it. */
+  /** Enters into the filter all codes that MySQL has when it is called. */
   rebuild(): Promise<void>;
 }
 
@@ -74,6 +75,10 @@ const REMEMBER_ABSENCE = `
   redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - ARGV[3])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
 
+const RENEW = `
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
+
 const FINISH = `
   if redis.call('GETRANGE', KEYS[1], ARGV[1] + 1, -1) == ARGV[2] then
     redis.call('SETRANGE', KEYS[1], ARGV[1], '1')
@@ -85,7 +90,6 @@ export const createVouchers = (options: Options): Vouchers => new ScriptedVouche
 /** Absences in one sorted set; a lookup is one script. */
 class ScriptedVouchers implements Vouchers {
   readonly #options: Required<Options>;
-  #rebuilding = false;
 
   constructor({ deadlineMs = DEADLINE_MS, onError = () => {}, ...options }: Options) {
     this.#options = { ...options, deadlineMs, onError };
@@ -97,7 +101,7 @@ class ScriptedVouchers implements Vouchers {
     const keys = [voucherKey(code), ABSENT_KEY, FILTER_KEY];
     const answer = await this.#ask(redis.eval(LOOKUP, 3, ...keys, code, FOOTER_AT, ...positions(code)));
     if (answer === 'absent') return null;
-    if (answer === 'incomplete') this.rebuild().catch(onError);
+    if (answer === 'incomplete') this.#rebuildOnce().catch(onError);
     const cached = typeof answer === 'string' ? decode(answer) : undefined;
     if (cached) return cached;
     const voucher = await selectVoucher(db, code);
@@ -126,19 +130,32 @@ class ScriptedVouchers implements Vouchers {
     await this.#ask(redis.zrem(ABSENT_KEY, voucher.code));
   }
 
+  /** One build after the other: this one begins after the call, so it sees all that is in the table. */
   async rebuild(): Promise<void> {
-    if (this.#rebuilding) return;
-    this.#rebuilding = true;
-    try {
-      const { redis, db } = this.#options;
-      const build = randomUUID();
-      if (!(await redis.set(LOCK_KEY, build, 'PX', REBUILD_LOCK_MS, 'NX'))) return;
-      await redis.setrange(FILTER_KEY, FOOTER_AT + 1, build);
-      for await (const codes of scanCodes(db)) await this.#enter(codes);
-      await redis.eval(FINISH, 2, FILTER_KEY, LOCK_KEY, FOOTER_AT, build);
-    } finally {
-      this.#rebuilding = false;
+    const build = randomUUID();
+    while (!(await this.#lock(build))) await sleep(20);
+    await this.#build(build);
+  }
+
+  async #rebuildOnce(): Promise<void> {
+    const build = randomUUID();
+    if (await this.#lock(build)) await this.#build(build);
+  }
+
+  #lock(build: string): Promise<unknown> {
+    return this.#options.redis.set(LOCK_KEY, build, 'PX', REBUILD_LOCK_MS, 'NX');
+  }
+
+  /** The lock lives as long as pages come. */
+  async #build(build: string): Promise<void> {
+    const { redis, db } = this.#options;
+    await redis.setrange(FILTER_KEY, FOOTER_AT + 1, build);
+    for await (const codes of scanCodes(db)) {
+      await this.#enter(codes);
+      if (!(await redis.eval(RENEW, 1, LOCK_KEY, build, REBUILD_LOCK_MS)))
+        throw new Error('the lock was lost');
     }
+    await redis.eval(FINISH, 2, FILTER_KEY, LOCK_KEY, FOOTER_AT, build);
   }
 
   async #enter(codes: readonly string[]): Promise<void> {
