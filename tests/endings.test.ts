@@ -93,17 +93,20 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
     await expectNothingLeft(TMPDIR);
   });
 
-  test('the collapse ends with q, with Ctrl-C, and with the terminal, also while it starts', async () => {
+  test.each([
+    ['collapse', 'Goodput: 100 %', 'k'],
+    ['incident', '1-9 the cause', '5'],
+  ])('%s ends with q, with Ctrl-C, and with the terminal, also while it starts', async (name, shown, key) => {
     const ends: readonly (readonly [shown: string, end: (terminal: Terminal) => void, code?: number])[] = [
-      ['Goodput: 100 %', (terminal) => terminal.type('q'), 0],
-      ['Goodput: 100 %', (terminal) => terminal.type('k\x03'), 130],
-      ['Goodput', (terminal) => terminal.hangUp()],
+      [shown, (terminal) => terminal.type('q'), 0],
+      [shown, (terminal) => terminal.type(`${key}\x03`), 130],
+      [shown, (terminal) => terminal.hangUp()],
       ['starts', (terminal) => terminal.type('\x03')],
       ['starts', (terminal) => terminal.hangUp()],
     ];
     const endOne = async ([shown, end, code]: (typeof ends)[number]) => {
       const TMPDIR = ownTemporary();
-      const terminal = watching({ TMPDIR }, "sh -c 'echo starts; exec node course/cli.cjs collapse'");
+      const terminal = watching({ TMPDIR }, `sh -c 'echo starts; exec node course/cli.cjs ${name}'`);
       await expectShown(terminal, shown);
       if (shown === 'starts') await sleep(Math.random() * 3000);
       end(terminal);

@@ -40,7 +40,7 @@ export function openIncident(cause: Cause): RunningIncident {
     const mysqlUrl = orEnd(await ownSchema(servers.mysql), () => dropOwnSchema(servers.mysql));
     const place = { redisUrl: redis.url, mysqlUrl };
     const seed = Math.floor(Math.random() * 1e6);
-    const incident = orEnd(await bringUp(cause, place, { seed, subtle: true }), (each) => each.close());
+    const incident = orEnd(await bringUp(cause, place, { seed, decoys: 'all' }), (each) => each.close());
     keepGoing(incident, () => isOver);
     return { lines: connectLines(redis.url, mysqlUrl), culprits: incident.culprits };
   };

@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { PoolConnection } from 'mysql2/promise';
 import { nameRequests } from '../../kit/requests';
-import type { Shop } from './shop';
+import type { Part, Shop } from './shop';
 
 /** Puts `count` events into a stream. */
 export const fillStream = ({ redis }: { redis: Redis }, stream: string, count: number): Promise<unknown> =>
@@ -47,24 +48,38 @@ export async function relayOf(shop: Shop, name: string) {
   return { stream, group, handle };
 }
 
-/** A connection with a transaction that has a snapshot. */
-export async function openTransaction({ db, names, number }: Shop): Promise<{
-  connection: PoolConnection;
-  /** What KILL takes. */
-  id: string;
-  end(): void;
-}> {
+/** INNODB_TRX answers from a copy that is up to 100 ms old: a shorter moment would show nothing. */
+export const TRX_COPY_MS = 120;
+
+/** A connection with a transaction that has a snapshot. @returns `id`: what KILL takes */
+export async function openTransaction({
+  db,
+  names,
+  number,
+}: Shop): Promise<{ connection: PoolConnection; id: string; part: Part }> {
   const connection = await db.getConnection();
   nameRequests(connection, '');
   // A person may KILL it while they explore.
   connection.on('error', () => {});
   await connection.query('START TRANSACTION WITH CONSISTENT SNAPSHOT');
   await connection.query(`SELECT note FROM ${names.table} WHERE id = ${number(0, 100)}`);
-  return { connection, id: String(connection.threadId), end: () => connection.destroy() };
+  const shownFrom = performance.now() + TRX_COPY_MS;
+  return {
+    connection,
+    id: String(connection.threadId),
+    part: {
+      begin: () => sleep(Math.max(0, shownFrom - performance.now())),
+      intact: () => connection.ping(),
+      end: () => connection.destroy(),
+    },
+  };
 }
 
 /** As if the key had been read often, or never: OBJECT FREQ says so. */
-export async function setFrequency(redis: Redis, key: string, frequency: number): Promise<void> {
-  const dump = await redis.dumpBuffer(key);
-  await redis.call('RESTORE', key, 0, dump ?? '', 'REPLACE', 'FREQ', frequency);
-}
+export const setFrequency = (redis: Redis, key: string, frequency: number): Promise<unknown> =>
+  redis.eval(
+    `redis.call('RESTORE', KEYS[1], 0, redis.call('DUMP', KEYS[1]), 'REPLACE', 'FREQ', ARGV[1])`,
+    1,
+    key,
+    frequency,
+  );

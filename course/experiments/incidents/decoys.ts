@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { addEvents, fillStream, openTransaction, relayOf, setFrequency } from './actors';
+import { addEvents, fillStream, openTransaction, relayOf, setFrequency, TRX_COPY_MS } from './actors';
+import type { Cause } from './facts';
 import { ORDERS, type Part, REDIS_SETTINGS, type Shop, send } from './shop';
 
 /** What looks like a fault and is none. */
@@ -8,32 +9,41 @@ export interface Decoy extends Part {
   readonly innocent?: string;
 }
 
-/** Those that one look can tell from a fault. */
-export const plainDecoys = async (shop: Shop): Promise<Decoy[]> => [
-  { innocent: shop.names.bundle },
-  { innocent: shop.names.settings },
-  { innocent: 'LLEN' },
-  await unreadArchive(shop, 0),
+type Make = (shop: Shop) => Decoy | Promise<Decoy>;
+
+/** In each shop. */
+const ORDINARY: readonly Make[] = [
+  ({ names }) => ({ innocent: names.bundle }),
+  ({ names }) => ({ innocent: names.settings }),
 ];
 
-/** Those that take a second look: what was, and what is getting better. */
-export const subtleDecoys = async (shop: Shop): Promise<Decoy[]> => [
-  { innocent: shop.names.bundle },
-  { innocent: shop.names.settings },
-  // As a key that was read some times, and is not read any more.
-  await unreadArchive(shop, 8),
-  await formerlyHot(shop),
-  await popular(shop),
-  await limiter(shop),
-  firstPage(shop),
-  await relayThatCatchesUp(shop),
-  await busyTransaction(shop),
-];
+/** Those that one look can tell from a fault. */
+const PLAIN: readonly Make[] = [() => ({ innocent: 'LLEN' }), (shop) => unreadArchive(shop, 0)];
+
+/** Those that take a second look: what was, and what is getting better. By what they look like. */
+const SUBTLE: Readonly<Partial<Record<Cause, readonly Make[]>>> = {
+  'blocking-command': [lastNight, limiter],
+  // The first of them as a key that was read some times, and is not read any more.
+  'hot-key': [(shop) => unreadArchive(shop, 8), formerlyHot, popular],
+  'idle-transaction': [busyTransaction],
+  'dead-relay': [relayThatCatchesUp],
+  'missing-index': [firstPage],
+};
+
+/** @param which those that one look can tell from the fault, those that look like it, or all that take a second look */
+export async function decoysOf(cause: Cause, which: Which, shop: Shop): Promise<Decoy[]> {
+  const subtle = which === 'all' ? Object.values(SUBTLE).flat() : (SUBTLE[cause] ?? []);
+  const decoys: Decoy[] = [];
+  for (const make of [...ORDINARY, ...(which === 'plain' ? PLAIN : subtle)]) decoys.push(await make(shop));
+  return decoys;
+}
+
+export type Which = 'plain' | 'alike' | 'all';
 
 /** A large key that nobody reads, as an export of last night. @param frequency what OBJECT FREQ says of it */
 async function unreadArchive({ redis, number, pick }: Shop, frequency: number): Promise<Decoy> {
   const key = `${pick(['archive', 'export', 'backup'])}:${number(1, 1e5)}`;
-  await redis.eval(`redis.call('SET', KEYS[1], string.rep('abcdefgh', 300000))`, 1, key);
+  await redis.eval(`redis.call('SET', KEYS[1], string.rep('abcdefgh', 200000))`, 1, key);
   await setFrequency(redis, key, frequency);
   return { innocent: key };
 }
@@ -67,7 +77,7 @@ async function limiter({ redis, number }: Shop): Promise<Decoy> {
   return {
     async moment() {
       const calls = redis.pipeline();
-      for (let nth = 0; nth < 30; nth++) calls.evalsha(String(script), 1, `limit:${number(1, 20)}`);
+      for (let nth = 0; nth < 100; nth++) calls.evalsha(String(script), 1, `limit:${number(1, 20)}`);
       await calls.exec();
       return undefined;
     },
@@ -93,12 +103,9 @@ async function relayThatCatchesUp(shop: Shop): Promise<Decoy> {
   };
 }
 
-/** INNODB_TRX answers from a copy that is up to 100 ms old: a shorter moment would show nothing. */
-const TRX_COPY_MS = 120;
-
 /** Open for long, and at work: between two looks it has changed rows. */
 async function busyTransaction(shop: Shop): Promise<Decoy> {
-  const { connection, id, end } = await openTransaction(shop);
+  const { connection, id, part } = await openTransaction(shop);
   let row = ORDERS;
   const work = async () => {
     row -= 1;
@@ -106,17 +113,17 @@ async function busyTransaction(shop: Shop): Promise<Decoy> {
   };
   await work();
   return {
+    ...part,
     async moment() {
       await Promise.all([work(), sleep(TRX_COPY_MS)]);
       return undefined;
     },
-    end,
     innocent: id,
   };
 }
 
 /** The errors and the slow commands of last night. They are in the counters and in SLOWLOG, and do not grow. */
-export function lastNight({ redis }: Shop, { script }: { script: boolean }): Decoy {
+function lastNight({ redis }: Shop): Decoy {
   const { maxmemory, 'maxmemory-policy': policy } = REDIS_SETTINGS;
   return {
     innocent: 'APPEND',
@@ -126,7 +133,7 @@ export function lastNight({ redis }: Shop, { script }: { script: boolean }): Dec
       for (let nth = 0; nth < 20; nth++) refused.append('log:night', 'x');
       await refused.exec();
       await redis.call('CONFIG', 'SET', 'maxmemory', maxmemory, 'maxmemory-policy', policy);
-      if (script) await redis.eval('local n = 0 for i = 1, 400000 do n = n + i end return n', 0);
+      await redis.eval('local n = 0 for i = 1, 400000 do n = n + i end return n', 0);
       await redis.eval(`for i = 1, 4000 do redis.call('RPUSH', KEYS[1], i * 7919 % 8009) end`, 1, NIGHTLY);
       await redis.call('SORT', NIGHTLY, 'LIMIT', 0, 1, 'ALPHA');
       await redis.del(NIGHTLY);

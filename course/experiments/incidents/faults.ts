@@ -1,4 +1,5 @@
-import { addEvents, fillStream, openTransaction, relayOf, setFrequency } from './actors';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { addEvents, fillStream, openTransaction, relayOf, setFrequency, TRX_COPY_MS } from './actors';
 import type { Cause } from './facts';
 import { FILL_SPREAD, FILL_TOGETHER, ORDERS, type Part, type Shop } from './shop';
 
@@ -59,8 +60,8 @@ async function bigKey({ redis, pick, number }: Shop, form: number): Promise<Faul
   const isHash = form % 2 === 0;
   await redis.eval(
     isHash
-      ? `for i = 1, 2500 do redis.call('HSET', KEYS[1], 'f' .. i, string.rep('x', 400)) end`
-      : `for i = 1, 2500 do redis.call('RPUSH', KEYS[1], i .. string.rep('x', 400)) end`,
+      ? `for i = 1, 500 do redis.call('HSET', KEYS[1], 'f' .. i, string.rep('x', 2000)) end`
+      : `for i = 1, 500 do redis.call('RPUSH', KEYS[1], i .. string.rep('x', 2000)) end`,
     1,
     key,
   );
@@ -69,7 +70,7 @@ async function bigKey({ redis, pick, number }: Shop, form: number): Promise<Faul
   return {
     culprits: [key],
     async moment() {
-      for (let nth = 0; nth < 4; nth++) {
+      for (let nth = 0; nth < 2; nth++) {
         await (isHash ? redis.hgetall(key) : redis.lrange(key, 0, -1));
       }
       return undefined;
@@ -86,7 +87,8 @@ async function missingIndex({ db, names: { table, column, settings } }: Shop): P
 async function blockingCommand({ redis, pick, number }: Shop, form: number): Promise<Fault> {
   const prefix = pick(['session', 'visitor', 'token']);
   const isScript = form % 2 === 0;
-  await redis.eval(FILL_SPREAD, 1, `${prefix}:of:visitor`, isScript ? 2000 : 10_000, number(1, 1e6));
+  // Long names, as of tokens: a walk over few of them takes milliseconds, on a fast machine too.
+  await redis.eval(FILL_SPREAD, 1, `${prefix}:${'a1b2c3d4'.repeat(50)}`, 3000, number(1, 1e6));
   const script = `
     local gone = 0
     local cursor = '0'
@@ -115,7 +117,7 @@ async function hotKey({ redis, pick, number }: Shop): Promise<Fault> {
   return {
     culprits: [key],
     async moment() {
-      for (let batch = 0; batch < 10; batch++) {
+      for (let batch = 0; batch < 5; batch++) {
         const reads = redis.pipeline();
         for (let nth = 0; nth < 200; nth++) reads.get(key);
         await reads.exec();
@@ -127,9 +129,15 @@ async function hotKey({ redis, pick, number }: Shop): Promise<Fault> {
 
 /** It has read one row, and waits for an answer from a payment provider. The snapshot keeps each old row. */
 async function idleTransaction(shop: Shop): Promise<Fault> {
-  const { id, end } = await openTransaction(shop);
+  const { id, part } = await openTransaction(shop);
   const { db, names, number } = shop;
   return {
+    ...part,
+    // The next shop must not find it in the copy.
+    async end() {
+      await part.end?.();
+      await sleep(TRX_COPY_MS);
+    },
     culprits: [id],
     async moment() {
       for (let nth = 0; nth < 5; nth++) {
@@ -137,7 +145,6 @@ async function idleTransaction(shop: Shop): Promise<Fault> {
       }
       return undefined;
     },
-    end,
   };
 }
 

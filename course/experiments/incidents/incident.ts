@@ -1,4 +1,4 @@
-import { type Decoy, lastNight, plainDecoys, subtleDecoys } from './decoys';
+import { type Decoy, decoysOf, type Which } from './decoys';
 import type { Cause } from './facts';
 import { FAULTS, type Fault } from './faults';
 import { openShop, ordinaryTraffic, type Part, type Place, type Statement } from './shop';
@@ -8,6 +8,8 @@ export interface Incident {
   moment(): Promise<readonly Statement[]>;
   /** What is wrong with the evidence; undefined where it names what is at fault, and nothing else. */
   faultOf(evidence: string): string | undefined;
+  /** What somebody has changed who should have looked only: the counters, or a transaction. */
+  changed(): Promise<string | undefined>;
   readonly culprits: readonly string[];
   close(): Promise<void>;
 }
@@ -15,12 +17,16 @@ export interface Incident {
 export interface Setting {
   /** Other names, other sizes. */
   readonly seed: number;
-  /** Traces of last night, and what looks like a fault until one looks twice. */
-  readonly subtle: boolean;
+  /** What looks like a fault, and is none. */
+  readonly decoys: Which;
 }
 
 /** Brings a shop into a state that `cause` names, with things in it that look alike. */
-export async function bringUp(cause: Cause, place: Place, { seed, subtle }: Setting): Promise<Incident> {
+export async function bringUp(
+  cause: Cause,
+  place: Place,
+  { seed, decoys: which }: Setting,
+): Promise<Incident> {
   const shop = await openShop(place, seed);
   const parts: Part[] = [ordinaryTraffic(shop)];
   const end = async () => {
@@ -32,16 +38,13 @@ export async function bringUp(cause: Cause, place: Place, { seed, subtle }: Sett
     // First: a transaction that is open would keep it from changing its table.
     const fault: Fault = await FAULTS[cause](shop, seed);
     parts.push(fault);
-    const decoys: Decoy[] = await (subtle ? subtleDecoys(shop) : plainDecoys(shop));
+    const decoys = await decoysOf(cause, which, shop);
     parts.push(...decoys);
-    if (subtle) {
-      const night = lastNight(shop, { script: !fault.culprits.includes('EVAL') });
-      decoys.push(night);
-      parts.unshift(night);
-    }
     await shop.redis.call('CONFIG', 'RESETSTAT');
     await shop.redis.call('SLOWLOG', 'RESET');
-    for (const part of parts) await part.begin?.();
+    // Backwards: last night comes before what is wrong now.
+    for (const part of [...parts].reverse()) await part.begin?.();
+    await shop.redis.echo('since here');
     return {
       culprits: fault.culprits,
       async moment() {
@@ -49,6 +52,19 @@ export async function bringUp(cause: Cause, place: Place, { seed, subtle }: Sett
         return sent.flatMap((statements) => statements ?? []);
       },
       faultOf: (evidence) => faultOf(evidence, fault, decoys),
+      async changed() {
+        if (!/^cmdstat_echo:/m.test(await shop.redis.info('commandstats')))
+          return 'the counters of Redis were reset';
+        for (const part of parts)
+          if (
+            await part.intact?.().then(
+              () => false,
+              () => true,
+            )
+          )
+            return 'a transaction was ended';
+        return undefined;
+      },
       close: end,
     };
   } catch (error) {

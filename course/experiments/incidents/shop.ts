@@ -20,6 +20,8 @@ export interface Statement {
 export interface Part {
   /** Its traffic of one moment. */
   moment?(): Promise<readonly Statement[] | undefined>;
+  /** @throws where somebody has ended it */
+  intact?(): Promise<unknown>;
   /** After all parts are made, and the counters of Redis are at zero. */
   begin?(): Promise<unknown>;
   end?(): unknown;

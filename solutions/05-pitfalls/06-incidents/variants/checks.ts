@@ -55,15 +55,16 @@ class Shop {
         .find((name) => name.startsWith('cmdstat_') && has(name))
         ?.slice(8);
 
-    // A single call that takes long may be the machine's fault: what blocks takes most of the time of Redis, too.
-    const isSlow = (name: string) => grown(name, 'usec') > grown(name, 'calls') * TOO_MUCH.blockedUs;
-    const total = Object.keys(second).reduce((sum, name) => sum + grown(name, 'usec'), 0);
+    // A single call of another command that takes long may be the machine's fault.
+    const blocks = (name: string) =>
+      /_(keys|sort|eval|evalsha|fcall)$/.test(name) &&
+      grown(name, 'usec') > grown(name, 'calls') * TOO_MUCH.blockedUs;
 
     const outOfMemory = grown('errorstat_OOM', 'count') > 0;
     const evidence: [Cause, string | undefined][] = [
       ['out-of-memory', outOfMemory ? command((name) => grown(name, 'rejected_calls') > 0) : undefined],
       ['big-key', await this.bigKey(before, after)],
-      ['blocking-command', command((name) => isSlow(name) && grown(name, 'usec') > total / 2)],
+      ['blocking-command', command(blocks)],
       ['missing-index', await this.missingIndex(statements)],
       ['hot-key', this.hotKey(before, after)],
       ['idle-transaction', [...before.trx].find(([id, seen]) => after.trx.get(id) === seen)?.[0]],
