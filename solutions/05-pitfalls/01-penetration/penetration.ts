@@ -162,7 +162,7 @@ export function createVouchers({
     const last = TOKEN_AT + TOKEN_LENGTH - 1;
     const fresh = randomBytes(TOKEN_LENGTH / 2).toString('hex');
     const token = String(await redis.eval(BEGIN, 1, FILTER_KEY, fresh, TOKEN_AT, last));
-    // Into the filter that creations use too: there is no moment at which one takes the place of the other.
+    // Into the filter that creations use too: a new filter would lack the codes that came during the scan.
     for await (const codes of scanCodes(db)) await enter(codes);
     await redis.eval(COMPLETE, 1, FILTER_KEY, token, TOKEN_AT, last, COMPLETE_BIT);
   }
