@@ -131,6 +131,9 @@ export function overviews(): Overview[] {
   );
 }
 
+/** A lab that is built against a clock, as in an interview. Its page has a form of its own. */
+export const isDrill = ({ id }: Pick<Lab, 'id'>): boolean => id.startsWith('drill-');
+
 /** Whether the learner still has the lab's folder. */
 export const isHere = ({ files }: Lab): boolean => existsSync(dirname(files.starter));
 

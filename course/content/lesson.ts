@@ -8,16 +8,13 @@ import { parse, plain, type Section, sections, source, within } from './markdown
 /** The heading of what a reader in a hurry reads. */
 export const SHORT = 'In 60 seconds';
 
-/** What was learned, in one line: the first point of "In 60 seconds", or the first sentence of an older lesson. */
+/** What was learned, in one line: the first point of "In 60 seconds". A drill teaches nothing new: empty. */
 export function insight(lab: Lab): string {
   if (!existsSync(lab.files.lesson)) return '';
   const { children } = parse(readFileSync(lab.files.lesson, 'utf8'));
   const short = sections(children, 2).find(({ title }) => title === SHORT);
   const point = [...within(short?.content ?? [])].find(({ type }) => type === 'listItem');
-  if (point) return plain(point);
-  const paragraph = children.find(({ type }) => type === 'paragraph');
-  const text = paragraph ? plain(paragraph) : '';
-  return /^.*?[.!?](?=\s|$)/.exec(text)?.[0] ?? text;
+  return point ? plain(point) : '';
 }
 
 /** What hints.md holds for one test. */

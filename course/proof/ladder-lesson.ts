@@ -38,7 +38,7 @@ export function ladderLessonProblems(lab: Lab, page: Page): string[] {
   ];
 }
 
-function fieldProblems(page: Page, hasProduction: boolean): string[] {
+export function fieldProblems(page: Page, hasProduction: boolean): string[] {
   const { title, guide, minutes } = fieldsOf(page);
   const wanted = hasProduction ? ['core', 'production'] : ['core'];
   const given = Object.entries(minutes ?? {}).filter(([, value]) => typeof value === 'number');
@@ -105,10 +105,12 @@ function productionProblems(lab: Lab, { blocks }: Page, tests: readonly string[]
     : [`the headings of ${PARTS.production} must follow the order of the tests`];
 }
 
-function ladderProblems(lab: Lab, { text }: Page): string[] {
+export function ladderProblems(lab: Lab, { text }: Page): string[] {
   const wanted = withLadder(text, lab);
   if (wanted === undefined) {
-    return ['there is no place for the ladder: write <!-- ladder --> and <!-- /ladder --> into "The lab"'];
+    return [
+      'there is no place for the ladder: write <!-- ladder --> and <!-- /ladder --> into "The lab" (of a drill: "Rubric")',
+    ];
   }
   return wanted === text ? [] : [`the ladder is not that of ${shown(lab.files.test)}: npm run sync`];
 }

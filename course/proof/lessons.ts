@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { shown } from '../base/root';
 import { targetOf } from '../claims/targets';
-import type { Lab, Overview } from '../content/catalog';
+import { isDrill, type Lab, type Overview } from '../content/catalog';
 import { ladderLessonProblems } from './ladder-lesson';
-import { pageProblems } from './other-pages';
+import { drillProblems, pageProblems } from './other-pages';
 import { fieldsOf, openPage, type Page } from './page';
 import { figureProblems } from './text';
 
@@ -13,8 +13,9 @@ export function lessonProblems(lab: Lab): string[] {
   // That it is missing is told where the lab is proven.
   if (!existsSync(lesson)) return [];
   const page = openPage(lesson);
+  const formProblems = isDrill(lab) ? drillProblems : ladderLessonProblems;
   return [
-    ...[...titleProblems(lab, page), ...ladderLessonProblems(lab, page)].map(
+    ...[...titleProblems(lab, page), ...formProblems(lab, page)].map(
       (problem) => `${shown(lesson)}: ${problem}`,
     ),
     ...figureProblems(targetOf(lab)),
@@ -26,7 +27,7 @@ export function overviewProblems(overview: Overview): string[] {
   const { lesson } = overview.files;
   const page = openPage(lesson);
   return [
-    ...[...titleProblems(overview, page), ...pageProblems(overview.id, page)].map(
+    ...[...titleProblems(overview, page), ...pageProblems(page)].map(
       (problem) => `${shown(lesson)}: ${problem}`,
     ),
     ...figureProblems(targetOf(overview)),

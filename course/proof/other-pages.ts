@@ -1,5 +1,7 @@
+import type { Lab } from '../content/catalog';
 import { SHORT } from '../content/lesson';
 import { interviewProblems } from './interview';
+import { fieldProblems, ladderProblems } from './ladder-lesson';
 import { countProse, fieldsOf, headingsOf, type Page } from './page';
 
 const DRILL = {
@@ -7,35 +9,30 @@ const DRILL = {
   words: { atLeast: 150, atMost: 400 },
 };
 
-/** A page without a lab: a drill, or an overview of a chapter or a question that several lessons share. */
-export const pageProblems = (id: string, page: Page): string[] =>
-  id.startsWith('drill-') ? drillProblems(page) : overviewProblems(page);
-
-function drillProblems(page: Page): string[] {
+/** What an interviewer says and looks for, beside a lab that is built against a clock. */
+export function drillProblems(lab: Lab, page: Page): string[] {
   const { headings, words } = DRILL;
   const written = countProse(page.blocks);
   return [
-    ...titleProblems(page),
+    ...fieldProblems(page, false),
     ...(headingsOf(page.blocks, 2).join() === headings.join()
       ? []
       : [`the headings must be: ${headings.join(', ')}`]),
+    ...ladderProblems(lab, page),
     ...(written < words.atLeast || written > words.atMost
       ? [`${written} words: make them ${words.atLeast} to ${words.atMost}`]
       : []),
   ];
 }
 
-/** Between its first and its last two headings an overview is free. */
-function overviewProblems(page: Page): string[] {
+/** A page without a lab. Between its first and its last two headings it is free. */
+export function pageProblems(page: Page): string[] {
   const headings = headingsOf(page.blocks, 2);
   const [first, interview, more] = [headings[0], ...headings.slice(-2)];
   const isRight = first === SHORT && interview === 'In an interview' && more === 'Read more';
   return [
-    ...titleProblems(page),
+    ...(fieldsOf(page).title === undefined ? ['the front matter lacks "title": add it'] : []),
     ...(isRight ? [] : [`the headings must begin with ${SHORT} and end with In an interview, Read more`]),
     ...interviewProblems(page),
   ];
 }
-
-const titleProblems = (page: Page): string[] =>
-  fieldsOf(page).title === undefined ? ['the front matter lacks "title": add it'] : [];

@@ -75,14 +75,18 @@ function greenScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
   return [
     `${bold(labTitle(lab))}  ${green(`● all ${count(tests)} pass`)}  ${dim(`${Math.round(ms)} ms`)}`,
     '',
-    wrap(insight(lab), '  '),
-    '',
+    ...learned(lab),
     `  ${progressBar()}`,
     '',
     `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id}`)}, ${cyan(`npm run mistakes -- ${lab.id}`)}`,
     ...nextLines(lab, keys),
   ];
 }
+
+const learned = (lab: Lab): string[] => {
+  const line = insight(lab);
+  return line ? [wrap(line, '  '), ''] : [];
+};
 
 /** Core is a success of its own: the learner may go on to the next lab. */
 function coreScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
@@ -91,8 +95,7 @@ function coreScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
   return [
     `${bold(labTitle(lab))}  ${green(`◐ Core passes: ${count(core)}`)}  ${dim(`${Math.round(ms)} ms`)}`,
     '',
-    wrap(insight(lab), '  '),
-    '',
+    ...learned(lab),
     `  ${bold(PARTS.production)} ${dim(`adds ${production.length}. Each is an incident of the core version:`)}`,
     ...incidents(tests),
     '',

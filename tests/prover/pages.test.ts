@@ -7,7 +7,7 @@ import type { Lab } from '../../course/content/catalog';
 import { formProblems } from '../../course/proof/form';
 import { ladderLessonProblems } from '../../course/proof/ladder-lesson';
 import { codeLanguage, pageLanguage } from '../../course/proof/language';
-import { pageProblems } from '../../course/proof/other-pages';
+import { drillProblems, pageProblems } from '../../course/proof/other-pages';
 import { openPage } from '../../course/proof/page';
 import { add, all, type Breakages, edit, text } from './breakages';
 import { type Change, writeLab } from './scratch';
@@ -131,7 +131,7 @@ const LESSON: Breakages = {
   ],
   'no place for the ladder': [
     edit('lesson.md', '<!-- /ladder -->', ''),
-    'there is no place for the ladder: write <!-- ladder --> and <!-- /ladder --> into "The lab"',
+    'there is no place for the ladder: write <!-- ladder --> and <!-- /ladder --> into "The lab" (of a drill: "Rubric")',
   ],
   'another ladder': [
     edit('lesson.md', '2. each key', '2. every key'),
@@ -227,17 +227,23 @@ test.each(Object.entries(LANGUAGE))('%s is told, and nothing else', (_, [change,
   expect(told(change, language)).toEqual(problems);
 });
 
-test('a drill and an overview have headings of their own', () => {
-  const asPage = (id: string) => (lab: Lab) => pageProblems(id, openPage(lab.files.lesson));
-  expect(told(() => {}, asPage('drill-feed'))).toEqual([
+test('a drill has headings of its own, and is short', () => {
+  expect(told(() => {}, asDrill)).toEqual([
+    'the front matter needs minutes: { core: … }, in this order',
     'the headings must be: The interviewer, Clarifying questions, Rubric, Follow-ups',
     '1018 words: make them 150 to 400',
   ]);
-  expect(told(() => {}, asPage('staleness'))).toEqual([]);
-  expect(told(edit('lesson.md', '## In 60 seconds', '## In short'), asPage('staleness'))).toEqual([
+});
+
+test('an overview has headings of its own', () => {
+  const asPage = (lab: Lab) => pageProblems(openPage(lab.files.lesson));
+  expect(told(() => {}, asPage)).toEqual([]);
+  expect(told(edit('lesson.md', '## In 60 seconds', '## In short'), asPage)).toEqual([
     'the headings must begin with In 60 seconds and end with In an interview, Read more',
   ]);
 });
+
+const asDrill = (lab: Lab) => drillProblems(lab, openPage(lab.files.lesson));
 
 /** What `check` says of the ladder after the change. */
 function told(change: Change, check: (lab: Lab) => string[]): string[] {
