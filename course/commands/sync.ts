@@ -1,20 +1,23 @@
 import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { shown } from '../base/root';
-import { type Lab, labs, overviews } from '../content/catalog';
+import { type Lab, labs, type Overview, overviews } from '../content/catalog';
+import { type Question, questions, withQuestion } from '../content/questions';
 import { sealFor } from '../content/seal';
 import { withLadder } from '../proof/ladder';
 import { syncSnippets } from '../proof/snippets';
 
-/** `npm run sync`, for authors: writes what is derived: pristine starters, seals, code and ladders in lessons. */
+/** `npm run sync`, for authors: writes what is derived: pristine starters, seals, and in lessons code, ladders and questions. */
 export function sync(): number {
+  const bank = questions();
+  const ownOf = ({ id }: Lab | Overview) => bank.find((question) => question.id === id);
   for (const lab of labs()) {
     // A lab that is being written lacks some of them: verify says which.
     step(lab.files.starter, () => copyFileSync(lab.files.starter, lab.files.pristine));
     step(lab.files.test, () => writeFileSync(lab.files.seal, sealFor(lab)));
-    step(lab.files.lesson, () => syncLesson(lab.files.lesson, lab));
+    step(lab.files.lesson, () => syncLesson(lab.files.lesson, lab, ownOf(lab)));
   }
-  for (const { files } of overviews()) syncLesson(files.lesson);
-  console.log('Starters, seals, code and ladders in lessons are in step.');
+  for (const page of overviews()) syncLesson(page.files.lesson, undefined, ownOf(page));
+  console.log('Starters, seals, and the code, ladders and questions in lessons are in step.');
   return 0;
 }
 
@@ -23,8 +26,11 @@ function step(needs: string, write: () => void): void {
   else console.log(`${shown(needs)} is missing: skipped`);
 }
 
-function syncLesson(path: string, lab?: Lab): void {
+/** @param lab the lesson's, where it has one */
+function syncLesson(path: string, lab: Lab | undefined, own: Question | undefined): void {
   const before = readFileSync(path, 'utf8');
-  const after = syncSnippets((lab && withLadder(before, lab)) ?? before);
+  const climbed = (lab && withLadder(before, lab)) ?? before;
+  const asked = (own && withQuestion(climbed, path, own)) ?? climbed;
+  const after = syncSnippets(asked);
   if (after !== before) writeFileSync(path, after);
 }

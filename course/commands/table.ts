@@ -111,7 +111,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async () => (await import('./update')).update(),
   },
   sync: {
-    about: 'write what is derived: starters, seals, code and ladders in lessons (for authors)',
+    about: 'write what is derived: starters, seals, and code, ladders and questions in lessons (for authors)',
     run: async () => (await import('./sync')).sync(),
   },
 };

@@ -6,11 +6,13 @@ import { onEnd } from '../base/signals';
 import { checkClaims } from '../claims/check';
 import { hasMeasure, type Target, targetOf } from '../claims/targets';
 import { find, type Lab, labs, type Overview, overviews } from '../content/catalog';
+import { questions } from '../content/questions';
 import { checkConfigFiles } from '../proof/config-files';
 import { coverageNote, runCourseTests } from '../proof/course-tests';
 import { proveLabs } from '../proof/labs';
 import { codeLanguage, pageLanguage } from '../proof/language';
 import { lessonProblems, overviewProblems } from '../proof/lessons';
+import { bankProblems, ownQuestionProblems } from '../proof/questions';
 import { changedFiles, everything, type Scope, scopeOf } from '../proof/scope';
 import { textProblems } from '../proof/text';
 import { runTool } from '../proof/tools';
@@ -124,13 +126,24 @@ const textProof = (texts: readonly string[], chosen: readonly Lab[], pages: read
     ...texts.flatMap(textProblems),
     ...chosen.flatMap(lessonProblems),
     ...pages.flatMap(overviewProblems),
+    ...[...chosen, ...pages].flatMap(ownQuestions()),
     ...texts.flatMap(pageLanguage),
     ...chosen.flatMap(codeLanguage),
   ],
 });
 
+/** The bank is read once for all lessons. */
+function ownQuestions(): (lesson: Lab | Overview) => string[] {
+  const bank = questions();
+  return (lesson) => ownQuestionProblems(lesson, bank);
+}
+
 const fileProofs = (): Proof[] => [
   textProof(markdown(), labs(), overviews()),
+  {
+    name: 'question bank: levels, lengths, and the tests that prove the answers',
+    prove: async () => bankProblems(),
+  },
   { name: 'Docker compose, devcontainer and workflow are sound', prove: () => checkConfigFiles() },
   { name: 'Markdown', prove: () => runTool('markdownlint', markdown().map(shown)) },
   { name: 'format and lint', prove: () => runTool('biome', ['check', '--error-on-warnings', '.']) },

@@ -58,7 +58,8 @@ export function plain(node: Nodes): string {
   return texts.join('').replace(/\s+/g, ' ').trim();
 }
 
-/** The nodes as they are written in the file. */
+/** The nodes as they are written in the file; empty for none. */
 export function source(text: string, nodes: readonly Nodes[]): string {
+  if (nodes.length === 0) return '';
   return text.slice(nodes[0]?.position?.start.offset, nodes.at(-1)?.position?.end.offset);
 }

@@ -3,7 +3,6 @@ import type { Lab } from '../content/catalog';
 import { SHORT } from '../content/lesson';
 import { plain, sections, within } from '../content/markdown';
 import { PARTS } from '../run/messages';
-import { interviewProblems } from './interview';
 import { titlesIn, withLadder } from './ladder';
 import { countProse, fieldsOf, headingsOf, type Page } from './page';
 
@@ -33,7 +32,6 @@ export function ladderLessonProblems(lab: Lab, page: Page): string[] {
     ...ladderProblems(lab, page),
     ...openCodeProblems(page),
     ...measuredProblems(page),
-    ...interviewProblems(page),
     ...(words > LIMITS.words ? [`${words} words: make them ${LIMITS.words} at most`] : []),
   ];
 }

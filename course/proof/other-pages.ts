@@ -1,6 +1,5 @@
 import type { Lab } from '../content/catalog';
 import { SHORT } from '../content/lesson';
-import { interviewProblems } from './interview';
 import { fieldProblems, ladderProblems } from './ladder-lesson';
 import { countProse, fieldsOf, headingsOf, type Page } from './page';
 
@@ -33,6 +32,5 @@ export function pageProblems(page: Page): string[] {
   return [
     ...(fieldsOf(page).title === undefined ? ['the front matter lacks "title": add it'] : []),
     ...(isRight ? [] : [`the headings must begin with ${SHORT} and end with In an interview, Read more`]),
-    ...interviewProblems(page),
   ];
 }

@@ -149,26 +149,6 @@ const LESSON: Breakages = {
     add('lesson.md', `\n<details>\n\n${'word '.repeat(500)}\n\n</details>\n`),
     /^15\d\d words: make them 1500 at most$/,
   ],
-  'no red flag': [
-    edit('lesson.md', '**Red flag**', 'Red flag'),
-    '"In an interview" lacks "Red flag": begin a paragraph with **Red flag**',
-  ],
-  'an empty red flag': [
-    edit('lesson.md', ': "the cache never needs a limit"', ''),
-    '"Red flag" says nothing: write what an interviewer must not hear',
-  ],
-  'no question': [
-    edit('lesson.md', '**How would you avoid the second computation?**', ''),
-    '"In an interview" has no question: write it before "In 30 seconds"',
-  ],
-  'a long answer': [
-    edit('lesson.md', 'I keep the promise', `${'I '.repeat(70)}keep the promise`),
-    'the answer "In 30 seconds" has 82 words: make them 1 to 80',
-  ],
-  'one follow-up': [
-    edit('lesson.md', '- *It fails: then?* Forget the key.\n', ''),
-    '"If they go on" needs a list of 2 or 3 points and has 1: add or drop some',
-  ],
 };
 
 const LANGUAGE: Breakages = {
