@@ -111,7 +111,8 @@ const points = (text: string, blocks: readonly Nodes[]): string[] =>
 export function asInLesson(question: Question, lesson: string): string {
   const here = (markdown: string) => relinked(markdown, question.file, lesson);
   return [
-    `**${question.asked}**`,
+    // A task ends with a full stop in a text, and without one in a heading.
+    `**${/[?!.]$/.test(question.asked) ? question.asked : `${question.asked}.`}**`,
     `**In 30 seconds.** ${here(question.strong)}`,
     '**If they go on.**',
     question.followUps.map((point) => `- ${here(point)}`).join('\n'),
