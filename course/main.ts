@@ -2,7 +2,8 @@ import { errorCode, messageOf } from './base/files';
 import { nearest } from './base/nearest';
 import { Refusal } from './base/refusal';
 import { outliveReaders } from './base/signals';
-import { COMMANDS, commandHelp, parse, usage } from './commands/table';
+import { commandHelp, parse } from './commands/options';
+import { COMMANDS, usage } from './commands/table';
 import { unfinishedNote } from './commands/update-state';
 
 /** The process that the runner starts. It is told what to do by its parent, not by options. */

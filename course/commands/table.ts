@@ -1,23 +1,4 @@
-import { parseArgs } from 'node:util';
-import { nearest } from '../base/nearest';
-import { Refusal } from '../base/refusal';
-
-/** What stands behind the name of a command. */
-export interface Arguments {
-  readonly names: readonly string[];
-  readonly flags: ReadonlySet<string>;
-}
-
-export interface Command {
-  /** One line for `--help`. */
-  readonly about: string;
-  /** What may be named; nothing where absent. */
-  readonly names?: string;
-  /** Each with what it does. */
-  readonly flags?: Readonly<Record<string, string>>;
-  /** Each command loads its own part of the program: `npm test` does not wait for the rest. */
-  run(args: Arguments): Promise<number | undefined>;
-}
+import { type Command, script } from './options';
 
 const LABS = '[LAB, CHAPTER or all …]';
 
@@ -115,53 +96,6 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async () => (await import('./sync')).sync(),
   },
 };
-
-/** @throws {Refusal} for an option that the command does not have, or a name where it takes none */
-export function parse(name: string, command: Command, args: readonly string[]): Arguments {
-  const { flags = {} } = command;
-  const options = Object.fromEntries(Object.keys(flags).map((flag) => [flag, { type: 'boolean' as const }]));
-  const { tokens } = parseArgs({
-    args: [...args],
-    options,
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  const names: string[] = [];
-  const given = new Set<string>();
-  for (const token of tokens) {
-    if (token.kind === 'positional') names.push(token.value);
-    if (token.kind !== 'option') continue;
-    if (!(token.name in flags)) throw new Refusal(unknownOption(name, token.rawName, Object.keys(flags)));
-    if (token.value !== undefined)
-      throw new Refusal(`${token.rawName} takes no value: write ${token.rawName} alone.`);
-    given.add(token.name);
-  }
-  if (names.length > 0 && !command.names) {
-    throw new Refusal(`npm run ${name} takes no name, and got "${names[0]}". See: npm run ${name} -- --help`);
-  }
-  return { names, flags: given };
-}
-
-function unknownOption(command: string, option: string, known: readonly string[]): string {
-  const near = nearest(option.replace(/^-+/, ''), known).map((flag) => `--${flag}`);
-  const meant = near.length > 0 ? ` Did you mean ${near.join(', ')}?` : '';
-  return `${script(command)} has no option ${option}.${meant}\nWhat it takes: ${script(command)} -- --help`;
-}
-
-/** What to type: `npm test`, `npm run hint`. */
-const script = (name: string): string =>
-  ['start', 'test'].includes(name) ? `npm ${name}` : `npm run ${name}`;
-
-export function commandHelp(name: string, { about, names, flags = {} }: Command): string {
-  const rows = Object.entries(flags).map(([flag, what]) => `  --${flag.padEnd(10)} ${what}`);
-  const takes = [names, ...Object.keys(flags).map((flag) => `[--${flag}]`)].filter(Boolean).join(' ');
-  return [
-    `${script(name)}${takes && ` -- ${takes}`}`,
-    `  ${about}`,
-    ...(rows.length > 0 ? ['', ...rows] : []),
-  ].join('\n');
-}
 
 export function usage(): string {
   const rows = Object.entries(COMMANDS).map(([name, { about }]) => `  ${script(name).padEnd(18)} ${about}`);
