@@ -201,6 +201,18 @@ test('writing fills lesson, record and images, and takes away a plot that is no 
   ]);
 });
 
+test('a further page of a lesson shows the record too', () => {
+  const target = targetWith('{ claims: [] }');
+  const page = join(String(target.lesson), '../more.md');
+  for (const path of [String(target.lesson), page]) writeFileSync(path, LESSON);
+  const both = { ...target, further: [page] };
+
+  write(both, { ...RECORD, plots: [PLOT] });
+  expect(readFileSync(page, 'utf8')).toEqual(readFileSync(String(target.lesson), 'utf8'));
+  writeFileSync(page, readFileSync(page, 'utf8').replace('1.9×', '19×'));
+  expect(stalePages(both)).toEqual([expect.stringMatching(/more\.md is not what measured\.json says/)]);
+});
+
 /** A measure in a folder of its own, whose run returns what `body` says. */
 function targetWith(body: string): Target {
   const folder = mkdtempSync(join(tmpdir(), 'caching-deep-dive-claims-'));

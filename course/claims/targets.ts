@@ -13,6 +13,8 @@ export interface Target {
   readonly record: string;
   /** Where the record is shown; none for an extra measure. */
   readonly lesson?: string;
+  /** Pages in a folder of the lesson's name, which show it too. */
+  readonly further?: readonly string[];
 }
 
 /** Of a lab, or of a lesson without one. */
@@ -22,7 +24,18 @@ export const targetOf = ({ id, number, title, files }: Overview): Target => ({
   measure: files.measure,
   record: join(dirname(files.measure), 'measured.json'),
   lesson: files.lesson,
+  further: furtherPages(files.lesson),
 });
+
+/** `05-prompts.md` may have its details in `05-prompts/*.md`. */
+function furtherPages(lesson: string): string[] {
+  const folder = lesson.replace(/\.md$/, '');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .filter((file) => file.endsWith('.md'))
+    .sort()
+    .map((file) => join(folder, file));
+}
 
 export const overviewTargets = (): Target[] => overviews().map(targetOf);
 

@@ -6,11 +6,14 @@ import { plots, render } from './render';
 import type { Target } from './targets';
 
 /** What a record shows in the chapter: the lesson with its figures, and a file for each plot. */
-export function pages({ id, lesson }: Target, record: MeasuredRecord): Map<string, string> {
+export function pages({ id, lesson, further = [] }: Target, record: MeasuredRecord): Map<string, string> {
   if (!lesson || !existsSync(lesson)) return new Map();
   const images = join(dirname(lesson), 'images');
   return new Map([
-    [lesson, render(readFileSync(lesson, 'utf8'), record, id)],
+    ...[lesson, ...further].map((path): [string, string] => [
+      path,
+      render(readFileSync(path, 'utf8'), record, id),
+    ]),
     ...plots(record, id).map(([file, svg]): [string, string] => [join(images, file), svg]),
   ]);
 }

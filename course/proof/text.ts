@@ -16,11 +16,13 @@ export function textProblems(path: string): string[] {
 
 /** Figures come from the record, and from nowhere else. */
 export function figureProblems(target: Target): string[] {
-  const { lesson } = target;
+  const { lesson, further = [] } = target;
   if (!lesson || !existsSync(lesson)) return [];
-  const [marker] = /<!-- measured:.+? -->/.exec(openPage(lesson).text) ?? [];
-  if (marker && !readRecord(target.record)) {
-    return [`${shown(lesson)}: nothing was measured for ${marker}: npm run measure -- ${target.id} --write`];
+  for (const page of [lesson, ...further]) {
+    const [marker] = /<!-- measured:.+? -->/.exec(openPage(page).text) ?? [];
+    if (marker && !readRecord(target.record)) {
+      return [`${shown(page)}: nothing was measured for ${marker}: npm run measure -- ${target.id} --write`];
+    }
   }
   if (!hasMeasure(target)) return [];
   try {
