@@ -6,7 +6,7 @@ import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { brokenSeals, isSealed } from '../content/seal';
-import { STATE } from '../run/progress';
+import { STATE } from '../run/state-file';
 import { choose } from './test';
 
 /** `npm run reset`: the starter again, and the lab's own tests; the attempt is kept aside. Needs no git. */

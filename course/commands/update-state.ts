@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { STATE } from '../run/progress';
+import { STATE } from '../run/state-file';
 import type { Step } from './update-source';
 import type { Kept } from './update-work';
 

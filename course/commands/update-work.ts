@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { git, gitNames } from '../base/git';
 import { Refusal } from '../base/refusal';
 import { ROOT, shown } from '../base/root';
-import { STATE } from '../run/progress';
+import { STATE } from '../run/state-file';
 import { listed, type Step } from './update-source';
 
 /** A file of the learner's and its copy, both relative to the course. */

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { basename, join, relative } from 'node:path';
 import { ROOT } from '../base/root';
-import { STATE } from './progress';
+import { STATE } from './state-file';
 
 const ANSWERS_WITHIN_MS = 20_000;
 const DIAGNOSTIC = /^(.+)\((\d+),(\d+)\): error TS\d+: (.*)$/gm;

@@ -1,12 +1,5 @@
-import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { makeFolder, messageOf, writeRemedy } from '../base/files';
-import { ROOT, shown } from '../base/root';
 import type { Lab } from '../content/catalog';
-
-/** Everything the course writes for the learner: progress, and attempts that a reset set aside. Ignored by git. */
-export const STATE = join(ROOT, '.course');
-const FILE = join(STATE, 'progress.json');
+import { isRecord, StateFile } from './state-file';
 
 export interface Pass {
   readonly at: string;
@@ -30,8 +23,15 @@ export interface Progress {
 
 const NONE: Progress = { version: 2, passed: {}, core: {}, failing: {}, hints: {}, named: null };
 
-/** Where the file cannot be written, what this process knows. */
-let unsaved: Progress | undefined;
+const FILE = new StateFile<Progress>({
+  name: 'progress',
+  none: NONE,
+  current,
+  afterDamage: 'npm test -- all rebuilds it.',
+  afterLoss: 'Then run: npm test -- all',
+});
+
+export const readProgress = (): Progress => FILE.read();
 
 export const failingTest = (lab: Lab): string | undefined => readProgress().failing[lab.id];
 
@@ -68,25 +68,12 @@ export function countHint(lab: Lab, test: string, available: number): number {
 
 const now = () => new Date().toISOString();
 
-export function readProgress(): Progress {
-  if (unsaved) return unsaved;
-  if (!existsSync(FILE)) return NONE;
-  try {
-    const stored = current(JSON.parse(readFileSync(FILE, 'utf8')));
-    if (stored) return stored;
-  } catch {
-    // Not to be read, or not JSON: treated like any other damage.
-  }
-  setAside();
-  return NONE;
-}
-
 /** What a file holds, in today's form; undefined where it is damaged. */
-function current(stored: unknown): Progress | undefined {
+function current(stored: Readonly<Record<string, unknown>>): Progress | undefined {
   const sections = ['passed', 'failing', 'hints'];
-  const sound = isRecord(stored) && sections.every((name) => isRecord(stored[name]));
+  const sound = sections.every((name) => isRecord(stored[name]));
   if (!sound) return undefined;
-  if (stored.version === 2) return { ...NONE, ...stored } as Progress;
+  if (stored.version === 2) return { ...NONE, ...stored };
   // Before labs were ladders a pass was a date.
   const passed = Object.entries(stored.passed as Record<string, string>);
   return {
@@ -97,46 +84,7 @@ function current(stored: unknown): Progress | undefined {
   };
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null;
-
-function setAside(): void {
-  const aside = `${FILE}.damaged-${Date.now()}`;
-  try {
-    renameSync(FILE, aside);
-    console.error(
-      `\nThe progress file could not be read. It is kept as ${shown(aside)}; npm test -- all rebuilds it.\n`,
-    );
-  } catch (error) {
-    keepInMemory(NONE, error);
-  }
-}
-
 function change(next: (before: Progress) => Partial<Progress>): void {
   const before = readProgress();
-  write({ ...before, ...next(before) });
-}
-
-function write(progress: Progress): void {
-  // A rename replaces the file whole: a Ctrl-C or a full disk leaves the old one.
-  const next = `${FILE}.${process.pid}`;
-  try {
-    makeFolder(STATE);
-    writeFileSync(next, `${JSON.stringify(progress, null, 2)}\n`);
-    renameSync(next, FILE);
-    unsaved = undefined;
-  } catch (error) {
-    if (existsSync(next)) rmSync(next);
-    keepInMemory(progress, error);
-  }
-}
-
-/** The run itself stands: only the record of it is lost, and that is said once. */
-function keepInMemory(progress: Progress, error: unknown): void {
-  if (!unsaved) {
-    console.error(
-      `\nYour progress cannot be saved: ${messageOf(error)}.\n${writeRemedy(error)} Then run: npm test -- all\n`,
-    );
-  }
-  unsaved = progress;
+  FILE.write({ ...before, ...next(before) });
 }
