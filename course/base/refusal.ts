@@ -2,3 +2,9 @@
 export class Refusal extends Error {
   override name = 'Refusal';
 }
+
+/** What a refusal says. Anything else is thrown on. */
+export function messageOrThrow(error: unknown): string {
+  if (error instanceof Refusal) return error.message;
+  throw error;
+}

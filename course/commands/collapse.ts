@@ -1,15 +1,9 @@
-import { emitKeypressEvents } from 'node:readline';
 import { Refusal } from '../base/refusal';
-import { HANGUP, onEnd } from '../base/signals';
+import { onEnd } from '../base/signals';
 import { Live } from '../experiments/collapse/live';
 import { drawHelp, drawScreen } from '../experiments/collapse/screen';
+import { Keys } from '../screen/keys';
 import { openServers } from '../servers/open';
-
-interface Key {
-  readonly name?: string;
-  readonly sequence?: string;
-  readonly ctrl?: boolean;
-}
 
 /** A screen of its own without a cursor; the learner's comes back after it. */
 const ENTER = '\x1b[?1049h\x1b[?25l';
@@ -46,38 +40,27 @@ export async function collapse({ yes }: { yes: boolean }): Promise<number> {
 /** Draws the shop, and hears keys. */
 class CollapseScreen {
   #live: Live | undefined;
+  #keys: Keys | undefined;
   #helps = false;
   #fail: (error: unknown) => void = () => {};
 
   /** @returns the exit code, once the learner has left */
   enter(live: Live): Promise<number> {
     this.#live = live;
-    emitKeypressEvents(process.stdin);
-    process.stdin.setRawMode(true);
-    process.stdin.resume();
     process.stdout.write(ENTER);
     process.stdout.on('resize', () => this.draw());
     this.draw();
-    return new Promise((resolve, reject) => {
+    const failed = new Promise<never>((_, reject) => {
       this.#fail = reject;
-      process.stdin.on('keypress', (_, key: Key) => {
-        // In raw mode the terminal sends the key and not the signal.
-        if (key.ctrl) {
-          if (key.name === 'c' || key.name === 'd') resolve(130);
-        } else if (key.name === 'q') resolve(0);
-        else this.#obey(live, key);
-      });
-      // Nobody is at the terminal any more.
-      for (const event of ['end', 'error']) process.stdin.once(event, () => resolve(HANGUP));
-      process.stdin.on('error', () => {});
     });
+    this.#keys = new Keys((name, typed) => this.#obey(live, name, typed));
+    return Promise.race([this.#keys.left, failed]);
   }
 
   leave(): void {
     if (!this.#live) return;
     this.#live = undefined;
-    process.stdin.setRawMode(false);
-    process.stdin.pause();
+    this.#keys?.close();
     process.stdout.write(LEAVE);
   }
 
@@ -91,13 +74,13 @@ class CollapseScreen {
     process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K`).join('\r\n')}\x1b[J`);
   }
 
-  #obey(live: Live, { name, sequence = '' }: Key): void {
-    if (name === 'up' || sequence === '+') live.changeLoad(1);
-    else if (name === 'down' || sequence === '-') live.changeLoad(-1);
+  #obey(live: Live, name: string, typed: string): void {
+    if (name === 'up' || typed === '+') live.changeLoad(1);
+    else if (name === 'down' || typed === '-') live.changeLoad(-1);
     else if (name === 'f') live.flush();
     else if (name === 'k') live.kill().catch(this.#fail);
-    else if (name === 'h' || sequence === '?') this.#helps = !this.#helps;
-    else if (/^[0-8]$/.test(sequence)) live.choose(Number(sequence));
+    else if (name === 'h' || typed === '?') this.#helps = !this.#helps;
+    else if (/^[0-8]$/.test(typed)) live.choose(Number(typed));
     this.draw();
   }
 }

@@ -1,12 +1,6 @@
-import { emitKeypressEvents } from 'node:readline';
-import { HANGUP } from '../base/signals';
 import { CAUSES, type Cause, FACTS } from '../experiments/incidents/facts';
+import { Keys } from '../screen/keys';
 import { bold, dim, green, red, wrap } from '../screen/terminal';
-
-interface Key {
-  readonly name?: string;
-  readonly ctrl?: boolean;
-}
 
 /** The causes by their numbers. */
 export const WAYS = CAUSES.map((cause, at) => `  ${at + 1} ${cause}`).join('\n');
@@ -21,7 +15,6 @@ export class IncidentDesk {
   readonly #culprits: readonly string[];
   readonly #start = performance.now();
   readonly #ticks: NodeJS.Timeout;
-  #leave: (code: number) => void = () => {};
   #wrong = 0;
   /** How long it took, once the answer is known. */
   #took: string | undefined;
@@ -29,27 +22,20 @@ export class IncidentDesk {
   constructor(cause: Cause, culprits: readonly string[]) {
     this.#cause = cause;
     this.#culprits = culprits;
-    this.left = new Promise((resolve) => {
-      this.#leave = resolve;
+    const keys = new Keys((key) => this.#press(key));
+    this.left = keys.left.finally(() => {
+      clearInterval(this.#ticks);
+      keys.close();
+      process.stdout.write(`${EMPTY}The shop is closed.\n`);
     });
-    emitKeypressEvents(process.stdin);
-    process.stdin.setRawMode(true);
-    process.stdin.resume();
-    process.stdin.on('keypress', (_, key: Key) => this.#press(key));
-    // The terminal was closed, or belongs to another program now.
-    for (const event of ['end', 'error']) process.stdin.once(event, () => this.#quit(HANGUP));
-    process.stdin.on('error', () => {});
     this.#ticks = setInterval(() => this.#tick(), 1000);
     this.#tick();
   }
 
-  #press({ name = '', ctrl = false }: Key): void {
-    // In raw mode the terminal sends the key and not the signal.
-    if (ctrl ? name === 'c' || name === 'd' : name === 'q') this.#quit(ctrl ? 130 : 0);
-    else if (ctrl) return;
-    else if (name === 'h') this.#say(lookFirst(this.#cause));
-    else if (name === 'a') this.#answer(bold(`It was: ${this.#cause}.`));
-    else if (/^[1-9]$/.test(name)) this.#guess(CAUSES[Number(name) - 1] ?? this.#cause);
+  #press(key: string): void {
+    if (key === 'h') this.#say(lookFirst(this.#cause));
+    else if (key === 'a') this.#answer(bold(`It was: ${this.#cause}.`));
+    else if (/^[1-9]$/.test(key)) this.#guess(CAUSES[Number(key) - 1] ?? this.#cause);
   }
 
   #guess(cause: Cause): void {
@@ -88,14 +74,6 @@ export class IncidentDesk {
   #tick(): void {
     const keys = dim('1-9 the cause  h look first  a answer  q quit');
     process.stdout.write(`${EMPTY}${this.#took ?? clock(performance.now() - this.#start)}  ${keys}`);
-  }
-
-  #quit(code: number): void {
-    clearInterval(this.#ticks);
-    process.stdin.setRawMode(false);
-    process.stdin.pause();
-    process.stdout.write(`${EMPTY}The shop is closed.\n`);
-    this.#leave(code);
   }
 }
 

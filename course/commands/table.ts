@@ -78,6 +78,12 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     names: '[NAME or list]',
     run: async ({ names }) => (await import('./incident')).incident(names),
   },
+  drill: {
+    about: 'a small lab against a clock of 25 minutes, as in an interview',
+    names: '[NAME]',
+    flags: { again: 'begin it again, with a new clock' },
+    run: async ({ names, flags }) => (await import('./drill')).drill(names, { again: flags.has('again') }),
+  },
   doctor: {
     about: 'what is present, what is missing, what to do about it',
     flags: {

@@ -1,30 +1,40 @@
 import { dirname } from 'node:path';
-import { emitKeypressEvents } from 'node:readline';
-import { Refusal } from '../base/refusal';
+import { messageOrThrow } from '../base/refusal';
 import { shown } from '../base/root';
-import { HANGUP } from '../base/signals';
 import type { Lab } from '../content/catalog';
 import type { Session } from '../run/session';
 import { standingOf } from '../run/standing';
 import type { Answer } from '../run/verdict';
 import { screen, typeNote } from '../screen/answer';
+import { Keys } from '../screen/keys';
 import { labAfter, labTitle } from '../screen/standing';
-import { bold, cyan, dim } from '../screen/terminal';
+import { bold, cut, cyan, dim } from '../screen/terminal';
 import { resetLab } from './reset';
 import { hintFor, overview, solutionFor } from './study';
 import { watchFolder } from './watch-files';
 
-interface Key {
-  readonly name?: string;
-  readonly ctrl?: boolean;
+/** What a drill shows beside the answers of its lab. */
+export interface Beside {
+  /** Below the keys; empty for a lab that has no clock. */
+  clock(lab: Lab): string;
+  isOver(lab: Lab): boolean;
+  /** The task again. */
+  words(lab: Lab): string;
+  /** Below an answer; empty where there is nothing to add. */
+  after(answer: Answer): string;
 }
+
+const TICK_MS = 1000;
 
 /** One lab: its folder is watched, keys are heard, one run at a time. */
 export class WatchMode {
   /** The exit code, once the learner has left. */
   readonly left: Promise<number>;
   readonly #session: Session;
-  #leave: (code: number) => void = () => {};
+  readonly #beside: Beside | undefined;
+  #ticks: NodeJS.Timeout | undefined;
+  /** The time has been called. */
+  #called = false;
   #lab: Lab | undefined;
   #unwatch = () => {};
   #running = false;
@@ -40,28 +50,56 @@ export class WatchMode {
   #production = false;
   #answer: Answer | string = '';
 
-  constructor(session: Session) {
+  constructor(session: Session, beside?: Beside) {
     this.#session = session;
-    this.left = new Promise((resolve) => {
-      this.#leave = resolve;
+    this.#beside = beside;
+    const keys = new Keys((key) => this.#lab && this.#obey(key, this.#lab));
+    this.left = keys.left.finally(() => {
+      this.#unwatch();
+      clearInterval(this.#ticks);
+      keys.close();
+      if (this.#running) console.log();
     });
-    emitKeypressEvents(process.stdin);
-    process.stdin.setRawMode(true);
-    process.stdin.resume();
-    process.stdin.on('keypress', (_, key: Key) => this.#press(key));
-    // Nobody is at the terminal any more: it was closed, or it belongs to another program now.
-    for (const event of ['end', 'error']) process.stdin.once(event, () => this.#quit(HANGUP));
-    process.stdin.on('error', () => {});
   }
 
   /** @param note shown above the first answer */
   open(lab: Lab, note = ''): void {
-    this.#unwatch();
-    this.#lab = lab;
+    this.#watch(lab);
     this.#note = note;
-    this.#production = standingOf(lab) === 'core';
-    this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
     this.#run();
+  }
+
+  /** The lab with a text to read first: it runs at the first save. */
+  read(lab: Lab, text: string): void {
+    this.#watch(lab);
+    this.#show(text);
+  }
+
+  #watch(lab: Lab): void {
+    this.#unwatch();
+    clearInterval(this.#ticks);
+    this.#lab = lab;
+    this.#production = standingOf(lab) === 'core';
+    this.#called = this.#beside?.isOver(lab) ?? false;
+    this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
+    if (this.#beside) this.#ticks = setInterval(() => this.#tick(lab), TICK_MS);
+  }
+
+  /** The clock goes on in the last row. */
+  #tick(lab: Lab): void {
+    if (this.#running || this.#text === '') return;
+    if (!this.#called && this.#beside?.isOver(lab)) {
+      this.#called = true;
+      if (this.#answer !== '') this.#show(this.#screen());
+    }
+    process.stdout.write(`\x1b[1A\r\x1b[2K${this.#lastRow()}\n`);
+  }
+
+  #lastRow(): string {
+    if (!this.#lab) return '';
+    const clock = this.#beside?.clock(this.#lab);
+    const row = `${clock ? `${clock}  ` : ''}watching ${shown(this.#lab.files.starter)}`;
+    return dim(cut(row, process.stdout.columns || 80));
   }
 
   async #run(): Promise<void> {
@@ -95,7 +133,9 @@ export class WatchMode {
 
   #screen(): string {
     const answer = this.#answer;
-    return typeof answer === 'string' ? answer : screen(answer, { production: this.#production, keys: true });
+    if (typeof answer === 'string') return answer;
+    const after = this.#beside?.after(answer);
+    return screen(answer, { production: this.#production, keys: true }) + (after ? `\n\n${after}` : '');
   }
 
   /** What came of a run, or why there was none. */
@@ -107,18 +147,13 @@ export class WatchMode {
     }
   }
 
-  #press({ name: key = '', ctrl = false }: Key): void {
-    // In raw mode the terminal sends the key and not the signal.
-    if (ctrl ? key === 'c' || key === 'd' : key === 'q') this.#quit(ctrl ? 130 : 0);
-    else if (this.#lab && !ctrl) this.#obey(key, this.#lab);
-  }
-
   #obey(key: string, lab: Lab): void {
     if (key === 'return') this.#run();
     else if (key === 'n') this.#next(lab);
     // The answer of a run that goes on now would wipe these off again.
     else if (this.#running) this.#later = key;
     else if (key === 'h') this.#show(hintFor(lab));
+    else if (key === 'i' && this.#beside) this.#show(this.#beside.words(lab));
     else if (key === 'p') this.#goOn();
     else if (key === 'l') this.#show(overview());
     else if (key === 's') this.#show(solutionFor(lab));
@@ -153,23 +188,10 @@ export class WatchMode {
 
   #print(text: string): void {
     this.#text = text;
-    const keys = ['hint', 'next', 'production', 'list', 'reset', 'solution', 'quit'].map(
+    const ways = this.#beside ? ['interviewer', 'hint'] : ['hint', 'next', 'production', 'list'];
+    const keys = [...ways, 'reset', 'solution', 'quit'].map(
       (word) => `${bold(word[0] ?? '')}${dim(word.slice(1))}`,
     );
-    const watched = this.#lab ? `watching ${shown(this.#lab.files.starter)}` : '';
-    console.log(`${text}\n\n${keys.join('  ')}\n${dim(watched)}`);
+    console.log(`${text}\n\n${keys.join('  ')}\n${this.#lastRow()}`);
   }
-
-  #quit(code: number): void {
-    this.#unwatch();
-    process.stdin.setRawMode(false);
-    process.stdin.pause();
-    if (this.#running) console.log();
-    this.#leave(code);
-  }
-}
-
-function messageOrThrow(error: unknown): string {
-  if (error instanceof Refusal) return error.message;
-  throw error;
 }
