@@ -1,0 +1,238 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { fakeClock } from '#kit/clock';
+import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
+import { StaleCache } from './drill-stale-while-revalidate';
+import type { Options } from './given';
+
+const FRESH_MS = 10_000;
+const STALE_MS = 60_000;
+const RETRY_MS = 2_000;
+const DEADLINE_MS = 30;
+
+describe('Core', () => {
+  test('a fresh value is served without a load, and readers that miss share one load', async () => {
+    const { cache, source, clock } = open();
+    const readers = Array.from({ length: 10 }, () => outcome(cache.get('a')));
+    await source.begun(1);
+    expect(source.loads.length, 'loads for 10 readers that miss at the same time').toBe(1);
+    source.loads[0]?.end('one');
+    expect(await Promise.all(readers), 'each of the 10 readers must get the value').toEqual(
+      Array(10).fill('one'),
+    );
+    clock.advance(FRESH_MS - 1);
+    expect(await outcome(cache.get('a')), 'the value, 1 ms before the end of freshMs').toBe('one');
+    await flushed();
+    expect(source.loads.length, 'loads: a fresh value needs none').toBe(1);
+    for (const value of [null, 0, '', false]) {
+      let loads = 0;
+      const { cache: other } = open({ load: async () => [loads++, value][1] });
+      for (let read = 0; read < 2; read++) expect(await outcome(other.get('a'))).toBe(value);
+      expect(loads, `loads of two reads, the value is ${JSON.stringify(value)}`).toBe(1);
+    }
+  });
+
+  test('a stale value is served at once, while one refresh runs behind its readers', async () => {
+    const { cache, source, clock } = await openWith('one');
+    clock.advance(FRESH_MS + 1);
+    const readers: unknown[] = [];
+    for (let read = 0; read < 5; read++) {
+      readers.push(...(await Promise.all([1, 2, 3].map(() => outcome(cache.get('a'), 300)))));
+    }
+    expect(readers, 'while the refresh runs, 15 readers must get the stale value').toEqual(
+      Array(15).fill('one'),
+    );
+    await source.begun(2);
+    await flushed();
+    expect(source.loads.length - 1, 'refreshes for 15 readers of a stale value').toBe(1);
+    source.loads[1]?.end('two');
+    await flushed();
+    clock.advance(FRESH_MS - 1);
+    expect(await outcome(cache.get('a')), 'the refresh has ended').toBe('two');
+    await flushed();
+    expect(source.loads.length - 1, 'refreshes: what a refresh has loaded is fresh for freshMs').toBe(1);
+  });
+
+  test('beyond the window a reader waits for a load, and gets its error', async () => {
+    const { cache, source, clock } = await openWith('one');
+    clock.advance(FRESH_MS + STALE_MS + 1);
+    const failing = soon(rejectionOf(() => cache.get('a')));
+    await source.begun(2);
+    source.loads[1]?.fail(DOWN);
+    expect(
+      await failing,
+      'freshMs + staleMs are over, and the load fails: its reader must get the error',
+    ).toBe(DOWN);
+    const waiting = outcome(cache.get('a'));
+    await source.begun(3);
+    source.loads[2]?.end('two');
+    expect(await waiting, 'the next reader must get what the next load gives, and no older value').toBe(
+      'two',
+    );
+    expect(source.loads.length, 'loads: the first, one that failed, and one after it').toBe(3);
+  });
+
+  test('a failed refresh keeps the stale value, and pauses before the next try', async () => {
+    const unhandled = unhandledRejections();
+    const { cache, source, clock } = await openWith('one');
+    clock.advance(FRESH_MS + 1);
+    for (let failed = 1; failed <= 2; failed++) {
+      await outcome(cache.get('a'));
+      await source.begun(1 + failed);
+      source.loads[failed]?.fail(DOWN);
+      await flushed();
+      clock.advance(RETRY_MS - 1);
+      for (let read = 0; read < 5; read++) {
+        expect(await outcome(cache.get('a')), `after ${failed} failed refreshes, the stale value`).toBe(
+          'one',
+        );
+        await flushed();
+      }
+      expect(
+        source.loads.length - 1,
+        `refreshes, of which the last failed ${RETRY_MS - 1} ms ago: retryMs is ${RETRY_MS}`,
+      ).toBe(failed);
+      clock.advance(2);
+    }
+    await outcome(cache.get('a'));
+    await source.begun(4);
+    expect(source.loads.length - 1, 'refreshes: retryMs after the second failure there must be a third').toBe(
+      3,
+    );
+    source.loads[3]?.end('two');
+    await flushed();
+    expect(await outcome(cache.get('a')), 'the third refresh has given a value').toBe('two');
+    expect(unhandled(), 'unhandled rejections: nobody waits for a refresh').toEqual([]);
+  });
+
+  test('a load that does not end has failed after its deadline', async () => {
+    const unhandled = unhandledRejections();
+    const { cache, source, clock } = await openWith('one', { loadDeadlineMs: DEADLINE_MS });
+    expect(
+      await soon(rejectionOf(() => cache.get('b'))),
+      'there is no value, and the load does not end: the reader must get an error after loadDeadlineMs',
+    ).toBeInstanceOf(Error);
+    clock.advance(FRESH_MS + 1);
+    await outcome(cache.get('a'));
+    await source.begun(3);
+    await sleep(DEADLINE_MS + 20);
+    clock.advance(DEADLINE_MS + RETRY_MS + 1);
+    source.atOnce.push('two');
+    expect(await outcome(cache.get('a')), 'a refresh hangs: the stale value').toBe('one');
+    await source.begun(4);
+    expect(source.loads.length - 2, 'refreshes: the first one hung beyond its deadline, so a second').toBe(2);
+    await flushed();
+    source.loads[2]?.end('from the hung load');
+    source.loads[1]?.fail(DOWN);
+    await flushed();
+    expect(
+      await outcome(cache.get('a')),
+      'a load that was given up ends after a later one: its older value must not replace the newer',
+    ).toBe('two');
+    expect(unhandled(), 'unhandled rejections: a load that was given up fails later').toEqual([]);
+  });
+
+  test('an invalidation during a load is not undone', async () => {
+    const { cache, source, clock } = await openWith('old');
+    clock.advance(FRESH_MS + 1);
+    await outcome(cache.get('a'));
+    await source.begun(2);
+    cache.invalidate('a');
+    source.loads[1]?.end('old');
+    await flushed();
+    for (const which of ['first', 'last'] as const) {
+      const before = source.loads.length;
+      const early = outcome(cache.get('a'));
+      await source.begun(before + 1);
+      expect(source.loads.length, 'loads: after an invalidation there is no value to serve').toBe(before + 1);
+      cache.invalidate('a');
+      const late = outcome(cache.get('a'));
+      await source.begun(before + 2);
+      expect(
+        source.loads.length,
+        'loads: a reader that comes after an invalidation must not join a load from before it',
+      ).toBe(before + 2);
+      const [older, newer] = source.loads.slice(-2);
+      if (which === 'first') older?.end('old');
+      await flushed();
+      const joining = outcome(cache.get('a'));
+      await flushed();
+      expect(source.loads.length, 'loads: the later load still runs, and a reader must join it').toBe(
+        before + 2,
+      );
+      newer?.end('new');
+      await flushed();
+      older?.end('old');
+      expect(await late, 'the value of a reader after the invalidation').toBe('new');
+      expect(await joining, 'the value of a reader that joins it').toBe('new');
+      await early;
+      expect(
+        await outcome(cache.get('a')),
+        `the value that stays: the load from before the invalidation ended ${which}`,
+      ).toBe('new');
+      cache.invalidate('a');
+    }
+  });
+
+  test('at most maxEntries values are kept', async () => {
+    let loads = 0;
+    const { cache } = open({ maxEntries: 10, load: async (key) => `${key}, load ${++loads}` });
+    const keys = Array.from({ length: 100 }, (_, i) => `key ${i}`);
+    for (const key of keys) await outcome(cache.get(key));
+    await outcome(cache.get('key 99'));
+    expect(loads, 'loads of 100 keys, when the last of them is read twice: it must be kept').toBe(100);
+    loads = 0;
+    for (const key of keys.slice(0, 90)) await outcome(cache.get(key));
+    expect(
+      loads,
+      'loads for 90 keys that were read before the last 10, with maxEntries 10: a cache without a bound fills the memory',
+    ).toBe(90);
+  });
+});
+
+const DOWN = new Error('connect ECONNREFUSED');
+
+function open(options: Partial<Options<unknown>> = {}) {
+  const clock = fakeClock(1_700_000_000_000);
+  const source = heldLoads();
+  const cache = new StaleCache<unknown>({
+    load: source.load,
+    freshMs: FRESH_MS,
+    staleMs: STALE_MS,
+    loadDeadlineMs: 5_000,
+    retryMs: RETRY_MS,
+    maxEntries: 1_000,
+    now: clock.now,
+    ...options,
+  });
+  return { cache, source, clock };
+}
+
+/** Key `a` has been loaded just now. */
+async function openWith(value: unknown, options: Partial<Options<unknown>> = {}) {
+  const opened = open(options);
+  opened.source.atOnce.push(value);
+  expect(await outcome(opened.cache.get('a')), 'nothing is cached: get must give what is loaded').toBe(value);
+  return opened;
+}
+
+/** Each load ends when the test says so, or at once with the next value of `atOnce`. */
+function heldLoads() {
+  const loads: { end(value: unknown): void; fail(error: Error): void }[] = [];
+  const atOnce: unknown[] = [];
+  return {
+    loads,
+    atOnce,
+    load: () =>
+      new Promise<unknown>((resolve, reject) => {
+        loads.push({ end: resolve, fail: reject });
+        if (atOnce.length > 0) resolve(atOnce.shift());
+      }),
+    begun: (count: number) => until(() => loads.length >= count),
+  };
+}
+
+/** What was begun behind the readers, and needs no timer, has been done. */
+async function flushed(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}

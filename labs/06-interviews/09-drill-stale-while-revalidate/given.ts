@@ -1,0 +1,18 @@
+/** A promise with a deadline, by a real timer: `withDeadline(load(key), ms)` rejects after `ms`. */
+export { withDeadline } from '#kit/given';
+
+/** All times in ms. */
+export interface Options<V> {
+  readonly load: (key: string) => Promise<V>;
+  /** How long a value is fresh. */
+  readonly freshMs: number;
+  /** How long after that it may still be served. */
+  readonly staleMs: number;
+  /** After this time, by a real timer, a load has failed. */
+  readonly loadDeadlineMs: number;
+  /** The pause between a failed refresh and the next one. */
+  readonly retryMs: number;
+  readonly maxEntries: number;
+  /** The age of values and the pause are counted by it. */
+  readonly now?: () => number;
+}
