@@ -15,6 +15,7 @@ export const COLOURS = [
   { mid: '#bf5f9f', light: '#9c3f7b', dark: '#e894c8' },
   { mid: '#96811c', light: '#756200', dark: '#dcc04a' },
   { mid: '#848a91', light: '#5a6068', dark: '#b4bac2' },
+  { mid: '#a8655a', light: '#8a4439', dark: '#d99a8f' },
 ] as const;
 const INK = { mid: '#7a828b', light: '#3d444d', dark: '#c6cdd5' } as const;
 

@@ -5,6 +5,7 @@ import {
   symbolCross,
   symbolDiamond,
   symbolSquare,
+  symbolStar,
   symbolTriangle,
   symbolWye,
 } from 'd3-shape';
@@ -18,8 +19,16 @@ const LINE_HEIGHT = 16;
 const LABEL_CHARACTERS = 22;
 const MARKS = 12;
 
-const SHAPES = [symbolCircle, symbolSquare, symbolTriangle, symbolDiamond, symbolCross, symbolWye];
-const DASHES = ['', '7 4', '2 3', '10 3 2 3', '5 2', '12 5'];
+const SHAPES = [
+  symbolCircle,
+  symbolSquare,
+  symbolTriangle,
+  symbolDiamond,
+  symbolCross,
+  symbolWye,
+  symbolStar,
+];
+const DASHES = ['', '7 4', '2 3', '10 3 2 3', '5 2', '12 5', '1 4'];
 
 /** The plot as an SVG of its own, with a transparent ground. The same plot always gives the same text. */
 export function drawPlot(plot: Plot): string {

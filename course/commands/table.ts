@@ -1,4 +1,5 @@
-import { type Command, script } from './options';
+import { COUNT, type Command, script } from './options';
+import { SIMULATE_HELP, SIZES } from './simulate-help';
 
 const LABS = '[LAB, CHAPTER or all …]';
 
@@ -67,6 +68,25 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     about: 'a cold cache, live: flush it, lower the load, choose a remedy (lesson 5.2)',
     flags: { yes: 'install missing servers without asking' },
     run: async ({ flags }) => (await import('./collapse')).collapse({ yes: flags.has('yes') }),
+  },
+  simulate: {
+    about: 'the miss ratio of seven policies over the size of the cache, for your own trace (lesson 6.1)',
+    names: '[FILE, - or demo]',
+    flags: {
+      quick: 'estimate from a sample of the keys',
+      csv: 'print the misses as numbers, and nothing else',
+    },
+    values: {
+      sizes: {
+        about: 'entries of the caches; 16 sizes up to all keys where absent',
+        takes: 'N,N…',
+        fits: { pattern: SIZES, words: '1 to 32 whole numbers of 1 or more, with commas' },
+      },
+      bytes: { about: 'memory of an entry, key and overhead included', takes: 'N', fits: COUNT },
+      svg: { about: 'where the picture goes; .course/simulate.svg where absent', takes: 'FILE' },
+    },
+    more: SIMULATE_HELP,
+    run: async (args) => (await import('./simulate')).simulate(args),
   },
   servers: {
     about: "keep Redis and MySQL up, with a shop's data in them",

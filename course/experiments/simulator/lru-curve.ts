@@ -1,4 +1,5 @@
 import { blocksOf, type Trace } from './blocks';
+import { finish, type Steps } from './steps';
 
 /** The misses of a policy over the size of the cache. */
 export interface MissCurve {
@@ -18,10 +19,10 @@ export class LruCurve implements MissCurve {
   /** At each size; at 0 all requests. */
   readonly #misses: Float64Array;
 
-  constructor(trace: Trace) {
-    this.requests = trace.requests;
-    this.distinct = trace.distinct;
-    this.#misses = missesBySize(trace);
+  constructor({ requests, distinct }: Trace, misses: Float64Array) {
+    this.requests = requests;
+    this.distinct = distinct;
+    this.#misses = misses;
   }
 
   missesAt(size: number): number {
@@ -33,10 +34,10 @@ export class LruCurve implements MissCurve {
   }
 }
 
-/** The exact miss-ratio curve of LRU. Takes about half a microsecond a request. */
-export const lruCurve = (trace: Trace): LruCurve => new LruCurve(trace);
+/** The exact miss-ratio curve of LRU. */
+export const lruCurve = (trace: Trace): LruCurve => finish(lruCurveSteps(trace));
 
-function missesBySize(trace: Trace): Float64Array {
+export function* lruCurveSteps(trace: Trace): Steps<LruCurve> {
   const hitsAt = new Float64Array(trace.distinct + 1);
   const distances = new StackDistances(trace.distinct);
   for (let block = 0; block < blocksOf(trace); block++) {
@@ -44,12 +45,14 @@ function missesBySize(trace: Trace): Float64Array {
       const distance = distances.next(key);
       if (distance > 0) hitsAt[distance] = (hitsAt[distance] as number) + 1;
     }
+    yield;
   }
   let misses = trace.requests;
-  return hitsAt.map((hits) => {
+  const missesAt = hitsAt.map((hits) => {
     misses -= hits;
     return misses;
   });
+  return new LruCurve(trace, missesAt);
 }
 
 /**

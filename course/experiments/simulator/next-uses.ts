@@ -1,8 +1,9 @@
 import { BLOCK, type Blocks, blocksOf, type Trace } from './blocks';
 import { NEVER } from './policies/belady';
+import type { Steps } from './steps';
 
-/** For each request the position at which its key comes again: from the last to the first. @yields after each block */
-export function* writeNextUses(trace: Trace, into: Blocks): Generator<void> {
+/** For each request the position at which its key comes again: from the last to the first. */
+export function* writeNextUses(trace: Trace, into: Blocks): Steps<void> {
   const seenAt = new Int32Array(trace.distinct).fill(NEVER);
   for (let block = blocksOf(trace) - 1; block >= 0; block--) {
     const keys = trace.keys.read(block);

@@ -7,6 +7,7 @@ import { Lru } from './policies/lru';
 import { S3Fifo } from './policies/s3-fifo';
 import { Sieve } from './policies/sieve';
 import { WTinyLfu } from './policies/w-tinylfu';
+import type { Steps } from './steps';
 
 export interface Policy {
   readonly name: string;
@@ -26,8 +27,8 @@ export const POLICIES: readonly Policy[] = [
 
 export const BELADY = 'Belady';
 
-/** The misses of a whole trace. @yields after each block, so that the caller can do something else in between */
-export function* misses({ make }: Policy, capacity: number, trace: Trace): Generator<void, number> {
+/** The misses of a whole trace. */
+export function* misses({ make }: Policy, capacity: number, trace: Trace): Steps<number> {
   const cache = make(capacity, trace.distinct);
   let total = 0;
   for (let block = 0; block < blocksOf(trace); block++) {
@@ -38,7 +39,7 @@ export function* misses({ make }: Policy, capacity: number, trace: Trace): Gener
 }
 
 /** The same for the ceiling. @param nextUses as `writeNextUses` leaves them */
-export function* beladyMisses(capacity: number, trace: Trace, nextUses: Blocks): Generator<void, number> {
+export function* beladyMisses(capacity: number, trace: Trace, nextUses: Blocks): Steps<number> {
   const cache = new Belady(capacity, trace.distinct);
   let total = 0;
   for (let block = 0; block < blocksOf(trace); block++) {
@@ -46,9 +47,4 @@ export function* beladyMisses(capacity: number, trace: Trace, nextUses: Blocks):
     yield;
   }
   return total;
-}
-
-/** Runs to the end at once. */
-export function finish<T>(steps: Generator<void, T>): T {
-  for (let step = steps.next(); ; step = steps.next()) if (step.done) return step.value;
 }

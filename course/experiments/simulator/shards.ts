@@ -1,5 +1,6 @@
 import { BLOCK, type Blocks, blocksOf, MemoryBlocks, type Trace } from './blocks';
-import { lruCurve, type MissCurve } from './lru-curve';
+import { type LruCurve, lruCurve, type MissCurve } from './lru-curve';
+import { finish, type Steps } from './steps';
 
 /** Requests for a sample of the keys. All requests for a sampled key are in it. */
 export interface Sample {
@@ -27,21 +28,21 @@ export const SAMPLED_KEYS_AT_LEAST = 500;
  * C. Waldspurger et al., "Efficient MRC construction with SHARDS", FAST 2015.
  */
 export function shardsCurve(trace: Trace, sampling: Sampling): MissCurve {
-  const sample = sampleOf(trace, sampling);
-  const curve = lruCurve(sample.trace);
-  return { missRatioAt: (size) => missRatioOf(curve.missesAt(size * sample.rate), sample) };
+  const sample = finish(sampleSteps(trace, sampling, new MemoryBlocks()));
+  return scaledUp(lruCurve(sample.trace), sample);
 }
+
+/** The curve of a sample as the curve of the whole trace. */
+export const scaledUp = (curve: LruCurve, sample: Sample): MissCurve => ({
+  missRatioAt: (size) => missRatioOf(curve.missesAt(size * sample.rate), sample),
+});
 
 /** What the misses in a sample say of the whole trace. */
 export const missRatioOf = (misses: number, { expected }: Sample): number =>
   expected === 0 ? 0 : Math.min(1, misses / expected);
 
 /** @param into where the sample goes */
-export function sampleOf(
-  trace: Trace,
-  { rate, seed = 1 }: Sampling,
-  into: Blocks = new MemoryBlocks(),
-): Sample {
+export function* sampleSteps(trace: Trace, { rate, seed = 1 }: Sampling, into: Blocks): Steps<Sample> {
   const ids = new Int32Array(trace.distinct).fill(-1);
   const buffer = new Int32Array(BLOCK);
   let distinct = 0;
@@ -53,6 +54,7 @@ export function sampleOf(
       buffer[requests++ % BLOCK] = ids[key] as number;
       if (requests % BLOCK === 0) into.write(requests / BLOCK - 1, buffer);
     }
+    yield;
   }
   const rest = requests % BLOCK;
   if (rest > 0) into.write(Math.floor(requests / BLOCK), buffer.subarray(0, rest));

@@ -1,0 +1,116 @@
+import { bytes, percent, whole } from './figures';
+import type { MissCurve } from './lru-curve';
+import { BELADY } from './policies';
+import type { Curve, Simulation } from './simulate';
+import { bestAt } from './table';
+
+/** What each doubling of the memory saves: from a thousandth of the keys to all of them. */
+export function doublings({ requests, distinct, lru }: Simulation, entryBytes: number): string[] {
+  const sizes = Array.from({ length: 11 }, (_, at) => Math.round(distinct / 2 ** (10 - at)));
+  const rows = sizes.flatMap((size, at) => {
+    const next = sizes[at + 1] ?? size;
+    if (size < 1 || next === size) return [];
+    const saved = (lru.missRatioAt(size) - lru.missRatioAt(next)) * requests;
+    const perMegabyte = saved / (((next - size) * entryBytes) / 1e6);
+    const memory = `${bytes(size * entryBytes).padStart(9)} → ${bytes(next * entryBytes).padEnd(9)}`;
+    return `${memory}${whole(saved).padStart(13)}${percent(saved / requests).padStart(14)}${whole(perMegabyte).padStart(14)}`;
+  });
+  const head = `${'from'.padStart(9)}   ${'to'.padEnd(9)}${'misses saved'.padStart(13)}${'of requests'.padStart(14)}${'saved per MB'.padStart(14)}`;
+  return rows.length === 0 ? [] : [head, ...rows];
+}
+
+const STEPS = 2000;
+
+/**
+ * The size from which on a megabyte buys less than the mean of all: where the curve of LRU is furthest below the straight line
+ * from no cache to room for all keys. Undefined where it is nowhere below.
+ */
+export function kneeOf(lru: MissCurve, distinct: number): number | undefined {
+  const first = lru.missRatioAt(0);
+  const last = lru.missRatioAt(distinct);
+  let knee: number | undefined;
+  let furthest = 0;
+  for (let step = 1; step < STEPS; step++) {
+    // Closer together where sizes are small.
+    const size = Math.max(1, Math.round(distinct ** (step / STEPS)));
+    const below = first + ((last - first) * size) / distinct - lru.missRatioAt(size);
+    if (below <= furthest) continue;
+    furthest = below;
+    knee = size;
+  }
+  return knee;
+}
+
+/** What the picture and the tables say, in words: one sentence or two each. */
+export function meaning(simulation: Simulation, entryBytes: number): string[] {
+  return [
+    firstUses(simulation),
+    knee(simulation, entryBytes),
+    bestPolicies(simulation),
+    distance(simulation),
+  ].filter((text) => text !== '');
+}
+
+const firstUses = ({ requests, distinct }: Simulation): string =>
+  `${percent(distinct / requests)} of the requests are the first for their key. Every cache misses those, whatever its size.`;
+
+function knee({ requests, distinct, lru }: Simulation, entryBytes: number): string {
+  const size = kneeOf(lru, distinct);
+  if (size === undefined) {
+    return 'The curve of LRU has no knee: no part of the memory buys more than the rest. A loop over more keys than fit does that.';
+  }
+  const before = perMegabyte(requests * (lru.missRatioAt(0) - lru.missRatioAt(size)), size * entryBytes);
+  const after = perMegabyte(
+    requests * (lru.missRatioAt(size) - lru.missRatioAt(distinct)),
+    (distinct - size) * entryBytes,
+  );
+  return (
+    `The knee of LRU is at ${whole(size)} entries (${bytes(size * entryBytes)}), where it misses ${percent(lru.missRatioAt(size))}. ` +
+    `Up to there a megabyte saves ${before} misses, beyond it ${after}.`
+  );
+}
+
+const perMegabyte = (misses: number, ofBytes: number): string =>
+  whole(ofBytes === 0 ? 0 : misses / (ofBytes / 1e6));
+
+/** Sizes in a row with the same best policy are named together. */
+function bestPolicies({ sizes, curves }: Simulation): string {
+  const runs: { best: string; from: number; to: number }[] = [];
+  sizes.forEach((size, at) => {
+    const best = bestAt(curves, at).join(' and ');
+    const last = runs.at(-1);
+    if (last?.best === best) last.to = size;
+    else runs.push({ best, from: size, to: size });
+  });
+  const named = runs
+    .filter(({ best }) => best !== '')
+    .map(
+      ({ best, from, to }) =>
+        `${best} at ${from === to ? whole(from) : `${whole(from)} to ${whole(to)}`} entries`,
+    );
+  return named.length === 0
+    ? 'All policies miss alike at these sizes.'
+    : `Fewest misses of those that do not know the future: ${named.join(', ')}.`;
+}
+
+/** Where it matters most: at the size at which LRU and Belady are furthest apart. */
+function distance({ sizes, curves, requests }: Simulation): string {
+  const lru = curves.find(({ policy }) => policy === 'LRU');
+  const belady = curves.find(({ policy }) => policy === BELADY);
+  if (!lru || !belady) return '';
+  const gaps = sizes.map((_, at) => (lru.misses[at] ?? 0) - (belady.misses[at] ?? 0));
+  const widest = Math.max(...gaps);
+  const at = gaps.indexOf(widest);
+  if (widest <= 0) return '';
+  const ratio = ({ misses }: Curve) => percent((misses[at] ?? 0) / requests);
+  const best = curves.find(({ policy }) => policy === bestAt(curves, at)[0]) ?? lru;
+  const closed = ((lru.misses[at] ?? 0) - (best.misses[at] ?? 0)) / widest;
+  const rest =
+    best === lru
+      ? 'No other policy here does better.'
+      : `${best.policy} misses ${ratio(best)}: it closes ${Math.round(closed * 100)} % of the gap.`;
+  return (
+    `LRU is furthest from the ceiling at ${whole(sizes[at] ?? 0)} entries: it misses ${ratio(lru)}, and Belady, which knows the future, ` +
+    `${ratio(belady)}. ${rest}`
+  );
+}
