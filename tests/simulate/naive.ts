@@ -77,12 +77,10 @@ const sieve: Naive = (trace, capacity) => {
     hit: (key) => visited.add(key),
     miss: (key) => {
       if (queue.length === capacity) {
-        while (true) {
-          hand %= queue.length;
-          if (!visited.delete(queue[hand] ?? -1)) break;
-          hand++;
-        }
+        while (visited.delete(queue[hand] ?? -1)) hand = (hand + 1) % queue.length;
         queue.splice(hand, 1);
+        // Past the newest key it begins again, and does not wait for the one that comes now.
+        if (hand === queue.length) hand = 0;
       }
       queue.push(key);
     },

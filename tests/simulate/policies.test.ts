@@ -59,7 +59,7 @@ test.each(Object.entries(NAIVE))('%s misses as often as a slow and simple versio
     fc.property(TRACES, ([keys, capacity]) => {
       expect(missesOf(name, traceOf(keys), capacity)).toBe(naive(keys, capacity));
     }),
-    { numRuns: 150 },
+    { numRuns: 400 },
   );
 });
 
