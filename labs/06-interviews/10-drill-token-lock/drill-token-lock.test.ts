@@ -1,0 +1,286 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Redis } from 'ioredis';
+import { describe, expect, test } from 'vitest';
+import { expectTtl } from '#kit/expect-ttl';
+import { redisBehindProxy } from '#kit/faulty-redis';
+import { begun, type HeldLoad, heldLoad } from '#kit/loads';
+import { useServers } from '#kit/servers';
+import { drained, strikeAtEachStep } from '#kit/strikes';
+import { outcome, rejectionOf, soon, until } from '#kit/waiting';
+import { withLock } from './drill-token-lock';
+import { LockedError, LostLockError, lockKey } from './given';
+
+const servers = useServers();
+
+const NAME = 'nightly-report';
+/** Where nothing is to be renewed during the test. */
+const LONG_MS = 29_700;
+/** Where real time passes. */
+const TTL_MS = 180;
+const OTHER = 'the token of another process';
+
+describe('Core', () => {
+  test('one call holds the lock, and another one gets a LockedError at once', async () => {
+    const { proxy, redis } = await redisBehindProxy(servers);
+    let bare: string | undefined;
+    proxy.schedule(async (request) => {
+      if ((await servers.redis.pttl(lockKey(NAME))) === -1) bare ??= request;
+    });
+    const work = heldWork();
+    const first = lock(work, { redis });
+    await begun(work, first);
+    await expectTtl(servers.redis, lockKey(NAME), LONG_MS, 'the lock must live for ttlMs');
+    const token = await servers.redis.get(lockKey(NAME));
+    const second = heldWork();
+    expect(
+      await soon(rejectionOf(() => withLock({ redis: servers.redis, name: NAME, ttlMs: 900 }, second.run))),
+      'another call holds the lock',
+    ).toBeInstanceOf(LockedError);
+    expect(second.loads, 'times that the work of the second call ran').toBe(0);
+    expect(await servers.redis.get(lockKey(NAME)), 'the lock after a call that did not get it').toBe(token);
+    expect(await lock(ended(), { name: 'another' }), 'a lock of another name is free').toBe('done');
+    work.end();
+    expect(await first, 'the call must return what its work returned').toBe('done');
+    expect(
+      bare,
+      'when this command was sent, the lock had no TTL: if the process dies before it, the lock stays forever',
+    ).toBeUndefined();
+    await until(isFree);
+    expect(await lock(ended()), 'the first call has ended: the next one must get the lock').toBe('done');
+  });
+
+  test('work that fails releases the lock, and its error reaches the caller', async () => {
+    const failure = new Error('disk full');
+    const failing = {
+      rejects: () => Promise.reject(failure),
+      throws: () => {
+        throw failure;
+      },
+    };
+    for (const [how, work] of Object.entries(failing)) {
+      const call = () => withLock({ redis: servers.redis, name: NAME, ttlMs: LONG_MS }, work);
+      expect(await soon(rejectionOf(call)), `the work ${how}: its caller must get that error`).toBe(failure);
+      await until(isFree);
+      expect(await isFree(), `whether the lock is free after work that ${how}`).toBe(true);
+    }
+  });
+
+  test('a holder whose lock has expired leaves the lock of the next holder alone', async () => {
+    const behind = await redisBehindProxy(servers);
+    await strikeAtEachStep(behind, {
+      async begin() {
+        await servers.redis.del(lockKey(NAME));
+        const work = heldWork();
+        const call = lock(work, { redis: behind.redis });
+        await begun(work, call);
+        return { call, endLoad: work.end };
+      },
+      strike: () => servers.redis.set(lockKey(NAME), OTHER, 'PX', LONG_MS),
+      look: () => servers.redis.get(lockKey(NAME)),
+      check(step, { left }) {
+        const when = step === 0 ? 'while the work ran' : `before command ${step} after the work`;
+        expect(left, `the lock expired and another process took it, ${when}: that lock must stay`).toBe(
+          OTHER,
+        );
+      },
+    });
+    await servers.redis.del(lockKey(NAME));
+    const [early, late] = [heldWork(), heldWork()];
+    const first = lock(early);
+    await begun(early, first);
+    await servers.redis.del(lockKey(NAME));
+    const second = lock(late);
+    await begun(late, second);
+    early.end();
+    await first;
+    await drained(servers.redis);
+    expect(
+      await isFree(),
+      'whether the lock is free: its holder works. An earlier call of the same process, whose lock had expired, has ended',
+    ).toBe(false);
+    late.end();
+    await second;
+  });
+
+  test('the lock is renewed while the work runs, and no longer', async () => {
+    const { proxy, redis } = await redisBehindProxy(servers);
+    const seen = await undisturbed(async () => {
+      await servers.redis.del(lockKey(NAME));
+      const work = heldWork();
+      const call = lock(work, { redis, ttlMs: TTL_MS });
+      await begun(work, call);
+      const renewedAfter = [await msUntilRenewed(), await msUntilRenewed()];
+      work.end();
+      const result = await call;
+      await drained(redis);
+      let requests = 0;
+      proxy.schedule(async (request) => {
+        if (/lock:|EVAL/i.test(request)) requests++;
+      });
+      await sleep(0.7 * TTL_MS);
+      proxy.schedule();
+      return { renewedAfter, result, requests };
+    });
+    const message = `ms until a renewal, with a ttlMs of ${TTL_MS}: it must come in time, also when one fails`;
+    for (const ms of seen.renewedAfter) expect(ms, message).toBeLessThan(0.85 * TTL_MS);
+    expect(seen.result, 'the work took longer than ttlMs, and its lock was renewed').toBe('done');
+    expect(seen.requests, 'requests about the lock after the call has ended').toBe(0);
+  });
+
+  test('a holder that has lost its lock gets a signal, and leaves the lock of the next holder alone', async () => {
+    const seen = await undisturbed(() => Promise.all([1, 2].map(losingBefore)));
+    for (const [at, { work, error, left, leftMs }] of seen.entries()) {
+      const struck = `another process took the lock before request ${at + 1} that followed the SET`;
+      expect(work.signal?.aborted, `whether the signal of the work is aborted: ${struck}`).toBe(true);
+      expect(work.signal?.reason, 'the reason of the signal').toBeInstanceOf(LostLockError);
+      expect(error, `what the call throws, although the work has a result: ${struck}`).toBeInstanceOf(
+        LostLockError,
+      );
+      expect(left, `the lock: ${struck}`).toBe(OTHER);
+      expect(leftMs, `ms to live of that lock, of ${LONG_MS}: ${struck}`).toBeGreaterThan(LONG_MS / 2);
+    }
+  });
+
+  test('when Redis falls silent, the signal comes before the lock expires, and the call ends', async () => {
+    const seen = await undisturbed(async () => {
+      await servers.redis.del(lockKey(NAME));
+      const { proxy, redis } = await redisBehindProxy(servers);
+      const work = heldWork();
+      const call = soon(rejectionOf(() => withLock({ redis, name: NAME, ttlMs: TTL_MS }, work.run)));
+      await begun(work, call);
+      proxy.stall();
+      const start = performance.now();
+      await soon(
+        until(() => work.signal?.aborted === true),
+        2 * TTL_MS,
+      );
+      const signalMs = work.signal?.aborted ? performance.now() - start : 'never';
+      work.end();
+      return { signalMs, error: await call };
+    });
+    expect(
+      seen.signalMs,
+      `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
+    ).not.toBe('never');
+    expect(
+      seen.signalMs,
+      `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
+    ).toBeLessThan(1.3 * TTL_MS);
+    expect(seen.error, 'the error of the call, within a second').toBeInstanceOf(LostLockError);
+  });
+
+  test('a release without an answer does not cost the caller its result', async () => {
+    const seen = await undisturbed(async () => {
+      await servers.redis.del(lockKey(NAME));
+      const { proxy, redis } = await redisBehindProxy(servers);
+      const run = async () => {
+        proxy.stall();
+        return 'done';
+      };
+      return outcome(withLock({ redis, name: NAME, ttlMs: TTL_MS }, run), 800);
+    });
+    expect(seen, 'the work has ended, and Redis does not answer to the release').toBe('done');
+  });
+});
+
+interface Work extends HeldLoad<string> {
+  /** What the call gave it. */
+  signal: AbortSignal | undefined;
+  run(signal?: AbortSignal): Promise<string>;
+}
+
+/** It ends when the test says so, and does not heed its signal. */
+function heldWork(): Work {
+  const source = heldLoad('done');
+  const work: Work = Object.assign(source, {
+    signal: undefined,
+    run(signal?: AbortSignal) {
+      work.signal = signal;
+      return source.load();
+    },
+  });
+  return work;
+}
+
+function ended(): Work {
+  const work = heldWork();
+  work.end();
+  return work;
+}
+
+/** What the call returns, or the error that it throws. */
+const lock = (
+  { run }: Work,
+  {
+    redis = servers.redis,
+    name = NAME,
+    ttlMs = LONG_MS,
+  }: { redis?: Redis; name?: string; ttlMs?: number } = {},
+) =>
+  soon(
+    rejectionOf(() => withLock({ redis, name, ttlMs }, run)),
+    2_000,
+  );
+
+const isFree = async () => !(await servers.redis.exists(lockKey(NAME)));
+
+/** Another process takes the lock before that request of a renewal. The work ends at the signal, or after three TTLs. */
+async function losingBefore(request: number) {
+  const name = `lost before request ${request}`;
+  await servers.redis.del(lockKey(name));
+  const { proxy, redis } = await redisBehindProxy(servers);
+  const work = heldWork();
+  const call = soon(
+    rejectionOf(() => withLock({ redis, name, ttlMs: TTL_MS }, work.run)),
+    2_000,
+  );
+  await begun(work, call);
+  let requests = 0;
+  proxy.schedule(async (sent) => {
+    if (/^PING/i.test(sent) || ++requests !== request) return;
+    await servers.redis.set(lockKey(name), OTHER, 'PX', LONG_MS);
+  });
+  await soon(
+    until(() => work.signal?.aborted === true),
+    3 * TTL_MS,
+  );
+  work.end();
+  const error = await call;
+  await drained(redis);
+  const [left, leftMs] = await Promise.all([
+    servers.redis.get(lockKey(name)),
+    servers.redis.pttl(lockKey(name)),
+  ]);
+  return { work, error, left, leftMs };
+}
+
+/** The lock cannot expire meanwhile: the test gives it a minute, which a renewal takes back. */
+async function msUntilRenewed(): Promise<number> {
+  const start = performance.now();
+  await servers.redis.pexpire(lockKey(NAME), 60_000);
+  await soon(
+    until(async () => (await servers.redis.pttl(lockKey(NAME))) <= TTL_MS),
+    2 * TTL_MS,
+  );
+  return performance.now() - start;
+}
+
+/** A scene in which real time counts. It is played again if the machine stood still for a part of a TTL. */
+async function undisturbed<T>(scene: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    let [isOver, longestMs] = [false, 0];
+    const watching = (async () => {
+      while (!isOver) {
+        const start = performance.now();
+        await sleep(4);
+        await servers.redis.ping();
+        longestMs = Math.max(longestMs, performance.now() - start);
+      }
+    })();
+    const seen = await scene().finally(() => {
+      isOver = true;
+    });
+    await watching;
+    if (longestMs < TTL_MS / 5 || tries === 6) return seen;
+  }
+}
