@@ -43,6 +43,14 @@ export default defineMeasure({
           unit: '×',
           atLeast: 4,
         },
+        ...[0.5, 0.75].map((hitRatio) => ({
+          name: `percent-${100 * hitRatio}`,
+          says: `more entries for one percent more hits, at ${100 * hitRatio} % of hits`,
+          value: (100 * costOfNextPercent(exact.result, hitRatio)) / (exact.result.entriesFor(hitRatio) ?? 0),
+          unit: '%',
+          atLeast: 5,
+          atMost: 40,
+        })),
       ],
       plots: [
         {
