@@ -116,6 +116,26 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 2 * LON
     await Promise.all(ends.map(endOne));
   });
 
+  test.each([
+    // A trace without an end, and one of a million keys that takes seconds for each policy.
+    ['reads', 'yes product | node course/cli.cjs simulate', 'Reading: '],
+    ['replays', 'seq 1000000 | node course/cli.cjs simulate', ' with '],
+  ])('simulate ends with Ctrl-C and with the terminal while it %s', async (_, command, shown) => {
+    const endings: readonly ((terminal: Terminal) => void)[] = [
+      (terminal) => terminal.type('\x03'),
+      (terminal) => terminal.hangUp(),
+    ];
+    for (const end of endings) {
+      const TMPDIR = ownTemporary();
+      const terminal = watching({ TMPDIR }, command);
+      await expectShown(terminal, shown);
+      end(terminal);
+      const code = await terminal.ended;
+      if (code !== null) expect(code).toBe(130);
+      await expectNothingLeft(TMPDIR);
+    }
+  });
+
   test(`${KILLS} ends at random moments leave nothing`, { timeout: KILLS * LONG_MS }, async () => {
     const ways = [runAndKill, watchAndKill, watchAndInterrupt, watchAndHangUp];
     const endAtRandom = async (_: unknown, kill: number) => {

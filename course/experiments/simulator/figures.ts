@@ -5,7 +5,15 @@ const DIGITS = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 });
 
 export const whole = (value: number): string => WHOLE.format(value);
 
-export const percent = (share: number): string => `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`;
+/** `1 key`, `2,000 keys`. @param one the noun in the singular */
+export const counted = (count: number, one: string): string =>
+  `${whole(count)} ${one}${count === 1 ? '' : 's'}`;
+
+/** Three digits of a share: `9.87 %`, `52.1 %`, `100 %`. */
+export function percent(share: number): string {
+  const digits = share < 0.09995 ? 2 : share < 0.9995 ? 1 : 0;
+  return `${(share * 100).toFixed(digits)} %`;
+}
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 

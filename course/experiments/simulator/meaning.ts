@@ -9,7 +9,7 @@ export function doublings({ requests, distinct, lru }: Simulation, entryBytes: n
   const sizes = Array.from({ length: 11 }, (_, at) => Math.round(distinct / 2 ** (10 - at)));
   const rows = sizes.flatMap((size, at) => {
     const next = sizes[at + 1] ?? size;
-    if (size < 1 || next === size) return [];
+    if (size < 1 || next === size || distinct === requests) return [];
     const saved = (lru.missRatioAt(size) - lru.missRatioAt(next)) * requests;
     const perMegabyte = saved / (((next - size) * entryBytes) / 1e6);
     const memory = `${bytes(size * entryBytes).padStart(9)} → ${bytes(next * entryBytes).padEnd(9)}`;
@@ -29,12 +29,13 @@ export function kneeOf(lru: MissCurve, distinct: number): number | undefined {
   const first = lru.missRatioAt(0);
   const last = lru.missRatioAt(distinct);
   let knee: number | undefined;
-  let furthest = 0;
+  // More than rounding: a loop has a straight line.
+  let furthest = 1e-9;
   for (let step = 1; step < STEPS; step++) {
     // Closer together where sizes are small.
     const size = Math.max(1, Math.round(distinct ** (step / STEPS)));
     const below = first + ((last - first) * size) / distinct - lru.missRatioAt(size);
-    if (below <= furthest) continue;
+    if (size >= distinct || below <= furthest) continue;
     furthest = below;
     knee = size;
   }
@@ -43,6 +44,7 @@ export function kneeOf(lru: MissCurve, distinct: number): number | undefined {
 
 /** What the picture and the tables say, in words: one sentence or two each. */
 export function meaning(simulation: Simulation, entryBytes: number): string[] {
+  if (simulation.distinct === simulation.requests) return ['No key comes twice: no cache has a hit.'];
   return [
     firstUses(simulation),
     knee(simulation, entryBytes),
@@ -57,7 +59,7 @@ const firstUses = ({ requests, distinct }: Simulation): string =>
 function knee({ requests, distinct, lru }: Simulation, entryBytes: number): string {
   const size = kneeOf(lru, distinct);
   if (size === undefined) {
-    return 'The curve of LRU has no knee: no part of the memory buys more than the rest. A loop over more keys than fit does that.';
+    return 'The curve of LRU has no knee: no megabyte buys more than those after it. A loop over more keys than fit does that.';
   }
   const before = perMegabyte(requests * (lru.missRatioAt(0) - lru.missRatioAt(size)), size * entryBytes);
   const after = perMegabyte(

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { messageOf } from '../../base/files';
 import { Refusal } from '../../base/refusal';
 import { drawPlot } from '../../claims/plot';
-import { whole } from './figures';
+import { counted } from './figures';
 import type { Simulation } from './simulate';
 
 /** At the end of each picture: it may be written over. */
@@ -31,7 +31,7 @@ export function writePicture(path: string, name: string, simulation: Simulation)
 export const drawPicture = (name: string, { sizes, curves, requests, distinct }: Simulation): string =>
   drawPlot({
     name: 'simulate',
-    title: `Miss ratio over cache size: ${name}, ${whole(requests)} requests for ${whole(distinct)} keys`,
+    title: `Miss ratio over cache size: ${name}, ${counted(requests, 'request')} for ${counted(distinct, 'key')}`,
     x: { label: 'entries', scale: 'log' },
     y: { label: 'miss ratio (%)', scale: 'linear' },
     series: curves.map(({ policy, misses }) => ({

@@ -1,6 +1,6 @@
 import { bold, dim, wrap } from '../../screen/terminal';
 import { chart, legend } from './chart';
-import { whole } from './figures';
+import { counted, whole } from './figures';
 import { doublings, meaning } from './meaning';
 import type { Simulation } from './simulate';
 import { table } from './table';
@@ -24,7 +24,7 @@ export function report(
   const { requests, distinct, sampled } = simulation;
   const buys = doublings(simulation, entryBytes);
   return [
-    bold(wrap(`${name}: ${whole(requests)} requests for ${whole(distinct)} keys (${format})`)),
+    bold(wrap(`${name}: ${counted(requests, 'request')} for ${counted(distinct, 'key')} (${format})`)),
     ...(sampled === undefined ? [] : [wrap(sampledNote(sampled))]),
     '',
     'Miss ratio (up) over size in entries (across)',
