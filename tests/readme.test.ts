@@ -5,6 +5,7 @@ import { ROOT } from '../course/base/root';
 import { COMMANDS } from '../course/commands/table';
 import { labs } from '../course/content/catalog';
 import { rungsOf } from '../course/proof/ladder';
+import { wordsOf } from './support/picture';
 
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 
@@ -12,6 +13,12 @@ test('the README lists every command that learners have', () => {
   const listed = [...README.matchAll(/^\| `npm (?:run )?(\w+)` \|/gm)].map(([, name]) => name);
   const { sync: _forAuthors, ...commands } = COMMANDS;
   expect(listed.sort()).toEqual(Object.keys(commands).sort());
+});
+
+test('the picture of a red run shows what the README has as text', () => {
+  const [, screen] = /\$ npm test -- cache-aside\n\n([\s\S]*?)\n```/.exec(README) ?? [];
+  const words = wordsOf(readFileSync(join(ROOT, 'chapters/images/red.svg'), 'utf8'));
+  expect(words).toBe(screen?.replace(/\n\n/g, '\n'));
 });
 
 test('the sample screen of the README has the tests that the lab has', () => {

@@ -7,8 +7,10 @@ import { shown } from '../base/root';
 import { chapters, isHere, type Lab, labs, mistakesOf } from '../content/catalog';
 import { helpFor, hintSections } from '../content/lesson';
 import { readMistake } from '../content/mistake';
+import { PATHS, paths } from '../content/paths';
 import { countHint, failingTest } from '../run/progress';
 import { currentLab, isPassed, standingOf } from '../run/standing';
+import { pathScreen } from '../screen/paths';
 import { labTitle, progressBar, standingMark, suggest } from '../screen/standing';
 import { bold, cyan, dim, green, red, wrap } from '../screen/terminal';
 import { choose } from './test';
@@ -63,10 +65,23 @@ export function solutionFor(lab: Lab, core = false): string {
   return paint(createTwoFilesPatch(shown(starter), shown(solved), mine, theirs));
 }
 
-/** `npm run list`: every lab with its state. */
-export function list(): number {
-  console.log(overview());
+/** `npm run list`: every lab with its state, or the steps of a path. */
+export function list(path: string | undefined): number {
+  console.log(path === undefined ? overview() : stepsOf(path));
   return 0;
+}
+
+/** @throws {Refusal} with the names of the paths */
+function stepsOf(name: string): string {
+  const known = paths();
+  const path = known.find(({ id }) => id === name.toLowerCase());
+  if (!path) {
+    const ids = known.map(({ id }) => id).join(', ');
+    throw new Refusal(
+      `No path is called "${name}". There are: ${ids}. They are described in ${shown(PATHS)}.`,
+    );
+  }
+  return path.groups.length > 0 ? pathScreen(path) : overview();
 }
 
 export function overview(): string {

@@ -1,6 +1,7 @@
 import { COUNT, type Command, script } from './options';
 import { SIMULATE_HELP, SIZES } from './simulate-help';
 
+const PATH = { pattern: /./, words: 'interview, work or everything' };
 const LABS = '[LAB, CHAPTER or all …]';
 
 /** The one table of commands and their options. */
@@ -34,8 +35,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ names }) => (await import('./reset')).reset(names),
   },
   list: {
-    about: 'every lab with its state',
-    run: async () => (await import('./study')).list(),
+    about: 'every lab with its state, or the steps of a path',
+    values: {
+      path: { about: 'interview (in a week), work (by problem) or everything', takes: 'NAME', fits: PATH },
+    },
+    run: async ({ values }) => (await import('./study')).list(values.get('path')),
   },
   mistakes: {
     about: 'what people get wrong in a lab that you have passed',
