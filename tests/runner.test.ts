@@ -106,7 +106,7 @@ test('a second get does not load again', async () => {
     return JSON.stringify(rows);
   });
   await cache.get('a');
-  expect(await servers.redis.get('b'), 'the entry must be there').not.toBeNull();
+  expect(await servers.redis.get('b\\0\\x1b[2J'), 'the entry must be there').not.toBeNull();
 });
 `,
   );

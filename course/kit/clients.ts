@@ -88,8 +88,11 @@ function sqlText([query, values]: readonly unknown[]): string {
   return short(text.replace(/\s+/g, ' ').trim(), 100);
 }
 
-const short = (text: string, length: number): string =>
-  text.length > length ? `${text.slice(0, length - 1)}…` : text;
+/** On one line of a terminal: no byte of a value may move the cursor. */
+function short(text: string, length: number): string {
+  const line = text.replace(/\p{Cc}/gu, (byte) => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return line.length > length ? `${line.slice(0, length - 1)}…` : line;
+}
 
 const bytesAsText = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(bytesAsText);
