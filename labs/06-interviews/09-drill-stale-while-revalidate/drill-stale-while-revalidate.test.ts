@@ -24,6 +24,11 @@ describe('Core', () => {
     expect(await outcome(cache.get('a')), 'the value, 1 ms before the end of freshMs').toBe('one');
     await flushed();
     expect(source.loads.length, 'loads: a fresh value needs none').toBe(1);
+    const { cache: named } = open({ load: async (key) => `the value of ${key}` });
+    expect(
+      await Promise.all([outcome(named.get('b')), outcome(named.get('c'))]),
+      'two keys that miss at the same time: each has a load of its own',
+    ).toEqual(['the value of b', 'the value of c']);
     for (const value of [null, 0, '', false]) {
       let loads = 0;
       const { cache: other } = open({ load: async () => [loads++, value][1] });
@@ -63,6 +68,7 @@ describe('Core', () => {
       await failing,
       'freshMs + staleMs are over, and the load fails: its reader must get the error',
     ).toBe(DOWN);
+    clock.advance(RETRY_MS + 1);
     const waiting = outcome(cache.get('a'));
     await source.begun(3);
     source.loads[2]?.end('two');
