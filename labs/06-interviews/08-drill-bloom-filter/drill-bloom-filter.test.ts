@@ -61,6 +61,13 @@ describe('Core', () => {
         rate * (rate < 0.01 ? 1.75 : 1.5),
       );
     }
+    const large = new BloomFilter(2_000_000, 0.01);
+    for (const item of strings('added', 200)) large.add(item);
+    const last = large.bytes.findLastIndex((byte) => byte !== 0) / large.bytes.length;
+    expect(
+      last,
+      'the last byte of a large filter that 200 items use: a part of it stays empty',
+    ).toBeGreaterThan(0.9);
   });
 
   test('an item is hashed once', () => {

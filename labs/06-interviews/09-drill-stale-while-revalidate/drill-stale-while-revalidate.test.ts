@@ -60,22 +60,30 @@ describe('Core', () => {
 
   test('beyond the window a reader waits for a load, and gets its error', async () => {
     const { cache, source, clock } = await openWith('one');
-    clock.advance(FRESH_MS + STALE_MS + 1);
-    const failing = soon(rejectionOf(() => cache.get('a')));
+    clock.advance(FRESH_MS + STALE_MS - 10);
+    expect(await outcome(cache.get('a')), 'the value, 10 ms before the end of the window').toBe('one');
     await source.begun(2);
     source.loads[1]?.fail(DOWN);
-    expect(
-      await failing,
-      'freshMs + staleMs are over, and the load fails: its reader must get the error',
-    ).toBe(DOWN);
+    await flushed();
     clock.advance(RETRY_MS + 1);
-    const waiting = outcome(cache.get('a'));
-    await source.begun(3);
-    source.loads[2]?.end('two');
-    expect(await waiting, 'the next reader must get what the next load gives, and no older value').toBe(
-      'two',
-    );
-    expect(source.loads.length, 'loads: the first, one that failed, and one after it').toBe(3);
+    for (const [key, scene] of [
+      ['a', 'freshMs + staleMs are over, also if a refresh has failed meanwhile'],
+      ['never loaded', 'the key was never loaded'],
+    ] as const) {
+      const before = source.loads.length;
+      const failing = soon(rejectionOf(() => cache.get(key)));
+      await source.begun(before + 1);
+      source.loads[before]?.fail(DOWN);
+      expect(await failing, `the load fails: its reader must get the error. ${scene}`).toBe(DOWN);
+      clock.advance(RETRY_MS + 1);
+      const waiting = outcome(cache.get(key));
+      await source.begun(before + 2);
+      source.loads[before + 1]?.end('two');
+      expect(await waiting, `the next reader must get what the next load gives. ${scene}`).toBe('two');
+      expect(source.loads.length - before, `loads of two readers, of which the first failed. ${scene}`).toBe(
+        2,
+      );
+    }
   });
 
   test('a failed refresh keeps the stale value, and pauses before the next try', async () => {

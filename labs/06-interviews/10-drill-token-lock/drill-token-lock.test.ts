@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
 import { expectTtl } from '#kit/expect-ttl';
-import { redisBehindProxy } from '#kit/faulty-redis';
+import { leave, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, type HeldLoad, heldLoad } from '#kit/loads';
 import { useServers } from '#kit/servers';
 import { drained, strikeAtEachStep } from '#kit/strikes';
-import { outcome, rejectionOf, soon, until } from '#kit/waiting';
+import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
 import { withLock } from './drill-token-lock';
 import { LockedError, LostLockError, lockKey } from './given';
 
@@ -144,6 +144,7 @@ describe('Core', () => {
   });
 
   test('when Redis falls silent, the signal comes before the lock expires, and the call ends', async () => {
+    const unhandled = unhandledRejections();
     const seen = await undisturbed(async () => {
       await servers.redis.del(lockKey(NAME));
       const { proxy, redis } = await redisBehindProxy(servers);
@@ -158,7 +159,10 @@ describe('Core', () => {
       );
       const signalMs = work.signal?.aborted ? performance.now() - start : 'never';
       work.end();
-      return { signalMs, error: await call };
+      const error = await call;
+      leave(redis);
+      await drained(servers.redis);
+      return { signalMs, error };
     });
     expect(
       seen.signalMs,
@@ -169,6 +173,7 @@ describe('Core', () => {
       `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
     ).toBeLessThan(1.3 * TTL_MS);
     expect(seen.error, 'the error of the call, within a second').toBeInstanceOf(LostLockError);
+    expect(unhandled(), 'unhandled rejections: a renewal has failed, and they end the process').toEqual([]);
   });
 
   test('a release without an answer does not cost the caller its result', async () => {
