@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { nearest } from '../base/nearest';
 import { Refusal } from '../base/refusal';
+import { wrap } from '../screen/terminal';
 
 /** What stands behind the name of a command. */
 export interface Arguments {
@@ -27,7 +28,7 @@ export interface Command {
   /** Each with what it does. */
   readonly flags?: Readonly<Record<string, string>>;
   readonly values?: Readonly<Record<string, Value>>;
-  /** Below the options in `--help`. */
+  /** Paragraphs below the options in `--help`. */
   readonly more?: string;
   /** Each command loads its own part of the program: `npm test` does not wait for the rest. */
   run(args: Arguments): Promise<number | undefined>;
@@ -97,9 +98,9 @@ export function commandHelp(name: string, { about, names, flags = {}, values = {
   const rows = options.map(([option, what]) => `  ${option.padEnd(12)} ${what}`);
   const takes = [names, ...options.map(([option]) => `[${option}]`)].filter(Boolean).join(' ');
   return [
-    `${script(name)}${takes && ` -- ${takes}`}`,
+    wrap(`${script(name)}${takes && ` -- ${takes}`}`),
     `  ${about}`,
     ...(rows.length > 0 ? ['', ...rows] : []),
-    ...(more ? ['', more] : []),
+    ...(more ? ['', wrap(more)] : []),
   ].join('\n');
 }

@@ -16,7 +16,7 @@ import { cut } from '../screen/terminal';
 import type { Arguments } from './options';
 
 const PICTURE = join(STATE, 'simulate.svg');
-/** Narrower, the table would break; wider, the picture is no better. */
+/** A narrower table would break. */
 const COLUMNS = { least: 80, most: 140 };
 /** So that the smallest cache of a sample still has ten entries. */
 const SAMPLED_KEYS = 10_000;

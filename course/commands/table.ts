@@ -74,11 +74,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ flags }) => (await import('./collapse')).collapse({ yes: flags.has('yes') }),
   },
   simulate: {
-    about: 'the miss ratio of seven policies over the size of the cache, for your own trace (lesson 6.1)',
+    about: 'seven policies at every size of a cache, on your own trace (lesson 6.1)',
     names: '[FILE, - or demo]',
     flags: {
       quick: 'estimate from a sample of the keys',
-      csv: 'print the misses as numbers, and nothing else',
+      csv: 'print the misses as numbers (npm run -s simulate)',
     },
     values: {
       sizes: {

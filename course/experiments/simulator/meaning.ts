@@ -4,16 +4,29 @@ import { BELADY } from './policies';
 import type { Curve, Simulation } from './simulate';
 import { bestAt } from './table';
 
-/** What each doubling of the memory saves: from a thousandth of the keys to all of them. */
-export function doublings({ requests, distinct, lru }: Simulation, entryBytes: number): string[] {
+interface Doubling {
+  readonly from: number;
+  readonly to: number;
+  readonly saved: number;
+}
+
+/** Of the size, from a thousandth of the keys to all of them, with LRU. None where nothing can be saved. */
+function doublingsOf({ requests, distinct, lru }: Simulation): Doubling[] {
+  if (distinct === requests) return [];
   const sizes = Array.from({ length: 11 }, (_, at) => Math.round(distinct / 2 ** (10 - at)));
-  const rows = sizes.flatMap((size, at) => {
-    const next = sizes[at + 1] ?? size;
-    if (size < 1 || next === size || distinct === requests) return [];
-    const saved = (lru.missRatioAt(size) - lru.missRatioAt(next)) * requests;
-    const perMegabyte = saved / (((next - size) * entryBytes) / 1e6);
-    const memory = `${bytes(size * entryBytes).padStart(9)} → ${bytes(next * entryBytes).padEnd(9)}`;
-    return `${memory}${whole(saved).padStart(13)}${percent(saved / requests).padStart(14)}${whole(perMegabyte).padStart(14)}`;
+  return sizes.flatMap((from, at) => {
+    const to = sizes[at + 1] ?? from;
+    if (from < 1 || to === from) return [];
+    return { from, to, saved: (lru.missRatioAt(from) - lru.missRatioAt(to)) * requests };
+  });
+}
+
+/** What each doubling of the memory saves, as a table. */
+export function doublings(simulation: Simulation, entryBytes: number): string[] {
+  const rows = doublingsOf(simulation).map(({ from, to, saved }) => {
+    const memory = `${bytes(from * entryBytes).padStart(9)} → ${bytes(to * entryBytes).padEnd(9)}`;
+    const perMegabyte = saved / (((to - from) * entryBytes) / 1e6);
+    return `${memory}${whole(saved).padStart(13)}${percent(saved / simulation.requests).padStart(14)}${whole(perMegabyte).padStart(14)}`;
   });
   const head = `${'from'.padStart(9)}   ${'to'.padEnd(9)}${'misses saved'.padStart(13)}${'of requests'.padStart(14)}${'saved per MB'.padStart(14)}`;
   return rows.length === 0 ? [] : [head, ...rows];
@@ -48,6 +61,7 @@ export function meaning(simulation: Simulation, entryBytes: number): string[] {
   return [
     firstUses(simulation),
     knee(simulation, entryBytes),
+    bestDoubling(simulation, entryBytes),
     bestPolicies(simulation),
     distance(simulation),
   ].filter((text) => text !== '');
@@ -74,6 +88,13 @@ function knee({ requests, distinct, lru }: Simulation, entryBytes: number): stri
 
 const perMegabyte = (misses: number, ofBytes: number): string =>
   whole(ofBytes === 0 ? 0 : misses / (ofBytes / 1e6));
+
+/** A cliff, as of a scan that begins to fit, lies beyond any knee. */
+function bestDoubling(simulation: Simulation, entryBytes: number): string {
+  const [most] = doublingsOf(simulation).sort((a, b) => b.saved - a.saved);
+  if (!most) return '';
+  return `The doubling that saves most is the one from ${bytes(most.from * entryBytes)} to ${bytes(most.to * entryBytes)}: ${whole(most.saved)} misses.`;
+}
 
 /** Sizes in a row with the same best policy are named together. */
 function bestPolicies({ sizes, curves }: Simulation): string {

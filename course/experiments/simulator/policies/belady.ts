@@ -3,7 +3,7 @@ export const NEVER = 2 ** 31 - 1;
 
 /**
  * The ceiling: evicts the key whose next use is furthest away. No policy that must put in every key it misses has fewer
- * misses. It is told of each request when its key comes next, so it is no `Cache`.
+ * misses. It must know of each request when its key comes next, so it is not a `Cache`.
  *
  * L. A. Belady, "A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal 5(2), 1966.
  */
