@@ -30,6 +30,15 @@ const provides =
     files.set('given.ts', 'export const LIMIT = 100;\n');
   };
 
+/** A lab that provides it in a folder of parts, and a solution that uses it. */
+const providesParts =
+  (change: Change): Change =>
+  (files) => {
+    change(files);
+    files.set('given.ts', "export { LIMIT } from './parts/limit';\n");
+    files.set('parts/limit.ts', 'export const LIMIT = 100;\n');
+  };
+
 /** A lab on servers, in whose test Redis goes away. */
 const losesRedis: Change = (files) => {
   attempt()(files);
@@ -144,6 +153,12 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
     provides(attempt()),
     (lab) => appendFileSync(join(lab, '../given.ts'), '// easier now\n'),
   ],
+  'edited-part': [
+    1,
+    providesParts(attempt()),
+    (lab) => appendFileSync(join(lab, '../parts/limit.ts'), '// easier now\n'),
+  ],
+  'missing-part': [1, providesParts(attempt()), (lab) => rmSync(join(lab, '../parts/limit.ts'))],
   'edited-test-red': [1, () => {}, (lab) => appendFileSync(`${lab}.test.ts`, '// easier now\n')],
   // The last of each learner: they cost a process.
   crash: [1, inGet("process.kill(process.pid, 'SIGKILL');\n    await new Promise(() => {});")],

@@ -29,6 +29,8 @@ export interface Lab {
     readonly hints: string;
     /** What the lab provides; not every lab has it. */
     readonly given: string;
+    /** Folder of what `given.ts` exports, where that is too much for one file. */
+    readonly parts: string;
     /** The solution of Core; a lab that is Core only has none. */
     readonly core: string;
     /** Folder of other correct solutions. */
@@ -98,6 +100,7 @@ function labAt(chapter: Chapter, { id, name, number }: Numbered): Lab {
       test: join(lab, `${id}.test.ts`),
       hints: join(lab, 'hints.md'),
       given: join(lab, 'given.ts'),
+      parts: join(lab, 'parts'),
       core: join(solution, 'core.ts'),
       variants: join(solution, 'variants'),
       solution: join(solution, `${id}.ts`),

@@ -1,6 +1,7 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, relative, sep } from 'node:path';
 import { ROOT } from '../base/root';
+import type { Lab } from './catalog';
 
 /** Where subjects live beside labs/, each below the folder of its lab. */
 const SUBJECTS = [join(ROOT, 'solutions'), join(ROOT, '.course/subjects')];
@@ -17,4 +18,10 @@ export function givenFor(request: string, importer: string): string | undefined 
   const [chapter = '', lab = ''] = relative(home, dirname(importer)).split(sep);
   const file = join(ROOT, 'labs', chapter, lab, basename(request, '.ts').concat('.ts'));
   return existsSync(file) ? file : undefined;
+}
+
+/** What a lab provides: `given.ts`, and the parts that it exports. */
+export function givenFiles({ files: { given, parts } }: Lab): string[] {
+  const names = existsSync(parts) ? readdirSync(parts).filter((name) => name.endsWith('.ts')) : [];
+  return [given, ...names.sort().map((name) => join(parts, name))].filter(existsSync);
 }

@@ -94,7 +94,10 @@ function ownLineProblems(path: string, starter: string, limit: number): string[]
   return own > limit ? [`${shown(path)}: ${own} lines of its own: make them ${limit} at most`] : [];
 }
 
-/** What a learner has to hold in mind before Core: what the starter says, and what `given.ts` asks of them. */
+/**
+ * What a learner has to hold in mind before Core: what the starter says, and what `given.ts` asks of them. A part of a
+ * folder `parts` is looked up when it is used.
+ */
 function contractWords({ files }: Lab): number {
   const starter = commentsOf(openCode(files.starter));
   const given = existsSync(files.given) ? commentsOf(openCode(files.given)) : [];

@@ -67,7 +67,7 @@ const furtherTrials = (lab: Lab, runs: readonly LabRun[]): Trial[] =>
     .map((name) => trialOf(lab, `mistakes/${name}`));
 
 /** Not every lab has these. */
-const OPTIONAL = new Set(['measure', 'given', 'core', 'variants']);
+const OPTIONAL = new Set(['measure', 'given', 'parts', 'core', 'variants']);
 
 /** What makes it pointless to run a lab. */
 function obstacles({ files }: Lab): string[] {

@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { shown } from '../base/root';
 import { type Lab, mistakesOf } from '../content/catalog';
+import { givenFiles } from '../content/given';
 import { storyOf } from '../content/mistake';
 import { bannedIn } from './banned';
 import { commentsOf, openCode, stringsOf } from './code';
@@ -9,12 +9,13 @@ import { headingsOf, openPage, prose } from './page';
 
 /** What a lab's code says to its learner: names and messages of tests, docstrings, mistakes. */
 export function codeLanguage(lab: Lab): string[] {
-  const { test, starter, given, mistakes } = lab.files;
+  const { test, starter, mistakes } = lab.files;
+  const given = givenFiles(lab);
   const said = (path: string) => stringsOf(openCode(path));
   const documented = (path: string) => commentsOf(openCode(path)).map(({ text }) => asSentence(text));
   return [
-    ...[test, given].filter(existsSync).flatMap((path) => problemsIn(path, said(path))),
-    ...[starter, given].filter(existsSync).flatMap((path) => problemsIn(path, documented(path))),
+    ...[test, ...given].flatMap((path) => problemsIn(path, said(path))),
+    ...[starter, ...given].flatMap((path) => problemsIn(path, documented(path))),
     ...mistakesOf(lab)
       .map((name) => join(mistakes, `${name}.diff`))
       .flatMap((path) => problemsIn(path, storyOf(path))),

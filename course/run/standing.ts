@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import type { Lab } from '../content/catalog';
+import { givenFiles } from '../content/given';
 import { digest } from '../content/seal';
 import { type Progress, readProgress } from './progress';
 
@@ -14,7 +15,8 @@ export function standingOf(lab: Lab, progress: Progress = readProgress()): Stand
 }
 
 /** Digest of what a pass is a pass of: the tests, and what the lab provides. */
-export const versionOf = ({ files }: Lab): string => digest(textOf(files.test) + textOf(files.given));
+export const versionOf = (lab: Lab): string =>
+  digest([lab.files.test, ...givenFiles(lab)].map(textOf).join(''));
 
 export const isPassed = (lab: Lab): boolean => lab.id in readProgress().passed;
 

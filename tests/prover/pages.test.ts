@@ -257,6 +257,7 @@ function labIn(root: string): Lab {
       starter: join(lab, 'memo.ts'),
       test: join(lab, 'memo.test.ts'),
       given: join(lab, 'given.ts'),
+      parts: join(lab, 'parts'),
       hints: join(lab, 'hints.md'),
       solution: join(solution, 'memo.ts'),
       core: join(solution, 'core.ts'),

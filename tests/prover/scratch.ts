@@ -22,6 +22,7 @@ const PATHS: Readonly<Record<string, string>> = {
   'checks.ts': `labs/${PLACE}/memo.test.ts`,
   'starter.ts': `labs/${PLACE}/memo.ts`,
   'given.ts': `labs/${PLACE}/given.ts`,
+  'parts/limit.ts': `labs/${PLACE}/parts/limit.ts`,
   pristine: `solutions/${PLACE}/starter.ts`,
   seal: `solutions/${PLACE}/memo.test.ts.sha256`,
 };
@@ -70,7 +71,7 @@ export function writeLab(root: string, place: string, change: Change, form: Form
     return text ? `${digest(rename(text))}  ../../../${PATHS[name]}\n` : '';
   };
   if (!files.has('pristine')) files.set('pristine', files.get('starter.ts') ?? '');
-  if (!files.has('seal')) files.set('seal', sealOf('checks.ts') + sealOf('given.ts'));
+  if (!files.has('seal')) files.set('seal', ['checks.ts', 'given.ts', 'parts/limit.ts'].map(sealOf).join(''));
   for (const [name, text] of files) {
     const path = join(root, rename(PATHS[name] ?? `solutions/${PLACE}/${name}`));
     mkdirSync(dirname(path), { recursive: true });
