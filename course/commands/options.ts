@@ -95,7 +95,8 @@ export function commandHelp(name: string, { about, names, flags = {}, values = {
     ...Object.entries(flags).map(([flag, what]) => [`--${flag}`, what] as const),
     ...Object.entries(values).map(([value, { takes, about }]) => [`--${value}=${takes}`, about] as const),
   ];
-  const rows = options.map(([option, what]) => `  ${option.padEnd(12)} ${what}`);
+  const longest = Math.max(12, ...options.map(([option]) => option.length));
+  const rows = options.map(([option, what]) => `  ${option.padEnd(longest)} ${what}`);
   const takes = [names, ...options.map(([option]) => `[${option}]`)].filter(Boolean).join(' ');
   return [
     wrap(`${script(name)}${takes && ` -- ${takes}`}`),

@@ -4,6 +4,9 @@ import { SIMULATE_HELP, SIZES } from './simulate-help';
 const PATH = { pattern: /./, words: 'interview, work or everything' };
 const LABS = '[LAB, CHAPTER or all …]';
 
+const LEVEL = { pattern: /^(junior|mid|senior|staff)$/, words: 'junior, mid, senior or staff' };
+const NONE_OR_MORE = { pattern: /^\d{1,4}$/, words: 'a whole number of 0 or more' };
+
 /** The one table of commands and their options. */
 export const COMMANDS: Readonly<Record<string, Command>> = {
   start: {
@@ -107,6 +110,23 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     names: '[NAME]',
     flags: { again: 'begin it again, with a new clock' },
     run: async ({ names, flags }) => (await import('./drill')).drill(names, { again: flags.has('again') }),
+  },
+  cards: {
+    about: 'the questions of interviews, and labs passed long ago, when you are about to forget them',
+    names: '[CHAPTER, LESSON or TOPIC …]',
+    flags: { due: 'only what is due, nothing new' },
+    values: {
+      level: { about: 'questions of one level: junior, mid, senior, staff', takes: 'LEVEL', fits: LEVEL },
+      new: { about: 'how many new questions a day at most (10)', takes: 'N', fits: NONE_OR_MORE },
+    },
+    run: async ({ names, flags, values }) => {
+      const fresh = values.get('new');
+      return (await import('./cards')).cards(names, {
+        level: values.get('level'),
+        dueOnly: flags.has('due'),
+        fresh: fresh === undefined ? undefined : Number(fresh),
+      });
+    },
   },
   doctor: {
     about: 'what is present, what is missing, what to do about it',
