@@ -1,3 +1,8 @@
+import { Refusal } from '../../base/refusal';
+
+/** What an offset of 32 bits can say. */
+const BYTES_AT_MOST = 2 ** 32 - 1;
+
 /**
  * Gives each distinct key a number: 0, 1, 2 … in the order in which they come. A key is bytes, and two keys are the same if
  * all of their bytes are: `1`, `01` and `1.0` are three keys. All bytes are in one buffer, and a hash table has the numbers.
@@ -44,11 +49,15 @@ export class Keys {
   #add(slot: number, hash: number, key: Uint8Array): number {
     const number = this.#size++;
     this.#table[slot] = number + 1;
-    if (this.#used + key.length > this.#bytes.length) {
-      this.#bytes = grown(this.#bytes, Math.max(2 * this.#bytes.length, this.#used + key.length));
+    const end = this.#used + key.length;
+    if (end > BYTES_AT_MOST) {
+      throw new Refusal(
+        'The distinct keys of the trace have more than 4 GB. Cut the trace into shorter ones.',
+      );
     }
+    if (end > this.#bytes.length) this.#bytes = grown(this.#bytes, Math.max(2 * this.#bytes.length, end));
     this.#bytes.set(key, this.#used);
-    this.#used += key.length;
+    this.#used = end;
     if (number === this.#ends.length) {
       this.#ends = grown(this.#ends, 2 * number);
       this.#hashes = grown(this.#hashes, 2 * number);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../../base/files';
 import { Refusal } from '../../base/refusal';
@@ -11,7 +11,11 @@ const MADE_HERE = '<!-- made by npm run simulate -->\n';
 
 /** @throws {Refusal} where a picture cannot go: to be asked before a long run */
 export function requireFree(path: string): void {
-  if (!existsSync(dirname(path))) throw new Refusal(`--svg: there is no folder ${dirname(path)}.`);
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
   if (!existsSync(path)) return;
   if (!statSync(path).isFile() || !readFileSync(path, 'utf8').endsWith(MADE_HERE)) {
     throw new Refusal(`${path} exists, and npm run simulate did not make it. Name another file: --svg=FILE`);
@@ -24,9 +28,12 @@ export function writePicture(path: string, name: string, simulation: Simulation)
   try {
     writeFileSync(path, drawPicture(name, simulation) + MADE_HERE);
   } catch (error) {
-    throw new Refusal(`${path} cannot be written: ${messageOf(error)}. Name another file: --svg=FILE`);
+    throw cannotWrite(path, error);
   }
 }
+
+const cannotWrite = (path: string, error: unknown): Refusal =>
+  new Refusal(`${path} cannot be written: ${messageOf(error)}. Name another file: --svg=FILE`);
 
 export const drawPicture = (name: string, { sizes, curves, requests, distinct }: Simulation): string =>
   drawPlot({

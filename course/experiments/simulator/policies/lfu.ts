@@ -32,7 +32,7 @@ export class Lfu implements Cache {
     this.#buckets = new Lists(buckets, 1);
     this.#countOf = new Float64Array(buckets + 1);
     this.#sizeOf = new Int32Array(buckets);
-    this.#free = Int32Array.from({ length: buckets }, (_, at) => at);
+    this.#free = new Int32Array(buckets).map((_, at) => at);
     this.#freeSize = buckets;
   }
 

@@ -9,7 +9,9 @@ export class Lists {
 
   constructor(keys: number, lists: number) {
     this.#keys = keys;
-    this.#towardsHead = Int32Array.from({ length: keys + lists }, (_, at) => at);
+    this.#towardsHead = new Int32Array(keys + lists);
+    // An empty list is an anchor that is its own neighbour.
+    for (let list = 0; list < lists; list++) this.#towardsHead[keys + list] = keys + list;
     this.#towardsTail = this.#towardsHead.slice();
   }
 
