@@ -54,6 +54,18 @@ describe('Core', () => {
     expect(loaded, 'reloaded: b was used before three other keys, and maxEntries is 3').toEqual(['b']);
     for (const key of ['b', 'd', 'c']) await read(key);
     expect(loaded, 'reloaded: b has replaced a, and no other key').toEqual(['b']);
+
+    const full = openCache({ maxEntries: 2 });
+    const readFull = (key: string) => full.cache.get(key, async () => loaded.push(key));
+    await readFull('first');
+    full.clock.advance(TTL_MS - 1);
+    await readFull('second');
+    full.clock.advance(2);
+    loaded.length = 0;
+    for (const key of ['first', 'second']) await readFull(key);
+    expect(loaded, 'reloaded: first has expired, and its new value takes the place of the old one').toEqual([
+      'first',
+    ]);
   });
 
   test('step 1: after invalidate, and after a load that failed, the next read loads', async () => {
@@ -127,7 +139,10 @@ describe('Core', () => {
     const [before, after, never] = [heldLoad(OLD), heldLoad(NEW), countedLoad(NEW)];
     const first = outcome(cache.get(KEY, before.load));
     await begun(before, first);
-    await cache.invalidate(KEY);
+    expect(
+      await outcome(cache.invalidate(KEY)),
+      'invalidate must resolve while a load is running',
+    ).toBeUndefined();
     const second = outcome(cache.get(KEY, after.load));
     await begun(after, second);
     expect(after.loads, 'loads of a read after invalidate: it must not join an older load').toBe(1);
@@ -385,22 +400,33 @@ describe('In production', () => {
       `value in the other process, ${SYNC_MS + 1} ms later by its clock: syncMs is ${SYNC_MS}`,
     ).toEqual(NEW);
 
-    const running = heldLoad(OLD);
-    const first = outcome(two.cache.get('running', running.load), PATIENT_MS);
-    await begun(running, first);
-    await one.cache.invalidate('running');
+    const [joined, alone] = [heldLoad(OLD), heldLoad(OLD)];
+    const readers = [
+      outcome(two.cache.get('joined', joined.load), PATIENT_MS),
+      outcome(two.cache.get('alone', alone.load), PATIENT_MS),
+    ];
+    await begun(joined, Promise.all(readers));
+    await begun(alone, Promise.all(readers));
+    for (const key of ['joined', 'alone']) await one.cache.invalidate(key);
     two.clock.advance(SYNC_MS + 1);
-    const joining = outcome(two.cache.get('running', fresh));
-    running.end();
+    const later = heldLoad(NEW);
+    const second = outcome(two.cache.get('joined', later.load), PATIENT_MS);
+    // Until it loads; a read that has joined the older load never does.
+    await Promise.race([later.begun, sleep(200)]);
+    for (const load of [joined, alone]) load.end();
+    await Promise.all(readers);
+    later.end();
     expect(
-      await joining,
+      await second,
       'a load was running when the other process invalidated: later than syncMs, nobody must join it',
     ).toEqual(NEW);
-    await first;
-    for (const { cache, clock } of [one, two]) {
-      clock.advance(SYNC_MS + 1);
-      expect(await cache.get('running', fresh), 'the load that was running must not be kept').toEqual(NEW);
-    }
+    for (const [at, { cache }] of [two, one].entries())
+      for (const key of ['joined', 'alone']) {
+        expect(
+          await cache.get(key, fresh),
+          `value in process ${2 - at}, later than syncMs: a load that was running must not be kept`,
+        ).toEqual(NEW);
+      }
   });
 
   test('step 4: a process that dies or fails delays the other one by its lease at most', async () => {
