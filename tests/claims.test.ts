@@ -166,6 +166,27 @@ test('a record of other claims than the measure makes is told', async () => {
   ]);
 });
 
+test('a computed value must be the recorded one on every machine, and a timed value need not', async () => {
+  const outcome = await resultOf(
+    targetWith(
+      '{ claims: [{ ...base, value: 7, unit: "nodes", exact: true }, { ...base, name: "timed", value: 7 }] }',
+    ),
+  );
+  const recorded = (value: number) => ({
+    ...RECORD,
+    claims: [
+      { name: 'ratio', says: 'a against b', value, unit: 'nodes', exact: true as const },
+      { name: 'timed', says: 'a against b', value: 6, unit: '×' },
+    ],
+  });
+  expect(checkResult(outcome, recorded(7)).problems).toEqual([]);
+  expect(checkResult(outcome, recorded(6)).problems).toEqual([
+    expect.stringMatching(
+      /measured\.json holds 6 for claim ratio, which is 7 now\. .*npm run measure -- fake --write/,
+    ),
+  ]);
+});
+
 test('a measure that throws, or gives no number, is told by its file', async () => {
   const broken = [
     '(() => { throw new Error("no rows") })()',

@@ -57,19 +57,25 @@ function drift({ id, record: path, lesson }: Target, now: MeasuredRecord, then?:
   if (!lesson) return [];
   const remedy = `Run npm run measure -- ${id} --write.`;
   if (!then) return [`${shown(path)} is missing. ${remedy}`];
-  const terms = ({ says, unit, atLeast, atMost }: Claim) => JSON.stringify([says, unit, atLeast, atMost]);
+  const terms = ({ says, unit, atLeast, atMost, exact }: Claim) =>
+    JSON.stringify([says, unit, atLeast, atMost, exact]);
   const recorded = new Map(then.claims.map((claim) => [claim.name, claim]));
   const seen = new Set(now.claims.map(({ name }) => name));
   return [
     ...now.claims.flatMap((claim) => {
       const old = recorded.get(claim.name);
       if (!old) return [`${shown(path)} does not hold claim ${claim.name}. ${remedy}`];
-      return terms(old) === terms(claim)
-        ? []
-        : [`${shown(path)} holds other words or another bound for claim ${claim.name}. ${remedy}`];
+      if (terms(old) !== terms(claim)) {
+        return [`${shown(path)} holds other words or another bound for claim ${claim.name}. ${remedy}`];
+      }
+      return claim.exact && old.value !== claim.value
+        ? [
+            `${shown(path)} holds ${old.value} for claim ${claim.name}, which is ${claim.value} now. ${remedy}`,
+          ]
+        : [];
     }),
     ...then.claims
-      .filter((claim) => isBounded(claim) && !seen.has(claim.name))
+      .filter((claim) => (isBounded(claim) || claim.exact) && !seen.has(claim.name))
       .map((claim) => `${shown(path)} holds claim ${claim.name}, which the measure does not make. ${remedy}`),
   ];
 }

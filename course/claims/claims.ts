@@ -15,6 +15,8 @@ export interface Claim {
   readonly unit: string;
   readonly atLeast?: number;
   readonly atMost?: number;
+  /** Computed from given numbers, not timed: each machine must find the recorded value. */
+  readonly exact?: true;
 }
 
 export interface Series {
