@@ -1,0 +1,55 @@
+import { databaseLoad, peakPerSecond } from '../01-capacity/capacity';
+import { exactly, gbits, MILLION } from './plan';
+
+const views = { requestsPerDay: 50 * MILLION, peakToAverage: 5 };
+const SIGNED_IN = 0.3;
+const fragments = { ...views, requestsPerDay: SIGNED_IN * views.requestsPerDay };
+const PAGE_BYTES = 15_000;
+const ASSET_BYTES = 300_000;
+const HIT_RATIO = 0.95;
+const PLACES = 30;
+const PAGES = 200_000;
+const VARIANTS = { languages: 3, currencies: 2 };
+const USER_AGENTS = 200;
+const LIMIT = 2000;
+
+export function cdn() {
+  const peak = peakPerSecond(views);
+  const load = databaseLoad({ traffic: views, hitRatio: HIT_RATIO, nodes: PLACES, limit: LIMIT });
+  const variants = VARIANTS.languages * VARIANTS.currencies;
+  return exactly('cdn', [
+    ['views', 'page views a day', views.requestsPerDay / MILLION, 'million views'],
+    ['peak', 'pages at the peak, five times the average', peak, 'pages/s'],
+    [
+      'edge',
+      'traffic of the edge at the peak: 15 kB of HTML, 300 kB of files',
+      gbits(peak, PAGE_BYTES + ASSET_BYTES),
+      'Gbit/s',
+    ],
+    ['origin', 'pages that the origin renders at a hit ratio of 0.95', load.steady, 'pages/s'],
+    [
+      'fragments',
+      'personal fragments at the peak: 30 % of the views are signed in',
+      peakPerSecond(fragments),
+      'requests/s',
+    ],
+    [
+      'purged',
+      'pages that the origin renders after a purge of everything',
+      load.coldStart ?? Number.NaN,
+      'pages/s',
+    ],
+    ['limit', 'pages that the origin can render', LIMIT, 'pages/s'],
+    ['variants', 'variants of a page: three languages, two currencies', variants, 'variants'],
+    ['objects', 'objects of 200,000 pages', (PAGES * variants) / MILLION, 'million objects'],
+    ['size', 'their size', (PAGES * variants * PAGE_BYTES) / 1e9, 'GB'],
+    [
+      'agents',
+      'objects if User-Agent, with 200 values, were in the key',
+      (PAGES * variants * USER_AGENTS) / MILLION,
+      'million objects',
+    ],
+    ['places', 'renderings of one purged page without a shield: one a place', PLACES, 'renderings'],
+    ['egress', 'traffic of the origin at the peak, HTML only', gbits(load.steady, PAGE_BYTES), 'Gbit/s'],
+  ]);
+}
