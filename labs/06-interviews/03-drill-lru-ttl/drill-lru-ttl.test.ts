@@ -102,6 +102,18 @@ describe('Core', () => {
       held(cache, ['a', 'b', 'c', 'd']),
       'keys found after a set of d: nothing had expired, and a was used least recently',
     ).toEqual(['b', 'c', 'd']);
+    const living = Array.from({ length: 99 }, (_, at) => `key ${at}`);
+    const large = openCache<string, number>(100);
+    setAll(large.cache, ['old']);
+    large.clock.advance(0.9 * TTL_MS);
+    setAll(large.cache, living);
+    large.cache.get('old');
+    large.clock.advance(0.2 * TTL_MS);
+    setAll(large.cache, ['new']);
+    expect(
+      held(large.cache, [...living, 'new']).length,
+      'living keys found of 100, after a set in a full cache of 100 in which one entry had expired, the one used last',
+    ).toBe(100);
     for (const capacity of [1, 2, 3, 5]) {
       expect(
         firstWrongSet(2_000, capacity),
@@ -141,7 +153,9 @@ describe('Core', () => {
     const { cache, clock } = openCache<number, number>(LARGE);
     let next = 0;
     const setNew = () => cache.set(next++, 0);
-    atMostASecond(1.5 * LARGE, setNew);
+    atMostASecond(LARGE, setNew);
+    let again = 0;
+    atMostASecond(LARGE / 2, () => cache.set(again++, 0));
     const within = 'look-ups in a Map of 140,000 entries that take as long as';
     expect(
       inLookUps(setNew),
