@@ -56,7 +56,7 @@ function inputOf([name, ...more]: readonly string[]): Input {
   if (name !== undefined && name !== '-') return fileInput(fromReader(name));
   if (process.stdin.isTTY) {
     throw new Refusal(
-      'Name a file with one key a line, or pipe it in. Without one: npm run simulate -- demo',
+      'Name a file with one key a line, or pipe it in.\nWithout a trace of yours: npm run simulate -- demo',
     );
   }
   return standardInput();

@@ -45,7 +45,7 @@ export function inputRefusal(error: unknown, name: string, line: number): Refusa
   switch (errorCode(error)) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return new Refusal(`There is no file ${name}. Without a trace of yours, try: npm run simulate -- demo`);
+      return new Refusal(`There is no file ${name}.\nWithout a trace of yours: npm run simulate -- demo`);
     case 'EISDIR':
       return new Refusal(`${name} is a folder. Name a file with one key a line.`);
     case 'EACCES':

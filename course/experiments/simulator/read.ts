@@ -52,8 +52,8 @@ class Reader {
     if (this.requests === 0) {
       throw new Refusal(
         this.#format === 'monitor'
-          ? `${name} is output of MONITOR without a read. Which commands count: npm run simulate -- --help`
-          : `${name} holds no request: it is empty. Without a trace of yours, try: npm run simulate -- demo`,
+          ? `${name} is output of MONITOR without a read.\nWhich commands count: npm run simulate -- --help`
+          : `${name} holds no request: it is empty.\nWithout a trace of yours: npm run simulate -- demo`,
       );
     }
     const rest = this.requests % BLOCK;

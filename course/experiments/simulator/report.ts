@@ -42,4 +42,4 @@ export function report(
 }
 
 const sampledNote = (keys: number): string =>
-  `Estimated from a sample of ${whole(keys)} keys; the same without --quick is exact.`;
+  `Estimated from a sample of ${whole(keys)} keys; without --quick the figures are exact.`;

@@ -47,20 +47,20 @@ export class S3Fifo implements Cache {
     const frequency = this.#frequency;
     let misses = 0;
     for (const key of keys) {
-      if (where[key] === HELD) {
+      const place = where[key];
+      if (place === HELD) {
         const uses = frequency[key] as number;
         if (uses < FREQUENCY_AT_MOST) frequency[key] = uses + 1;
         continue;
       }
       misses++;
-      this.#insert(key);
+      this.#insert(key, place === GHOST);
     }
     return misses;
   }
 
-  #insert(key: number): void {
+  #insert(key: number, isRemembered: boolean): void {
     // Before an eviction: the key that it puts into the ghost may push this one out.
-    const isRemembered = this.#where[key] === GHOST;
     if (isRemembered) {
       this.#ghost.remove(key);
       this.#ghostSize--;
@@ -105,8 +105,10 @@ export class S3Fifo implements Cache {
   }
 
   #remember(key: number): void {
-    this.#where[key] = NOWHERE;
-    if (this.#ghostAtMost === 0) return;
+    if (this.#ghostAtMost === 0) {
+      this.#where[key] = NOWHERE;
+      return;
+    }
     if (this.#ghostSize < this.#ghostAtMost) this.#ghostSize++;
     else this.#where[this.#ghost.removeTail(0)] = NOWHERE;
     this.#ghost.addHead(0, key);
