@@ -17,8 +17,8 @@ export function singleFlight<V>(load: (key: string) => Promise<V>, deadlineMs: n
   const flights = new Map<string, Promise<V>>();
 
   function start(key: string): Promise<V> {
-    // In an async function, a load that throws at once rejects as others do.
-    const flight = withDeadline((async () => load(key))(), deadlineMs).finally(() => {
+    // In the next turn: a load that throws at once rejects, and one that asks for its own key finds it.
+    const flight = withDeadline(Promise.resolve(key).then(load), deadlineMs).finally(() => {
       // After a forget, a later flight may have its place.
       if (flights.get(key) === flight) flights.delete(key);
     });
