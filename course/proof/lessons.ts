@@ -3,7 +3,7 @@ import { shown } from '../base/root';
 import { targetOf } from '../claims/targets';
 import { isDrill, type Lab, type Overview } from '../content/catalog';
 import { ladderLessonProblems } from './ladder-lesson';
-import { drillProblems, pageProblems } from './other-pages';
+import { drillProblems, pageProblems, promptProblems } from './other-pages';
 import { fieldsOf, openPage, type Page } from './page';
 import { figureProblems } from './text';
 
@@ -26,11 +26,15 @@ export function lessonProblems(lab: Lab): string[] {
 export function overviewProblems(overview: Overview): string[] {
   const { lesson } = overview.files;
   const page = openPage(lesson);
+  const target = targetOf(overview);
   return [
     ...[...titleProblems(overview, page), ...pageProblems(page)].map(
       (problem) => `${shown(lesson)}: ${problem}`,
     ),
-    ...figureProblems(targetOf(overview)),
+    ...(target.further ?? []).flatMap((path) =>
+      promptProblems(openPage(path)).map((problem) => `${shown(path)}: ${problem}`),
+    ),
+    ...figureProblems(target),
   ];
 }
 

@@ -34,3 +34,34 @@ export function pageProblems(page: Page): string[] {
     ...(isRight ? [] : [`the headings must begin with ${SHORT} and end with In an interview, Read more`]),
   ];
 }
+
+const PROMPT = {
+  headings: [
+    'The prompt',
+    'Ask first',
+    'Requirements',
+    'Numbers',
+    'Design',
+    'Write path',
+    'Staleness',
+    'Failure modes',
+    'Cost',
+    'Rubric',
+  ],
+  words: { atLeast: 500, atMost: 800 },
+};
+
+/** A page in the folder of an overview: a system to design. `npm run interview` finds its parts by their headings. */
+export function promptProblems({ blocks, text }: Page): string[] {
+  const { headings, words } = PROMPT;
+  const written = countProse(blocks);
+  return [
+    ...(headingsOf(blocks, 2).join() === headings.join()
+      ? []
+      : [`the headings must be: ${headings.join(', ')}`]),
+    ...(text.includes('```mermaid') ? [] : ['it has no diagram: draw the design in mermaid']),
+    ...(written < words.atLeast || written > words.atMost
+      ? [`${written} words: make them ${words.atLeast} to ${words.atMost}`]
+      : []),
+  ];
+}

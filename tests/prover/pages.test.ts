@@ -7,7 +7,7 @@ import type { Lab } from '../../course/content/catalog';
 import { formProblems } from '../../course/proof/form';
 import { ladderLessonProblems } from '../../course/proof/ladder-lesson';
 import { codeLanguage, pageLanguage } from '../../course/proof/language';
-import { drillProblems, pageProblems } from '../../course/proof/other-pages';
+import { drillProblems, pageProblems, promptProblems } from '../../course/proof/other-pages';
 import { openPage } from '../../course/proof/page';
 import { add, all, type Breakages, edit, text } from './breakages';
 import { type Change, writeLab } from './scratch';
@@ -220,6 +220,15 @@ test('an overview has headings of its own', () => {
   expect(told(() => {}, asPage)).toEqual([]);
   expect(told(edit('lesson.md', '## In 60 seconds', '## In short'), asPage)).toEqual([
     'the headings must begin with In 60 seconds and end with In an interview, Read more',
+  ]);
+});
+
+test('a design prompt has headings of its own, a diagram, and a length', () => {
+  const asPrompt = (lab: Lab) => promptProblems(openPage(lab.files.lesson));
+  expect(told(edit('lesson.md', '```mermaid', '```text'), asPrompt)).toEqual([
+    'the headings must be: The prompt, Ask first, Requirements, Numbers, Design, Write path, Staleness, Failure modes, Cost, Rubric',
+    'it has no diagram: draw the design in mermaid',
+    expect.stringMatching(/^\d+ words: make them 500 to 800$/),
   ]);
 });
 
