@@ -1,12 +1,13 @@
 import { databaseLoad, peakPerSecond } from '../01-capacity/capacity';
-import { exactly, gbits, MILLION } from './plan';
+import { exactly, gbits, loadsWithTtl, MILLION } from './plan';
 
 const views = { requestsPerDay: 50 * MILLION, peakToAverage: 5 };
 const SIGNED_IN = 0.3;
 const fragments = { ...views, requestsPerDay: SIGNED_IN * views.requestsPerDay };
 const PAGE_BYTES = 15_000;
 const ASSET_BYTES = 300_000;
-const HIT_RATIO = 0.95;
+const TTL_SECONDS = 600;
+const LAW_TTL_SECONDS = 10;
 const PLACES = 30;
 const PAGES = 200_000;
 const VARIANTS = { languages: 3, currencies: 2 };
@@ -15,8 +16,10 @@ const LIMIT = 2000;
 
 export function cdn() {
   const peak = peakPerSecond(views);
-  const load = databaseLoad({ traffic: views, hitRatio: HIT_RATIO, nodes: PLACES, limit: LIMIT });
   const variants = VARIANTS.languages * VARIANTS.currencies;
+  const rendered = (ttlSeconds: number, places = 1) =>
+    places * loadsWithTtl({ keys: PAGES * variants, requestsPerSecond: peak / places, ttlSeconds });
+  const load = databaseLoad({ traffic: views, hitRatio: 1 - rendered(TTL_SECONDS) / peak, nodes: 1 });
   return exactly('cdn', [
     ['views', 'page views a day', views.requestsPerDay / MILLION, 'million views'],
     ['peak', 'pages at the peak, five times the average', peak, 'pages/s'],
@@ -26,7 +29,19 @@ export function cdn() {
       gbits(peak, PAGE_BYTES + ASSET_BYTES),
       'Gbit/s',
     ],
-    ['origin', 'pages that the origin renders at a hit ratio of 0.95', load.steady, 'pages/s'],
+    [
+      'origin',
+      'pages that the origin renders behind a shield: lifetimes of ten minutes',
+      load.steady,
+      'pages/s',
+    ],
+    ['no-shield', 'the same, if each of 30 places asks on its own', rendered(TTL_SECONDS, PLACES), 'pages/s'],
+    [
+      'law',
+      'pages rendered behind a shield with lifetimes of ten seconds',
+      rendered(LAW_TTL_SECONDS),
+      'pages/s',
+    ],
     [
       'fragments',
       'personal fragments at the peak: 30 % of the views are signed in',

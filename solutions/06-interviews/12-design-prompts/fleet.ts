@@ -30,6 +30,12 @@ export function fleet() {
     ['memory', 'memory of the entries, one copy', memory / 1e12, 'TB'],
     ['overhead', 'bytes for an entry beside its key and value', memory / ENTRIES - 530, 'bytes'],
     ['network', 'traffic of the replies at the peak', gbits(peak, VALUE_BYTES), 'Gbit/s'],
+    [
+      'crossing',
+      'the part that crosses zones, if keys lie in any of three',
+      gbits(peak, VALUE_BYTES) * (1 - 1 / ZONES),
+      'Gbit/s',
+    ],
     ['nodes', 'nodes, one of them spare', nodes, 'nodes'],
     ['node-peak', 'requests of one node at the peak', peak / nodes, 'requests/s'],
     [

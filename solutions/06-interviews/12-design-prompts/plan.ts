@@ -21,9 +21,13 @@ export interface Fleet {
   readonly hours: number;
 }
 
+/** A failover is decided by the majority of the primaries. */
+const MAJORITY = 3;
+
 /** One node more than the peak needs, and `replicas` copies of each. */
 export function fleetFor(demand: Omit<Demand, 'node'>, replicas: number): Fleet {
-  const primaries = nodesFor({ spare: 1, ...demand, node: NODE }).nodes;
+  const needed = nodesFor({ spare: 1, ...demand, node: NODE }).nodes;
+  const primaries = replicas > 0 ? Math.max(MAJORITY, needed) : needed;
   const nodes = primaries * (1 + replicas);
   return { nodes, primaries, hours: nodes * MONTH_HOURS };
 }
@@ -48,6 +52,24 @@ export function canCarry(demand: Demand): boolean {
     if (error instanceof HotKeyError) return false;
     throw error;
   }
+}
+
+/**
+ * Loads a second of a cache with room for all keys, whose popularity follows Zipf's law. A key that is asked for `rate`
+ * times a second is loaded once in its TTL and the time until the next request.
+ */
+export function loadsWithTtl({ keys, requestsPerSecond, ttlSeconds }: TtlCache): number {
+  let all = 0;
+  for (let rank = 1; rank <= keys; rank++) all += 1 / rank;
+  let loads = 0;
+  for (let rank = 1; rank <= keys; rank++) loads += 1 / (ttlSeconds + (all * rank) / requestsPerSecond);
+  return loads;
+}
+
+export interface TtlCache {
+  readonly keys: number;
+  readonly requestsPerSecond: number;
+  readonly ttlSeconds: number;
 }
 
 export const gbits = (requestsPerSecond: number, bytes: number): number =>
