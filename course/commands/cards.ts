@@ -15,6 +15,7 @@ import {
   recordBegun,
   recordGrade,
 } from '../run/deck';
+import { shortName } from '../run/drills';
 import { GRADES, type Grade, isDue, isDueTomorrow } from '../run/memory';
 import { readProgress, recordNamed } from '../run/progress';
 import {
@@ -152,7 +153,7 @@ class Session {
 
   async #offer(desk: Desk, card: LabCard): Promise<void> {
     const command = isDrill(card.lab)
-      ? `npm run drill -- ${card.lab.id.slice('drill-'.length)}`
+      ? `npm run drill -- ${shortName(card.lab)}`
       : `npm start -- ${card.lab.id}`;
     const { cards: known, begun } = readDeck();
     const since = begun[card.id]?.at;

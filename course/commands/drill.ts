@@ -6,7 +6,7 @@ import { onEnd } from '../base/signals';
 import type { Lab } from '../content/catalog';
 import { helpFor } from '../content/lesson';
 import { parse, sections } from '../content/markdown';
-import { beginDrill, DRILL_MS, drills, elapsed, timeOf } from '../run/drills';
+import { beginDrill, DRILL_MS, drills, elapsed, shortName, timeOf } from '../run/drills';
 import { recordNamed } from '../run/progress';
 import { openSession } from '../run/session';
 import { standingOf } from '../run/standing';
@@ -14,7 +14,7 @@ import type { Answer } from '../run/verdict';
 import { passCount } from '../screen/ladder';
 import { asText } from '../screen/markdown';
 import { labTitle, standingMark } from '../screen/standing';
-import { bold, cyan, dim, green, wrap, yellow } from '../screen/terminal';
+import { bold, cyan, dim, green, minutes, wrap, yellow } from '../screen/terminal';
 import { openServers } from '../servers/open';
 import { resetLab } from './reset';
 import { runLabs } from './test';
@@ -118,11 +118,6 @@ function clock(lab: Lab): string {
   return over > 0 ? `${minutes(ms)}, ${minutes(over)} over` : `${minutes(ms)} of ${minutes(DRILL_MS)}`;
 }
 
-function minutes(ms: number): string {
-  const seconds = Math.floor(ms / 1000);
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-}
-
 function listing(): string {
   const rows = drills().map((lab) => {
     const last = timeOf(lab);
@@ -146,5 +141,3 @@ function drillNamed(name: string): Lab {
   const meant = near.length > 0 ? ` Did you mean ${near.join(' or ')}?` : '';
   throw new Refusal(`No drill is called "${name}".${meant}\nAll of them: npm run drill`);
 }
-
-const shortName = ({ id }: Lab): string => id.slice('drill-'.length);

@@ -1,6 +1,6 @@
 import { CAUSES, type Cause, FACTS } from '../experiments/incidents/facts';
 import { Keys } from '../screen/keys';
-import { bold, dim, green, red, wrap } from '../screen/terminal';
+import { bold, dim, green, minutes, red, wrap } from '../screen/terminal';
 
 /** The causes by their numbers. */
 export const WAYS = CAUSES.map((cause, at) => `  ${at + 1} ${cause}`).join('\n');
@@ -50,7 +50,7 @@ export class IncidentDesk {
   }
 
   #answer(head: string): void {
-    this.#took ??= clock(performance.now() - this.#start);
+    this.#took ??= minutes(performance.now() - this.#start);
     const { lookFirst: look, looksLike, remedy } = FACTS[this.#cause];
     const evidence = this.#culprits.length > 0 ? [`Evidence: ${this.#culprits.join(' or ')}`] : [];
     const debrief = [
@@ -73,14 +73,9 @@ export class IncidentDesk {
   /** One row, which the next one overwrites: it fits 80 columns. */
   #tick(): void {
     const keys = dim('1-9 the cause  h look first  a answer  q quit');
-    process.stdout.write(`${EMPTY}${this.#took ?? clock(performance.now() - this.#start)}  ${keys}`);
+    process.stdout.write(`${EMPTY}${this.#took ?? minutes(performance.now() - this.#start)}  ${keys}`);
   }
 }
 
 /** Back to the beginning of the row, and nothing in it. */
 const EMPTY = '\r\x1b[2K';
-
-function clock(ms: number): string {
-  const seconds = Math.floor(ms / 1000);
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-}

@@ -128,6 +128,26 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
       });
     },
   },
+  interview: {
+    about: 'a mock interview of 45 minutes: clarify, five questions, a design or a drill',
+    flags: {
+      drill: 'with a drill instead of a design',
+      again: 'a new one, although one is under way',
+    },
+    values: {
+      level: {
+        about: 'questions around one level: junior, mid, senior, staff (mid and senior)',
+        takes: 'LEVEL',
+        fits: LEVEL,
+      },
+    },
+    run: async ({ flags, values }) =>
+      (await import('./interview')).interview({
+        level: values.get('level'),
+        drill: flags.has('drill'),
+        again: flags.has('again'),
+      }),
+  },
   doctor: {
     about: 'what is present, what is missing, what to do about it',
     flags: {

@@ -23,6 +23,9 @@ const FILE = new StateFile<Drills>({
   afterLoss: '',
 });
 
+/** What `npm run drill` calls it. */
+export const shortName = ({ id }: Lab): string => id.slice('drill-'.length);
+
 export const drills = (): Lab[] => labs().filter(isDrill);
 
 /** Its clock starts now; that of another drill ends. */

@@ -90,7 +90,7 @@ export class Desk {
 
   #pages(): string[][] {
     const room = Math.max(3, size().rows - this.#foot().length - 1);
-    return paged(this.#sheet?.text() ?? '', room);
+    return paged((this.#sheet?.text() ?? '').split('\n').map(broken).join('\n'), room);
   }
 
   /** What the keys do. */
@@ -116,6 +116,13 @@ const isKey = <K extends string>(key: string, keys: Readonly<Record<K, string>>)
 
 // A terminal that does not know its size says 0.
 const size = () => ({ columns: process.stdout.columns || 80, rows: process.stdout.rows || 24 });
+
+/** A line of code may be longer than the window is wide: it goes on in the next row. */
+function broken(line: string): string {
+  const plain = stripVTControlCharacters(line);
+  if (plain.length <= size().columns) return line;
+  return wrap(plain.trimStart(), ' '.repeat(plain.length - plain.trimStart().length));
+}
 
 const fitted = (line: string): string => {
   const { columns } = size();

@@ -18,20 +18,31 @@ export const width = (): number => Math.min(process.stdout.columns || 80, 100);
 /** Breaks `text` at spaces so that no line, its indent included, is wider than the terminal. */
 export function wrap(text: string, indent = ''): string {
   const room = Math.max(20, width() - indent.length);
-  const lines = text.split('\n').flatMap((line) => {
-    const wrapped: string[] = [];
+  return folded(text, room)
+    .map((line) => (indent + line).trimEnd())
+    .join('\n');
+}
+
+/** The lines of a text, each of at most `room` characters, broken at spaces. */
+export const folded = (text: string, room: number): string[] =>
+  text.split('\n').flatMap((line) => {
+    const lines: string[] = [];
     let rest = line;
     while (rest.length > room) {
       const space = rest.lastIndexOf(' ', room);
       const end = space > 0 ? space : room;
-      wrapped.push(rest.slice(0, end));
+      lines.push(rest.slice(0, end));
       rest = rest.slice(end).trimStart();
     }
-    return [...wrapped, rest];
+    return [...lines, rest];
   });
-  return lines.map((line) => (indent + line).trimEnd()).join('\n');
-}
 
 /** A row of at most `room` characters. */
 export const cut = (row: string, room: number): string =>
   row.length > room ? `${row.slice(0, room - 1)}…` : row;
+
+/** `25:00` */
+export function minutes(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+}
