@@ -51,7 +51,7 @@ export function atMostASecond(times: number, call: () => void): void {
 }
 
 setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
+export const collectGarbage: () => void = runInNewContext('gc');
 
 /** What is in memory after a collection. */
 export function usedMb(): number {

@@ -1,7 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
+import { atMostASecond, collectGarbage, stopwatchOfLookUps, usedMb } from '#kit/effort';
 import { seeded } from '#kit/random';
 import { Lru } from './lru';
 
@@ -193,7 +192,7 @@ describe('Core', () => {
     const someKey = () => Math.floor(random() * LARGE);
     const numbers = numbered(LARGE);
     const { cache } = numbers;
-    const inLookUps = stopwatchOfLookUps();
+    const inLookUps = stopwatchOfLookUps(LARGE, LIMIT);
     const replaceOldest = () => {
       cache.delete(numbers.next - LARGE);
       cache.set(numbers.next++, 0);
@@ -314,58 +313,4 @@ function numbered(capacity: number) {
 function deleteAndSet(cache: Lru<number, number>, key: number): void {
   cache.delete(key);
   cache.set(key, 0);
-}
-
-/** A cache that searches is slow here already, and shows it with what it holds by then. */
-function atMostASecond(times: number, call: () => void): void {
-  const end = performance.now() + 1_000;
-  for (let time = 0; time < times; time++) {
-    call();
-    if (time % 50 === 0 && performance.now() > end) return;
-  }
-}
-
-/**
- * A function that says how many look-ups in a Map of {@link LARGE} entries take as long as some work. In turn, the best of
- * each: what else runs on the machine meets both, also where it pushes their memory out of the processor's caches. While
- * the machine is busy there are more rounds, and only a true difference stays.
- */
-function stopwatchOfLookUps() {
-  const random = seeded(5);
-  const map = new Map(Array.from({ length: LARGE }, (_, key) => [key, { uses: 0 }]));
-  const lookUp = () => {
-    const entry = map.get(Math.floor(random() * LARGE));
-    if (entry) entry.uses++;
-  };
-  let lookUpsPerMs = 0;
-  return function inLookUps(work: () => void): number {
-    let worksPerMs = 0;
-    const end = performance.now() + 2_000;
-    const isClear = () => lookUpsPerMs < (LIMIT / 2) * worksPerMs || performance.now() > end;
-    for (let round = 0; round < 100 && (round < 10 || !isClear()); round++) {
-      lookUpsPerMs = Math.max(lookUpsPerMs, callsPerMs(lookUp));
-      worksPerMs = Math.max(worksPerMs, callsPerMs(work));
-    }
-    return Math.round(lookUpsPerMs / worksPerMs);
-  };
-}
-
-/** Over 1 ms, or a little more: most of the time nothing else gets the processor meanwhile. */
-function callsPerMs(work: () => void): number {
-  const start = performance.now();
-  let calls = 0;
-  // Asking for the time costs as much as a call.
-  for (let batch = 1; performance.now() - start < 1; batch = Math.min(2 * batch, 16)) {
-    for (let i = 0; i < batch; i++) work();
-    calls += batch;
-  }
-  return calls / (performance.now() - start);
-}
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
-
-function usedMb(): number {
-  for (let i = 0; i < 2; i++) collectGarbage();
-  return process.memoryUsage().heapUsed / 1e6;
 }

@@ -1,6 +1,5 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
+import { collectGarbage } from '#kit/effort';
 import type { Policy } from '#kit/policies';
 import { seeded } from '#kit/random';
 import { zipf } from '#kit/workload';
@@ -245,8 +244,7 @@ function megabytesThatStay(policy: Policy<number>): number {
 }
 
 function usedAfterCollection(): number {
-  setFlagsFromString('--expose-gc');
-  runInNewContext('gc')();
+  collectGarbage();
   return process.memoryUsage().heapUsed;
 }
 

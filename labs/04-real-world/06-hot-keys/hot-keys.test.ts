@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { Cluster, ClusterOptions } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { useCluster } from '#kit/cluster';
+import { usedMb } from '#kit/effort';
 import { timed } from '#kit/lateness';
 import { countedLoad, heldLoad } from '#kit/loads';
 import type { FaultyProxy } from '#kit/proxy';
@@ -494,14 +493,6 @@ function skewedReads(count: number, keys: number): string[] {
   return times(count).map((at) =>
     at > count / 2 && random() < 0.2 ? 'a new star' : `product ${Math.floor(keys * random() ** 6)}`,
   );
-}
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
-
-function usedMb(): number {
-  for (const _ of times(2)) collectGarbage();
-  return process.memoryUsage().heapUsed / 1e6;
 }
 
 /**
