@@ -64,7 +64,11 @@ export function cdn() {
       (PAGES * variants * USER_AGENTS) / MILLION,
       'million objects',
     ],
-    ['places', 'renderings of one purged page without a shield: one a place', PLACES, 'renderings'],
-    ['egress', 'traffic of the origin at the peak, HTML only', gbits(load.steady, PAGE_BYTES), 'Gbit/s'],
+    [
+      'egress',
+      'traffic of the origin at the peak, HTML only',
+      1000 * gbits(load.steady, PAGE_BYTES),
+      'Mbit/s',
+    ],
   ]);
 }

@@ -46,6 +46,12 @@ export function fleet() {
     ],
     ['database', 'queries at a hit ratio of 0.97', load.steady, 'queries/s'],
     ['loss', 'queries after one node is lost', load.nodeLoss, 'queries/s'],
+    [
+      'zone-peak',
+      'requests of each node after that, at the peak',
+      peak / (nodes * (1 - 1 / ZONES)),
+      'requests/s',
+    ],
     ['zone', 'queries after one of three zones is lost', zone.nodeLoss, 'queries/s'],
     [
       'zone-copies',
