@@ -1,3 +1,4 @@
+import { Refusal } from '../base/refusal';
 import { onEnd } from '../base/signals';
 import { bank, chosen, type Lesson, lessons } from '../content/bank';
 import { isDrill } from '../content/catalog';
@@ -24,6 +25,7 @@ import {
   doneText,
   gradeKeys,
   labText,
+  nothingText,
   questionText,
   recalledText,
   tally,
@@ -51,6 +53,9 @@ export async function cards(names: readonly string[], choice: Choice): Promise<n
   const picked = chosen(names, [...bank(pages).map(questionCard), ...labs]).filter(
     (card) => choice.level === undefined || (card.kind === 'question' && card.entry.level === choice.level),
   );
+  if (picked.length === 0) {
+    throw new Refusal(`No question of the level ${choice.level} is there. Leave --level out, or name more.`);
+  }
   const recalled = meetLabs(labs, readProgress(), Date.now());
   const pile = pileNow(picked);
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
@@ -62,7 +67,14 @@ export async function cards(names: readonly string[], choice: Choice): Promise<n
   const questions = [...pile.due, ...pile.fresh.slice(0, Math.max(0, room))];
   const session = new Session(questions, pile.labs[0], recalled);
   if (questions.length === 0 && pile.labs.length === 0) {
-    console.log([...recalledText(recalled), nothing(picked, pile, choice)].join('\n'));
+    const wanted = [
+      ...(choice.level === undefined ? [] : [`--level=${choice.level}`]),
+      ...(choice.dueOnly ? [] : [`--new=${(choice.fresh ?? NEW_A_DAY) + NEW_A_DAY}`]),
+    ];
+    const more = ['npm run cards', '--', ...names, ...wanted].join(' ').replace(/ --$/, '');
+    console.log(
+      [...recalledText(recalled), nothingText(pile.fresh.length, more, dueTomorrow(picked))].join('\n'),
+    );
     return 0;
   }
   const code = await session.run();
@@ -75,23 +87,10 @@ function pileNow(picked: readonly Card[]): Pile {
   return pileOf(readDeck(), picked, (id) => id in core || id in passed, Date.now());
 }
 
-function nothing(
-  picked: readonly Card[],
-  { fresh }: Pile,
-  { dueOnly, fresh: wanted = NEW_A_DAY }: Choice,
-): string {
+const dueTomorrow = (picked: readonly Card[]): number => {
   const { cards: known } = readDeck();
-  const tomorrow = picked.filter(({ id }) => known[id] && isDueTomorrow(known[id], Date.now())).length;
-  const more =
-    fresh.length === 0
-      ? []
-      : [
-          dueOnly
-            ? `New ones: ${count(fresh.length, 'question')}. Ask some: ${cyan('npm run cards')}`
-            : `The new ones of today are done, and ${fresh.length} are left. More today: ${cyan(`npm run cards -- --new=${wanted + NEW_A_DAY}`)}`,
-        ];
-  return ['Nothing is due.', ...more, `Due tomorrow: ${count(tomorrow, 'card')}`].join('\n');
-}
+  return picked.filter(({ id }) => known[id] && isDueTomorrow(known[id], Date.now())).length;
+};
 
 /** One sitting. Each grade is saved at once, so that it may end at any moment. */
 class Session {
@@ -162,17 +161,17 @@ class Session {
     const keys = {
       b: since === undefined ? 'begin' : 'begin anew',
       s: 'not today',
-      1: 'cannot build it any more',
+      f: 'forgotten: ask again',
     };
     const key = await desk.ask({ text, keys, status });
-    if (key === '1') {
+    if (key === 'f') {
       recordGrade(card.id, 'again', Date.now());
       this.#grades.set(card.id, 'again');
       this.#again.add(card.of);
     }
     if (key !== 'b') return;
-    recordBegun(card, readProgress(), Date.now());
     const kept = resetLab(card.lab);
+    recordBegun(card, readProgress(), Date.now());
     recordNamed(card.lab);
     this.#begun.push(command);
     const now = () =>
@@ -181,14 +180,13 @@ class Session {
   }
 
   summary(picked: readonly Card[]): string {
-    const { cards: known } = readDeck();
     const { due } = pileNow(picked);
     return doneText({
       grades: this.#grades,
       again: [...this.#again],
       recalled: this.#recalled,
       begun: this.#begun,
-      dueTomorrow: picked.filter(({ id }) => known[id] && isDueTomorrow(known[id], Date.now())).length,
+      dueTomorrow: dueTomorrow(picked),
       left: due.length,
     });
   }

@@ -74,7 +74,7 @@ export function chosen<T extends { readonly of: Lesson; readonly topic: string }
     const near = nearest(unknown, [...known]);
     const meant = near.length > 0 ? ` Did you mean ${near.join(' or ')}?` : '';
     throw new Refusal(
-      `No card is called "${unknown}".${meant}\nName a chapter (invalidation), a lesson (3.4, stampede-lock) or a topic (stampedes).`,
+      `No card is called "${unknown}".${meant}\nName a chapter (invalidation), a lesson (3.4, lru) or a topic (stampedes).`,
     );
   }
   return all.filter(({ of, topic }) => namesOf(of, topic).some((name) => wanted.includes(name)));

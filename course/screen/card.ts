@@ -115,7 +115,9 @@ export function doneText({ grades, again, recalled, begun, dueTomorrow, left }: 
   return [
     ...(grades.size > 0
       ? [`${bold(count(grades.size, 'card'))}: ${counts.join(', ')}`]
-      : ['No card was graded.']),
+      : begun.length + recalled.length === 0
+        ? ['No card was graded.']
+        : []),
     ...recalledText(recalled),
     ...(begun.length > 0 ? [`Go on:        ${begun.map((command) => cyan(command)).join(', ')}`] : []),
     ...(again.length > 0
@@ -123,6 +125,14 @@ export function doneText({ grades, again, recalled, begun, dueTomorrow, left }: 
       : []),
     ...(left > 0 ? [`Still due:    ${count(left, 'card')}`] : []),
     `Due tomorrow: ${count(dueTomorrow, 'card')}`,
+  ].join('\n');
+}
+
+export function nothingText(fresh: number, more: string, tomorrow: number): string {
+  return [
+    'Nothing is due.',
+    ...(fresh > 0 ? [`New ones: ${count(fresh, 'question')}. Ask some today: ${cyan(more)}`] : []),
+    `Due tomorrow: ${count(tomorrow, 'card')}`,
   ].join('\n');
 }
 

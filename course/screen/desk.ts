@@ -26,9 +26,13 @@ export class Desk {
   #answer: (key: string) => void = () => {};
   #page = 0;
   #closed = false;
+  /** Warnings, such as of a file that cannot be written: this screen would swallow them. */
+  readonly #warnings: unknown[][] = [];
+  readonly #warn = console.error;
 
   constructor() {
     process.stdout.write(ENTER);
+    console.error = (...words: unknown[]) => this.#warnings.push(words);
     process.stdout.on('resize', this.#resized);
     this.#keys = new Keys((name, typed) => this.#press(name || typed));
     this.left = this.#keys.left;
@@ -56,6 +60,8 @@ export class Desk {
     process.stdout.off('resize', this.#resized);
     this.#keys.close();
     process.stdout.write(LEAVE);
+    console.error = this.#warn;
+    for (const words of this.#warnings) console.error(...words);
   }
 
   #press(key: string): void {

@@ -19,7 +19,7 @@ export const introText = (mock: Mock, task: Task | undefined, last: Mock | undef
     bold(`A mock interview of ${minutes(MOCK_MS)}`),
     [
       ...(task ? [part(1, 'Clarify: a vague task, and what you ask about it', 5)] : []),
-      part(2, `${mock.questions.length} questions, answered aloud`, 15),
+      part(2, `${mock.questions.length} questions (${mock.levels.join(', ')}), answered aloud`, 15),
       ...(task
         ? [part(3, task.kind === 'drill' ? 'A drill: code, with tests' : 'The design, aloud', 20)]
         : []),
@@ -110,10 +110,10 @@ function rowsOf({ marks, questions }: Mock, { entries }: Pool, task: Task | unde
 }
 
 function taskWork(task: Task, lessonsOf: (task: Task) => readonly Lesson[]): string[] {
-  const rubric = read(task.file);
-  if (task.lab) return [rubric, build(`npm run drill -- ${shortName(task.lab)} --again`)];
   const labs = lessonsOf(task).filter(({ lab }) => lab);
-  return [rubric, ...labs.slice(0, 2).map(({ id }) => build(`npm test -- ${id} --core`))];
+  if (!task.lab) return [read(task.file), ...labs.slice(0, 2).flatMap(lessonWork)];
+  const again = build(`npm run drill -- ${shortName(task.lab)} --again`);
+  return [read(task.file), ...labs.slice(0, 1).map(({ file }) => read(file)), again];
 }
 
 const lessonWork = ({ file, id, lab }: Lesson): string[] => [
