@@ -65,7 +65,7 @@ export function fleet() {
     [
       'failures',
       'nodes that fail in a year, if each lasts three years',
-      nodes / YEARS_BETWEEN_FAILURES,
+      Math.round(nodes / YEARS_BETWEEN_FAILURES),
       'failures',
     ],
     ['moved', 'keys that move when one node joins', 100 / (nodes + 1), '%'],
