@@ -38,7 +38,7 @@ export function lessons(): Lesson[] {
   return [...withLab, ...without].sort((a, b) => (a.file < b.file ? -1 : 1));
 }
 
-/** The bank in the order of the course, the own question of each lesson first. What is incomplete is left out. */
+/** The bank: the own questions of all lessons in their order, then the further ones. What is incomplete is left out. */
 export function bank(pages: readonly Lesson[] = lessons()): Entry[] {
   const entries = questions().flatMap((question) => {
     const of = pages.find(({ file }) => file === question.lesson.path);
@@ -48,7 +48,7 @@ export function bank(pages: readonly Lesson[] = lessons()): Entry[] {
     const topic = question.file.replace(/^.*\//, '').replace(/\.md$/, '');
     return of && level && complete ? [{ ...question, level, of, topic }] : [];
   });
-  const place = ({ of, id }: Entry) => pages.indexOf(of) * 2 + (id === of.id ? 0 : 1);
+  const place = ({ of, id }: Entry) => pages.indexOf(of) + (id === of.id ? 0 : pages.length);
   return entries.sort((a, b) => place(a) - place(b));
 }
 
