@@ -29,7 +29,8 @@ export function doublings(simulation: Simulation, entryBytes: number): string[] 
     return `${memory}${whole(saved).padStart(13)}${percent(saved / simulation.requests).padStart(14)}${whole(perMegabyte).padStart(14)}`;
   });
   const head = `${'from'.padStart(9)}   ${'to'.padEnd(9)}${'misses saved'.padStart(13)}${'of requests'.padStart(14)}${'saved per MB'.padStart(14)}`;
-  return rows.length === 0 ? [] : [head, ...rows];
+  const note = '"saved per MB" is a rate: in steps below 1 MB it can be more than all requests.';
+  return rows.length === 0 ? [] : [head, ...rows, note];
 }
 
 const STEPS = 2000;
@@ -57,7 +58,10 @@ export function kneeOf(lru: MissCurve, distinct: number): number | undefined {
 
 /** What the picture and the tables say, in words: one sentence or two each. */
 export function meaning(simulation: Simulation, entryBytes: number): string[] {
-  if (simulation.distinct === simulation.requests) return ['No key comes twice: no cache has a hit.'];
+  if (simulation.distinct === simulation.requests)
+    return [
+      'No key comes twice: no cache has a hit. If the lines hold more than the key, cut the key out first, for example: cut -d, -f3 FILE | npm run simulate',
+    ];
   return [
     firstUses(simulation),
     knee(simulation, entryBytes),

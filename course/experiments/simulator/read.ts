@@ -97,7 +97,7 @@ class Reader {
     // Ctrl-C cuts the last line of MONITOR off.
     if (!keys && isWhole) {
       throw new Refusal(
-        `Line ${this.lines.number} of the trace is not a line of redis-cli MONITOR, as those before it are:\n  ${shortened(line)}`,
+        `Line ${this.lines.number} of the trace is not a line of redis-cli MONITOR, as those before it are:\n  ${shortened(line)}\nDelete it, and start again.`,
       );
     }
   }

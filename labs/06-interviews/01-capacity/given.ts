@@ -71,7 +71,7 @@ export interface DatabaseLoad {
 export interface Curve {
   /** Of an LRU cache of this size. The first request of a key is a miss. */
   missRatio(entries: number): number;
-  /** Of the smallest LRU cache with this hit ratio; undefined if none has it. */
+  /** Of the smallest LRU cache with this hit ratio or a higher one; undefined if none has it. */
   entriesFor(hitRatio: number): number | undefined;
   /** In production: how many keys the curve comes from. */
   readonly sampledKeys?: number;
