@@ -22,6 +22,15 @@ describe('Core', () => {
       keyAndValue(cache.set('e', 5)),
       'the entry that a set of e evicts: a was used 3 times, c and d 4 times each, counting their set',
     ).toEqual(['a', 1]);
+
+    const popular = new Lfu<string, number>(2);
+    evictedBy(popular, ['a', 'b']);
+    for (let reads = 1; reads <= 70_000; reads++) popular.get('a');
+    for (let reads = 1; reads < 70_000; reads++) popular.get('b');
+    expect(
+      evictedBy(popular, ['c']),
+      'keys evicted by a set of c, after 70,000 reads of a, and then 69,999 of b: no count may stop at a highest number',
+    ).toEqual(['b']);
   });
 
   test('among entries with as few uses, the one used least recently goes', () => {
@@ -158,6 +167,22 @@ describe('Core', () => {
       inLookUps(() => varied.set(newKey++, 0)),
       `${within} a set that evicts, when 900 entries have 900 different numbers of uses: it must not search for the fewest`,
     ).toBeLessThan(LIMIT);
+    varied.delete(newKey - 1);
+    const popular = new Lfu<number, number>(2);
+    popular.set(0, 0);
+    for (let use = 0; use < 20_000; use++) popular.get(0);
+    for (const [others, at] of [
+      [varied, 'when 899 entries have 899 different numbers of uses'],
+      [popular, 'when the other entry has 20,001 uses'],
+    ] as const) {
+      expect(
+        inLookUps(() => {
+          others.set(newKey, 0);
+          others.delete(newKey++);
+        }),
+        `${within} a set of a new key and its delete, ${at}: a delete must not search for the fewest`,
+      ).toBeLessThan(LIMIT);
+    }
   });
 
   test('a popular entry leaves no memory behind at its uses', () => {
