@@ -1,5 +1,5 @@
 import { getEventListeners } from 'node:events';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout, setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { outcome, unhandledRejections } from '#kit/waiting';
 import { type SingleFlight, singleFlight } from './drill-single-flight';
@@ -7,6 +7,8 @@ import { type SingleFlight, singleFlight } from './drill-single-flight';
 /** A deadline that no test waits for. */
 const PATIENT_MS = 60_000;
 const DEADLINE_MS = 20;
+
+const ANSWER = 'answer to a caller whose load hangs: an error';
 
 describe('Core', () => {
   test('callers of one key share one load, and the next caller after it starts a new one', async () => {
@@ -83,10 +85,14 @@ describe('Core', () => {
       await Promise.all(leaving),
       'answers to the callers that give up: the reason of their signal',
     ).toEqual(['rejected: Error: tab closed', 'rejected: Error: too late']);
+    const joins = outcome(flights.run('a'));
+    await turn();
+    expect(loads.length, 'loads begun, with a caller that came when two of the three had given up').toBe(1);
     loads[0]?.resolve('loaded');
-    expect(await stays, 'a caller that stays, when the one that started the load has given up').toBe(
-      'loaded',
-    );
+    expect(
+      await Promise.all([stays, joins]),
+      'the caller that stays when the one that started the load has given up, and the one that came then',
+    ).toEqual(['loaded', 'loaded']);
 
     const alone = new AbortController();
     const left = outcome(flights.run('b', alone.signal));
@@ -109,23 +115,40 @@ describe('Core', () => {
 
   test('a load that hangs is given up at its deadline, and the next caller starts a new one', async () => {
     const unhandled = unhandledRejections();
-    let loads = 0;
-    let failLate = () => {};
-    const flights = singleFlight<string>(async () => {
-      if (++loads > 1) return 'loaded';
-      return new Promise((_, reject) => {
-        failLate = () => reject(new Error('too late'));
-      });
+    const failures: (() => void)[] = [];
+    const hung = new Set<string>();
+    const flights = singleFlight<string>(async (key) => {
+      if (hung.has(key)) return 'loaded';
+      hung.add(key);
+      return new Promise((_, reject) => failures.push(() => reject(new Error('too late'))));
     }, DEADLINE_MS);
-    const calls = [1, 2].map(() => outcome(flights.run('a'), 300));
-    for (const answer of await Promise.all(calls)) {
-      expect(String(answer), 'answer to a caller whose load hangs: an error').toMatch(/^rejected/);
+    const run = (key: string, signal?: AbortSignal) => outcome(flights.run(key, signal), 300);
+    const leaving = new AbortController();
+    void run('left', leaving.signal);
+    const calls = { joined: run('joined'), forgotten: run('forgotten'), left: run('left') };
+    flights.forget('forgotten');
+    leaving.abort(new Error('gone'));
+    let hasEnded = false;
+    void calls.joined.then(() => {
+      hasEnded = true;
+    });
+    for (let joins = 0; joins < 60 && !hasEnded; joins++) {
+      await setTimeout(5);
+      void run('joined');
     }
     expect(
-      await outcome(flights.run('a'), 300),
+      await calls.joined,
+      `${ANSWER}, also while others join: the deadline counts from the start of the load`,
+    ).toMatch(/^rejected/);
+    expect(await calls.forgotten, `${ANSWER}, also after forget`).toMatch(/^rejected/);
+    expect(await calls.left, `${ANSWER}, also when the caller that started it has given up`).toMatch(
+      /^rejected/,
+    );
+    expect(
+      await run('joined'),
       'the next caller, when the first load still hangs: it must not join that one',
     ).toBe('loaded');
-    failLate();
+    for (const failLate of failures) failLate();
     await turn();
     expect(
       unhandled(),
@@ -138,6 +161,8 @@ describe('Core', () => {
     flights.forget('a');
     const before = outcome(flights.run('a'));
     await begun(loads, 1, 'by one caller');
+    flights.forget('b');
+    expect(flights.size, 'size after forget of another key').toBe(1);
     flights.forget('a');
     const after = outcome(flights.run('a'));
     await begun(loads, 2, 'with a caller that came after forget');
