@@ -186,6 +186,20 @@ describe('In production', () => {
       refreshes,
       'refreshes: one in ttlMs (less a tenth) over all processes, which is 36 ms',
     ).toBeLessThanOrEqual((performance.now() - began) / 36 + 1);
+
+    const unhandled = unhandledRejections();
+    const broken = heldLoad(OLD);
+    broken.fail(new Error('the source is down'));
+    await sleep(45);
+    for (let reads = 0; reads < 10; reads++) {
+      for (const { cache } of caches)
+        expect(await outcome(cache.get('mug', broken.load, policy)), 'a stale value').toBeTypeOf('object');
+      await sleep(2);
+    }
+    expect(broken.loads, 'loads for 20 reads of a stale value, when the source is down').toBeLessThanOrEqual(
+      1,
+    );
+    expect(unhandled(), 'rejections that nobody has caught').toEqual([]);
   });
 
   test('a load that an invalidation overtakes, by key or by tag, is neither stored nor joined', async () => {

@@ -1,66 +1,16 @@
 import { Redis } from 'ioredis';
 import { createCache } from '../capstone';
-
-export type Load = () => Promise<unknown>;
-
-/** What the packages have in common. */
-export interface Contender {
-  get(key: string, load: Load): Promise<unknown>;
-  /** Called after the commit. */
-  remove(key: string): Promise<unknown>;
-  /** Reads whose values have a tag; undefined where the package has none for values that it loads. */
-  readonly tagged?: { get(key: string, load: Load): Promise<unknown>; remove(tag: string): Promise<unknown> };
-  close(): unknown;
-}
-
-export interface Setup {
-  readonly url: string;
-  /** Of the connection that carries messages to other processes, where there is one. */
-  readonly busUrl?: string;
-  readonly ttlMs?: number;
-  /** With the package's own L1 before Redis, and its bus if it has one. */
-  readonly twoTiers?: boolean;
-  readonly tags?: boolean;
-  /** What a command may wait for Redis, where there is an option for it. */
-  readonly deadlineMs?: number;
-}
-
-/** Two values of it must differ, so that no package finds what another has stored. */
-export const TAG = 'tag';
-const TTL_MS = 600_000;
-/** For those that serve old values while they refresh: how old at most. */
-const STALE_MS = 10_000;
-/** Where no fault is measured: a busy machine must not look like an outage. */
-const DEADLINE_MS = 1_000;
-
-function ioredis({ url, deadlineMs = DEADLINE_MS }: Setup): Redis {
-  const redis = new Redis(url, {
-    commandTimeout: deadlineMs,
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 0,
-    retryStrategy: () => 20,
-  });
-  redis.on('error', () => {});
-  return redis;
-}
-
-/** node-redis under @keyv/redis, with the documented options that bound a command. */
-async function keyvStore({ url, ttlMs = TTL_MS, deadlineMs = DEADLINE_MS }: Setup) {
-  const [{ default: KeyvRedis }, { default: Keyv }] = await Promise.all([
-    import('@keyv/redis'),
-    import('keyv'),
-  ]);
-  const store = new KeyvRedis({
-    url,
-    disableOfflineQueue: true,
-    commandOptions: { timeout: deadlineMs },
-    socket: { connectTimeout: 1000, socketTimeout: 2 * deadlineMs, reconnectStrategy: 20 },
-  });
-  store.on('error', () => {});
-  const keyv = new Keyv({ store, ttl: ttlMs });
-  keyv.on('error', () => {});
-  return { Keyv, keyv, close: () => store.disconnect(true) };
-}
+import {
+  type Contender,
+  DEADLINE_MS,
+  ioredis,
+  keyvStore,
+  type Load,
+  type Setup,
+  STALE_MS,
+  TAG,
+  TTL_MS,
+} from './clients';
 
 /** By hand: what a team writes first. */
 async function byHand(setup: Setup): Promise<Contender> {
@@ -126,8 +76,10 @@ async function cacheable(setup: Setup): Promise<Contender> {
   };
 }
 
-async function busOfCacheable(_url: string | undefined): Promise<object> {
-  return {};
+async function busOfCacheable(uri: string | undefined) {
+  if (!uri) return {};
+  const { RedisMessageProvider } = await import('@qified/redis');
+  return { sync: { qified: new RedisMessageProvider({ uri }) } };
 }
 
 async function bentocache(setup: Setup): Promise<Contender> {
@@ -166,13 +118,16 @@ async function asyncCacheDedupe(setup: Setup): Promise<Contender> {
   const redis = ioredis(setup);
   const { ttlMs = TTL_MS } = setup;
   const loads = new Map<string, Load>();
+  const tagged = new Set<string>();
   const options = { client: redis, invalidation: { referencesTTL: 3_600 } };
   const cache = open({
     ttl: ttlMs / 1000,
     stale: STALE_MS / 1000,
     storage: { type: 'redis', options },
     onError: () => {},
-  }).define('item', { references: () => [TAG] }, async (key: string) => loads.get(key)?.());
+  }).define('item', { references: (key: string) => (tagged.has(key) ? [TAG] : []) }, async (key: string) =>
+    loads.get(key)?.(),
+  );
   const get = (key: string, load: Load) => {
     loads.set(key, load);
     return cache.item(key);
@@ -180,7 +135,13 @@ async function asyncCacheDedupe(setup: Setup): Promise<Contender> {
   return {
     get,
     remove: (key) => cache.clear('item', key),
-    tagged: { get, remove: (tag) => cache.invalidateAll(tag) },
+    tagged: {
+      get(key, load) {
+        tagged.add(key);
+        return get(key, load);
+      },
+      remove: (tag) => cache.invalidateAll(tag),
+    },
     close: () => redis.disconnect(),
   };
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { forkScript } from '#claims';
 import type { Seen } from './readers';
 
-/** 250 readers of a cold key in each process; then 20 in each of a key whose TTL ends again and again. */
+/** 1,000 readers of a cold key over all processes; then 20 in each of a key whose TTL ends again and again. */
 export async function inProcesses(
   name: string,
   url: string,
@@ -11,7 +11,12 @@ export async function inProcesses(
   steadyMs: number,
 ): Promise<Seen> {
   const children = Array.from({ length: processes }, () =>
-    forkScript(join(import.meta.dirname, 'readers.ts'), [name, url, '250', String(steadyMs)]),
+    forkScript(join(import.meta.dirname, 'readers.ts'), [
+      name,
+      url,
+      String(1_000 / processes),
+      String(steadyMs),
+    ]),
   );
   const answers = () => Promise.all(children.map(async (child) => (await once(child, 'message'))[0]));
   const tell = (word: string) => {

@@ -1,45 +1,78 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { once } from 'node:events';
+import { join } from 'node:path';
 import type { Redis } from 'ioredis';
-import { median } from '#claims';
-import { startProxy } from '#kit/faulty-proxy';
-import { type Contender, open } from './contenders';
+import { forkScript, median } from '#claims';
+import type { Across } from './bus';
+import type { Setup } from './clients';
+import { open } from './contenders';
 import { within } from './scene';
 
-/** Packages that have an L1 of their own. */
-export const TIERED = ['this lab', 'cache-manager', 'cacheable', 'bentocache'] as const;
+/** Contenders that have an L1 of their own. */
+export const TIERED = ['this lab', 'cache-manager', 'cacheable', 'bentocache'];
 
 const READERS = 50;
 const KEYS = 1_000;
+/** No channel comes here: our L1 is not used. */
+const NOWHERE = 'redis://127.0.0.1:1';
 
-/** L1 hits of 1 kB in the time of one GET of ioredis and JSON.parse, 50 readers: each round asks all of them in turn. */
-export async function hitRatios(redis: Redis, url: string, reads: number, rounds: number) {
+export interface Speed {
+  readonly name: string;
+  /** Hits of 1 kB in the time of one GET of ioredis and JSON.parse, 50 readers. */
+  readonly redisHits: number;
+  readonly localHits: number | undefined;
+}
+
+/** Each round asks all of them in turn. */
+export async function speeds(
+  redis: Redis,
+  url: string,
+  names: readonly string[],
+  reads: number,
+  rounds: number,
+) {
   const text = JSON.stringify({ text: 'x'.repeat(1_000) });
   await redis.mset(Array.from({ length: KEYS }, (_, at) => [`hit-${at}`, text]).flat());
-  const load = async () => ({ text: 'x'.repeat(1_000) });
-  const caches = await Promise.all(
-    TIERED.map(async (name) => ({ name, cache: await open(name, { url, twoTiers: true }) })),
-  );
-  const subjects = caches.map(({ name, cache }) => ({
-    name,
-    get: (at: number) => cache.get(`${name}-hit-${at % KEYS}`, load),
-    ratios: [] as number[],
-  }));
-  try {
-    for (const { get } of subjects) {
-      for (let at = 0; at < 3 * KEYS; at++) await get(at);
+  const opened = await Promise.all(names.map((name) => openBoth(name, url)));
+  const subjects = opened.flatMap(({ one, two }) => (two ? [one, two] : [one]));
+  for (const { warm } of subjects) await warm();
+  for (let round = 0; round <= rounds; round++) {
+    const getMs = await timed(async (at) => JSON.parse((await redis.get(`hit-${at % KEYS}`)) ?? ''), reads);
+    for (const { get, ratios } of subjects) {
+      const ms = await timed(get, reads);
+      // The first round warms up.
+      if (round > 0) ratios.push(getMs / ms);
     }
-    for (let round = 0; round <= rounds; round++) {
-      const getMs = await timed(async (at) => JSON.parse((await redis.get(`hit-${at % KEYS}`)) ?? ''), reads);
-      for (const { get, ratios } of subjects) {
-        // The first round warms up.
-        const ms = await timed(get, reads);
-        if (round > 0) ratios.push(getMs / ms);
-      }
-    }
-  } finally {
-    await Promise.all(caches.map(({ cache }) => within(500, Promise.resolve(cache.close()))));
   }
-  return subjects.map(({ name, ratios }) => [name, median(ratios)] as const);
+  for (const { close } of subjects) await close();
+  return opened.map(
+    ({ name, one, two }): Speed => ({
+      name,
+      redisHits: median(one.ratios),
+      localHits: two && median(two.ratios),
+    }),
+  );
+}
+
+async function openBoth(name: string, url: string) {
+  const one = await subjectOf(name, name === 'this lab' ? { url, busUrl: NOWHERE } : { url });
+  const two = TIERED.includes(name) ? await subjectOf(name, { url, twoTiers: true }) : undefined;
+  return { name, one, two };
+}
+
+async function subjectOf(name: string, setup: Setup) {
+  const cache = await open(name, setup);
+  const load = async () => ({ text: 'x'.repeat(1_000) });
+  const get = (at: number) => cache.get(`${name}-hit-${at % KEYS}`, load);
+  return {
+    get,
+    ratios: [] as number[],
+    async warm() {
+      for (let at = 0; at < 3 * KEYS; at += READERS) {
+        await Promise.all(Array.from({ length: READERS }, (_, next) => get(at + next)));
+      }
+    },
+    close: () => within(500, Promise.resolve(cache.close())),
+  };
 }
 
 async function timed(read: (at: number) => Promise<unknown>, reads: number): Promise<number> {
@@ -52,37 +85,15 @@ async function timed(read: (at: number) => Promise<unknown>, reads: number): Pro
   return performance.now() - began;
 }
 
-/** What the L1 of one process gives after another has invalidated: with the bus, and after the bus was down for 0.4 s. */
-export async function acrossProcesses(
-  name: string,
-  url: string,
-): Promise<{ heard: string; afterCut: string }> {
-  const bus = await startProxy(url);
-  const reader = await open(name, { url, busUrl: bus.url, twoTiers: true });
-  const writer = await open(name, { url, busUrl: url, twoTiers: true });
-  try {
-    const heard = await seenAfter(reader, writer, `${name}-heard`);
-    const afterCut = await seenAfter(reader, writer, `${name}-cut`, bus.refuse, bus.heal);
-    return { heard, afterCut };
-  } finally {
-    for (const cache of [reader, writer]) await within(500, Promise.resolve(cache.close()));
-    await bus.close();
-  }
-}
-
-async function seenAfter(
-  reader: Contender,
-  writer: Contender,
-  key: string,
-  before?: () => Promise<void>,
-  after?: () => Promise<void>,
-): Promise<'stale' | 'fresh'> {
-  for (let i = 0; i < 3; i++) await reader.get(key, async () => 'old').then(() => sleep(20));
-  await before?.();
-  await writer.remove(key);
-  await writer.get(key, async () => 'new');
-  await sleep(before ? 400 : 50);
-  await after?.();
-  await sleep(after ? 400 : 50);
-  return (await reader.get(key, async () => 'new')) === 'new' ? 'fresh' : 'stale';
+/** What the L1 of one cache gives after another has invalidated: with the bus, and after the bus was down for 0.4 s. */
+export async function acrossProcesses(name: string, url: string): Promise<Across> {
+  // In a process of its own: one package ends it.
+  const child = forkScript(join(import.meta.dirname, 'bus.ts'), [name, url]);
+  const across: { -readonly [K in keyof Across]: Across[K] } = {
+    heard: 'its process dies',
+    afterCut: 'its process dies',
+  };
+  child.on('message', (part: Partial<Across>) => Object.assign(across, part));
+  await once(child, 'exit');
+  return across;
 }
