@@ -86,7 +86,7 @@ describe('Core', () => {
     }
   });
 
-  test('with many virtual nodes, no node has much more than its share', () => {
+  test('with many virtual nodes, each node has about its share', () => {
     const fleets = ['cache-a', 'cache-b', '10.0.0.', 'eu-west/', 'n'].map(fleet);
     const ratios = fleets.map((nodes) => {
       const owned = counts(nodesFor(ringOf(nodes)));
@@ -97,6 +97,11 @@ describe('Core', () => {
       mean,
       `keys of the fullest of 8 nodes against the mean, with ${VIRTUAL_NODES} virtual nodes, on average of 5 rings`,
     ).toBeLessThan(1.3);
+    const named = Array.from({ length: 12 }, (_, i) => `cache-${i + 1}`);
+    expect(
+      Math.min(...counts(nodesFor(ringOf(named)))) / (KEYS.length / named.length),
+      'keys of the emptiest of 12 nodes, cache-1 to cache-12, against the mean',
+    ).toBeGreaterThan(0.65);
   });
 
   test('a lookup does not walk the ring', () => {
