@@ -79,18 +79,19 @@ describe('Core', () => {
     filter.add('a long text');
     expect(hashed, 'calls of hash by add: all places follow from one hash').toBe(1);
     filter.mightContain('a long text');
-    expect(hashed, 'calls of hash by add and mightContain').toBe(2);
+    expect(hashed, 'calls of hash by add and mightContain').toBeLessThanOrEqual(2);
   });
 
   test('a filter with the bytes of another filter gives the same answers', () => {
     const [here, elsewhere] = [new BloomFilter(2_000, 0.05), new BloomFilter(2_000, 0.05)];
     const added = strings('added', 2_000);
     for (const item of added) here.add(item);
+    for (const item of added) elsewhere.mightContain(item);
     elsewhere.bytes.set(here.bytes);
     const denied = added.filter((item) => !elsewhere.mightContain(item));
     expect(
       denied.length,
-      'items that are denied by a filter which got the bytes, as another process does',
+      'items that are denied by a filter which got the bytes, as another process does, and was asked before, too',
     ).toBe(0);
     const asked = strings('never added', 2_000);
     const answers = (filter: BloomFilter) => asked.map((item) => filter.mightContain(item));
