@@ -119,6 +119,22 @@ describe('Core', () => {
     expect(unhandled(), 'unhandled rejections: nobody waits for a refresh').toEqual([]);
   });
 
+  test('a key whose refresh fails does not stop the refreshes of other keys', async () => {
+    const { cache, source, clock } = await openWith('one');
+    source.atOnce.push('another');
+    await outcome(cache.get('b'));
+    clock.advance(FRESH_MS + 1);
+    await outcome(cache.get('a'));
+    await source.begun(3);
+    source.loads[2]?.fail(DOWN);
+    await flushed();
+    expect(await outcome(cache.get('b')), 'the stale value of the other key').toBe('another');
+    await flushed();
+    expect(source.loads.length - 3, 'refreshes of the other key: only the first key has to pause').toBe(1);
+    source.loads[3]?.end('new');
+    await flushed();
+  });
+
   test('a load that does not end has failed after its deadline', async () => {
     const unhandled = unhandledRejections();
     const { cache, source, clock } = await openWith('one', { loadDeadlineMs: DEADLINE_MS });
@@ -146,15 +162,27 @@ describe('Core', () => {
     expect(unhandled(), 'unhandled rejections: a load that was given up fails later').toEqual([]);
   });
 
+  test('an invalidation during a refresh is not undone, also when the refresh fails', async () => {
+    for (const end of ['ends', 'fails'] as const) {
+      const { cache, source, clock } = await openWith('old');
+      clock.advance(FRESH_MS + 1);
+      await outcome(cache.get('a'));
+      await source.begun(2);
+      cache.invalidate('a');
+      if (end === 'ends') source.loads[1]?.end('old');
+      else source.loads[1]?.fail(DOWN);
+      await flushed();
+      source.atOnce.push('new');
+      expect(
+        await outcome(cache.get('a')),
+        `the value of the next reader: invalidate came during a refresh, and then the refresh ${end}`,
+      ).toBe('new');
+    }
+  });
+
   test('an invalidation during a load is not undone', async () => {
-    const { cache, source, clock } = await openWith('old');
-    clock.advance(FRESH_MS + 1);
-    await outcome(cache.get('a'));
-    await source.begun(2);
-    cache.invalidate('a');
-    source.loads[1]?.end('old');
-    await flushed();
-    for (const which of ['first', 'last'] as const) {
+    const { cache, source } = open();
+    for (const which of ['ends first', 'fails first', 'ends last'] as const) {
       const before = source.loads.length;
       const early = outcome(cache.get('a'));
       await source.begun(before + 1);
@@ -167,13 +195,15 @@ describe('Core', () => {
         'loads: a reader that comes after an invalidation must not join a load from before it',
       ).toBe(before + 2);
       const [older, newer] = source.loads.slice(-2);
-      if (which === 'first') older?.end('old');
+      if (which === 'ends first') older?.end('old');
+      if (which === 'fails first') older?.fail(DOWN);
       await flushed();
       const joining = outcome(cache.get('a'));
       await flushed();
       expect(source.loads.length, 'loads: the later load still runs, and a reader must join it').toBe(
         before + 2,
       );
+      cache.invalidate('another key');
       newer?.end('new');
       await flushed();
       older?.end('old');
@@ -182,7 +212,7 @@ describe('Core', () => {
       await early;
       expect(
         await outcome(cache.get('a')),
-        `the value that stays: the load from before the invalidation ended ${which}`,
+        `the value that stays: the load from before the invalidation ${which}, and then another key was invalidated`,
       ).toBe('new');
       cache.invalidate('a');
     }
@@ -195,12 +225,27 @@ describe('Core', () => {
     for (const key of keys) await outcome(cache.get(key));
     await outcome(cache.get('key 99'));
     expect(loads, 'loads of 100 keys, when the last of them is read twice: it must be kept').toBe(100);
+    for (const key of keys.slice(90).reverse()) await outcome(cache.get(key));
+    expect(loads - 100, 'loads for the last 10 keys: one key more must not empty the cache').toBeLessThan(9);
     loads = 0;
     for (const key of keys.slice(0, 90)) await outcome(cache.get(key));
     expect(
       loads,
       'loads for 90 keys that were read before the last 10, with maxEntries 10: a cache without a bound fills the memory',
     ).toBe(90);
+  });
+
+  test('a refresh in a full cache evicts no other value', async () => {
+    let loads = 0;
+    const { cache, clock } = open({ maxEntries: 3, load: async () => ++loads });
+    for (const key of ['a', 'b', 'c']) await outcome(cache.get(key));
+    clock.advance(FRESH_MS + 1);
+    await outcome(cache.get('c'));
+    await flushed();
+    expect(
+      [await outcome(cache.get('a')), await outcome(cache.get('b')), await outcome(cache.get('c'))],
+      'values of a, b and c, after c was refreshed by load 4: a and b are stale, and must be served',
+    ).toEqual([1, 2, 4]);
   });
 });
 

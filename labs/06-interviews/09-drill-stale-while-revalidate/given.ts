@@ -10,7 +10,7 @@ export interface Options<V> {
   readonly staleMs: number;
   /** After this time, by a real timer, a load has failed. */
   readonly loadDeadlineMs: number;
-  /** The pause between a failed refresh and the next one. */
+  /** The pause between a failed refresh and the next one of the same key. */
   readonly retryMs: number;
   readonly maxEntries: number;
   /** The age of values and the pause are counted by it. */
