@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { expectTtl } from '#kit/expect-ttl';
 import { leave, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, type HeldLoad, heldLoad } from '#kit/loads';
@@ -33,7 +33,9 @@ describe('Core', () => {
     const token = await servers.redis.get(lockKey(NAME));
     const second = heldWork();
     expect(
-      await soon(rejectionOf(() => withLock({ redis: servers.redis, name: NAME, ttlMs: 900 }, second.run))),
+      await soon(
+        rejectionOf(() => withLock({ redis: servers.redis, name: NAME, ttlMs: LONG_MS }, second.run)),
+      ),
       'another call holds the lock',
     ).toBeInstanceOf(LockedError);
     expect(second.loads, 'times that the work of the second call ran').toBe(0);
@@ -66,22 +68,32 @@ describe('Core', () => {
   });
 
   test('a holder whose lock has expired leaves the lock of the next holder alone', async () => {
+    // Two calls on one connection: an EXEC of one of them ends the WATCH of the other.
+    const names = [NAME, 'weekly-report'] as const;
     const behind = await redisBehindProxy(servers);
     await strikeAtEachStep(behind, {
       async begin() {
-        await servers.redis.del(lockKey(NAME));
-        const work = heldWork();
-        const call = lock(work, { redis: behind.redis });
-        await begun(work, call);
-        return { call, endLoad: work.end };
+        await servers.redis.del(...names.map(lockKey));
+        const pairs = names.map((name) => {
+          const work = heldWork();
+          return { work, call: lock(work, { redis: behind.redis, name }) };
+        });
+        await Promise.all(pairs.map(({ work, call }) => begun(work, call)));
+        return {
+          call: Promise.all(pairs.map(({ call }) => call)),
+          endLoad() {
+            for (const { work } of pairs) work.end();
+          },
+        };
       },
-      strike: () => servers.redis.set(lockKey(NAME), OTHER, 'PX', LONG_MS),
-      look: () => servers.redis.get(lockKey(NAME)),
+      strike: () => Promise.all(names.map((name) => servers.redis.set(lockKey(name), OTHER, 'PX', LONG_MS))),
+      look: () => servers.redis.mget(names.map(lockKey)),
       check(step, { left }) {
         const when = step === 0 ? 'while the work ran' : `before command ${step} after the work`;
-        expect(left, `the lock expired and another process took it, ${when}: that lock must stay`).toBe(
-          OTHER,
-        );
+        expect(
+          left,
+          `the locks of two calls expired and another process took them, ${when}: they must stay`,
+        ).toEqual([OTHER, OTHER]);
       },
     });
     await servers.redis.del(lockKey(NAME));
@@ -100,6 +112,26 @@ describe('Core', () => {
     ).toBe(false);
     late.end();
     await second;
+  });
+
+  test('two processes never use the same token', async () => {
+    // As in two containers on two machines: one process id, and calls at the same time.
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now());
+    vi.spyOn(performance, 'now').mockReturnValue(performance.now());
+    onTestFinished(() => void vi.restoreAllMocks());
+    const tokens: (string | null)[] = [];
+    for (let started = 0; started < 2; started++) {
+      vi.resetModules();
+      const { withLock: take } = await import('./drill-token-lock');
+      const look = async () => tokens.push(await servers.redis.get(lockKey(NAME)));
+      await soon(rejectionOf(() => take({ redis: servers.redis, name: NAME, ttlMs: LONG_MS }, look)));
+      await until(isFree);
+    }
+    expect(tokens, 'the values of the locks of two calls').toEqual([expect.any(String), expect.any(String)]);
+    expect(
+      tokens[0],
+      'the token of a call in another process, which has the same process id, at the same time',
+    ).not.toBe(tokens[1]);
   });
 
   test('the lock is renewed while the work runs, and no longer', async () => {
@@ -130,15 +162,20 @@ describe('Core', () => {
   });
 
   test('a holder that has lost its lock gets a signal, and leaves the lock of the next holder alone', async () => {
-    const seen = await undisturbed(() => Promise.all([1, 2].map(losingBefore)));
-    for (const [at, { work, error, left, leftMs }] of seen.entries()) {
-      const struck = `another process took the lock before request ${at + 1} that followed the SET`;
+    const scenes = [1, 2].flatMap((request) => [
+      { request, by: 'another process took the lock', left: OTHER },
+      { request, by: 'the lock expired, and another process may have had it since', left: null },
+    ]);
+    const seen = await undisturbed(() => Promise.all(scenes.map(losing)));
+    for (const { scene, work, error, left, leftMs } of seen) {
+      const struck = `${scene.by}, before request ${scene.request} that followed the SET`;
       expect(work.signal?.aborted, `whether the signal of the work is aborted: ${struck}`).toBe(true);
       expect(work.signal?.reason, 'the reason of the signal').toBeInstanceOf(LostLockError);
       expect(error, `what the call throws, although the work has a result: ${struck}`).toBeInstanceOf(
         LostLockError,
       );
-      expect(left, `the lock: ${struck}`).toBe(OTHER);
+      expect(left, `the lock: ${struck}`).toBe(scene.left);
+      if (scene.left === null) continue;
       expect(leftMs, `ms to live of that lock, of ${LONG_MS}: ${struck}`).toBeGreaterThan(LONG_MS / 2);
     }
   });
@@ -231,9 +268,9 @@ const lock = (
 
 const isFree = async () => !(await servers.redis.exists(lockKey(NAME)));
 
-/** Another process takes the lock before that request of a renewal. The work ends at the signal, or after three TTLs. */
-async function losingBefore(request: number) {
-  const name = `lost before request ${request}`;
+/** The lock is lost before that request of a renewal. The work ends at the signal, or after three TTLs. */
+async function losing(scene: { request: number; by: string; left: string | null }) {
+  const name = `${scene.request}: ${scene.by}`;
   await servers.redis.del(lockKey(name));
   const { proxy, redis } = await redisBehindProxy(servers);
   const work = heldWork();
@@ -244,8 +281,9 @@ async function losingBefore(request: number) {
   await begun(work, call);
   let requests = 0;
   proxy.schedule(async (sent) => {
-    if (/^PING/i.test(sent) || ++requests !== request) return;
-    await servers.redis.set(lockKey(name), OTHER, 'PX', LONG_MS);
+    if (/^PING/i.test(sent) || ++requests !== scene.request) return;
+    if (scene.left === null) await servers.redis.del(lockKey(name));
+    else await servers.redis.set(lockKey(name), scene.left, 'PX', LONG_MS);
   });
   await soon(
     until(() => work.signal?.aborted === true),
@@ -258,7 +296,7 @@ async function losingBefore(request: number) {
     servers.redis.get(lockKey(name)),
     servers.redis.pttl(lockKey(name)),
   ]);
-  return { work, error, left, leftMs };
+  return { scene, work, error, left, leftMs };
 }
 
 /** The lock cannot expire meanwhile: the test gives it a minute, which a renewal takes back. */
