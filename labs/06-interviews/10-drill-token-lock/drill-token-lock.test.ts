@@ -17,6 +17,8 @@ const NAME = 'nightly-report';
 const LONG_MS = 29_700;
 /** Where real time passes. */
 const TTL_MS = 180;
+/** A renewal that comes later may find that the lock has expired. */
+const LATE_MS = 0.85 * TTL_MS;
 const OTHER = 'the token of another process';
 
 describe('Core', () => {
@@ -136,27 +138,30 @@ describe('Core', () => {
 
   test('the lock is renewed while the work runs, and no longer', async () => {
     const { proxy, redis } = await redisBehindProxy(servers);
-    const seen = await undisturbed(async () => {
-      await servers.redis.del(lockKey(NAME));
-      const work = heldWork();
-      const call = lock(work, { redis, ttlMs: TTL_MS });
-      await begun(work, call);
-      const renewedAfter = [await msUntilRenewed(), await msUntilRenewed()];
-      // A call that does not get the lock leaves nothing behind either.
-      await lock(ended(), { redis, ttlMs: TTL_MS });
-      work.end();
-      const result = await call;
-      await drained(redis);
-      let requests = 0;
-      proxy.schedule(async (request) => {
-        if (/lock:|EVAL/i.test(request)) requests++;
-      });
-      await sleep(0.7 * TTL_MS);
-      proxy.schedule();
-      return { renewedAfter, result, requests };
-    });
+    const seen = await undisturbed(
+      async () => {
+        await servers.redis.del(lockKey(NAME));
+        const work = heldWork();
+        const call = lock(work, { redis, ttlMs: TTL_MS });
+        await begun(work, call);
+        const renewedAfter = [await msUntilRenewed(), await msUntilRenewed()];
+        // A call that does not get the lock leaves nothing behind either.
+        await lock(ended(), { redis, ttlMs: TTL_MS });
+        work.end();
+        const result = await call;
+        await drained(redis);
+        let requests = 0;
+        proxy.schedule(async (request) => {
+          if (/lock:|EVAL/i.test(request)) requests++;
+        });
+        await sleep(0.7 * TTL_MS);
+        proxy.schedule();
+        return { renewedAfter, result, requests };
+      },
+      ({ renewedAfter, result }) => renewedAfter.every((ms) => ms < LATE_MS) && result === 'done',
+    );
     const message = `ms until a renewal, with a ttlMs of ${TTL_MS}: it must come in time, also when one fails`;
-    for (const ms of seen.renewedAfter) expect(ms, message).toBeLessThan(0.85 * TTL_MS);
+    for (const ms of seen.renewedAfter) expect(ms, message).toBeLessThan(LATE_MS);
     expect(seen.result, 'the work took longer than ttlMs, and its lock was renewed').toBe('done');
     expect(seen.requests, 'requests about the lock after all calls have ended').toBe(0);
   });
@@ -166,7 +171,10 @@ describe('Core', () => {
       { request, by: 'another process took the lock', left: OTHER },
       { request, by: 'the lock expired, and another process may have had it since', left: null },
     ]);
-    const seen = await undisturbed(() => Promise.all(scenes.map(losing)));
+    const seen = await undisturbed(
+      () => Promise.all(scenes.map(losing)),
+      (all) => all.every(({ scene, error, left }) => error instanceof LostLockError && left === scene.left),
+    );
     for (const { scene, work, error, left, leftMs } of seen) {
       const struck = `${scene.by}, before request ${scene.request} that followed the SET`;
       expect(work.signal?.aborted, `whether the signal of the work is aborted: ${struck}`).toBe(true);
@@ -182,25 +190,28 @@ describe('Core', () => {
 
   test('when Redis falls silent, the signal comes before the lock expires, and the call ends', async () => {
     const unhandled = unhandledRejections();
-    const seen = await undisturbed(async () => {
-      await servers.redis.del(lockKey(NAME));
-      const { proxy, redis } = await redisBehindProxy(servers);
-      const work = heldWork();
-      const call = soon(rejectionOf(() => withLock({ redis, name: NAME, ttlMs: TTL_MS }, work.run)));
-      await begun(work, call);
-      proxy.stall();
-      const start = performance.now();
-      await soon(
-        until(() => work.signal?.aborted === true),
-        2 * TTL_MS,
-      );
-      const signalMs = work.signal?.aborted ? performance.now() - start : 'never';
-      work.end();
-      const error = await call;
-      leave(redis);
-      await drained(servers.redis);
-      return { signalMs, error };
-    });
+    const seen = await undisturbed(
+      async () => {
+        await servers.redis.del(lockKey(NAME));
+        const { proxy, redis } = await redisBehindProxy(servers);
+        const work = heldWork();
+        const call = soon(rejectionOf(() => withLock({ redis, name: NAME, ttlMs: TTL_MS }, work.run)));
+        await begun(work, call);
+        proxy.stall();
+        const start = performance.now();
+        await soon(
+          until(() => work.signal?.aborted === true),
+          2 * TTL_MS,
+        );
+        const signalMs = work.signal?.aborted ? performance.now() - start : 'never';
+        work.end();
+        const error = await call;
+        leave(redis);
+        await drained(servers.redis);
+        return { signalMs, error };
+      },
+      ({ signalMs, error }) => Number(signalMs) < 1.3 * TTL_MS && error instanceof LostLockError,
+    );
     expect(
       seen.signalMs,
       `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
@@ -214,15 +225,18 @@ describe('Core', () => {
   });
 
   test('a release without an answer does not cost the caller its result', async () => {
-    const seen = await undisturbed(async () => {
-      await servers.redis.del(lockKey(NAME));
-      const { proxy, redis } = await redisBehindProxy(servers);
-      const run = async () => {
-        proxy.stall();
-        return 'done';
-      };
-      return outcome(withLock({ redis, name: NAME, ttlMs: TTL_MS }, run), 800);
-    });
+    const seen = await undisturbed(
+      async () => {
+        await servers.redis.del(lockKey(NAME));
+        const { proxy, redis } = await redisBehindProxy(servers);
+        const run = async () => {
+          proxy.stall();
+          return 'done';
+        };
+        return outcome(withLock({ redis, name: NAME, ttlMs: TTL_MS }, run), 800);
+      },
+      (result) => result === 'done',
+    );
     expect(seen, 'the work has ended, and Redis does not answer to the release').toBe('done');
   });
 });
@@ -310,22 +324,26 @@ async function msUntilRenewed(): Promise<number> {
   return performance.now() - start;
 }
 
-/** A scene in which real time counts. It is played again if the machine stood still for a part of a TTL. */
-async function undisturbed<T>(scene: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
+/**
+ * A scene in which real time counts. A busy machine makes the code late, never early: the scene is played again if it was
+ * not fine and the machine stood still for a part of a TTL.
+ */
+async function undisturbed<T>(scene: () => Promise<T>, isFine: (seen: T) => boolean): Promise<T> {
+  const start = performance.now();
+  for (;;) {
     let [isOver, longestMs] = [false, 0];
     const watching = (async () => {
       while (!isOver) {
-        const start = performance.now();
+        const before = performance.now();
         await sleep(4);
         await servers.redis.ping();
-        longestMs = Math.max(longestMs, performance.now() - start);
+        longestMs = Math.max(longestMs, performance.now() - before);
       }
     })();
     const seen = await scene().finally(() => {
       isOver = true;
     });
     await watching;
-    if (longestMs < TTL_MS / 5 || tries === 6) return seen;
+    if (isFine(seen) || longestMs < TTL_MS / 5 || performance.now() - start > 4_000) return seen;
   }
 }
