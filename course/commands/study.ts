@@ -102,7 +102,7 @@ function overviewRow(lab: Lab, isCurrent: boolean): string {
   const missing = isHere(lab) ? '' : `  its folder is missing: npm run reset -- ${lab.id}`;
   const note = (standing === 'passed earlier' ? '  earlier version' : '') + missing;
   const pointer = isCurrent ? cyan('›') : ' ';
-  return `${pointer} ${standingMark(standing)} ${lab.number.padEnd(4)} ${lab.title.padEnd(28)} ${dim(lab.id + note)}`;
+  return `${pointer} ${standingMark(standing)} ${lab.number.padEnd(4)} ${lab.title.padEnd(30)} ${dim(lab.id + note)}`;
 }
 
 /** Where the learner stands, in two lines. */
