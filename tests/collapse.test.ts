@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { ROOT } from '../course/base/root';
 import { chart } from '../course/experiments/collapse/chart';
 import { LIMITER } from '../course/experiments/collapse/remedies';
 import { drawHelp, drawScreen, type View } from '../course/experiments/collapse/screen';
 import { learnersEnv } from './support/course';
+
+/** They start processes, or read whole traces, on a machine that may be busy. */
+vi.setConfig({ testTimeout: 30_000 });
 
 /** The collapse of 40 samples: warm, flushed, lowered twice, cured by the limit. */
 const COLLAPSED: View = {

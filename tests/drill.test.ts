@@ -1,9 +1,12 @@
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { scratchCourse } from './prover/scratch';
 import { run } from './support/course';
 import { Terminal } from './support/terminal';
+
+/** They start processes, or read whole traces, on a machine that may be busy. */
+vi.setConfig({ testTimeout: 30_000 });
 
 /** A drill's page beside the lab `memo`. */
 const PAGE = `---

@@ -3,11 +3,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { ROOT } from '../../course/base/root';
 import { parse } from '../../course/commands/options';
 import { COMMANDS } from '../../course/commands/table';
 import { learnersEnv } from '../support/course';
+
+/** They start processes, or read whole traces, on a machine that may be busy. */
+vi.setConfig({ testTimeout: 30_000 });
 
 function simulate(args: readonly string[], input?: Buffer) {
   const temporary = mkdtempSync(join(tmpdir(), 'simulate-'));

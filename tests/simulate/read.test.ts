@@ -3,11 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { blocksOf, MemoryBlocks } from '../../course/experiments/simulator/blocks';
 import { demoInput } from '../../course/experiments/simulator/demo';
 import { fileInput, type Input } from '../../course/experiments/simulator/input';
 import { type ReadTrace, readTrace } from '../../course/experiments/simulator/read';
+
+/** They start processes, or read whole traces, on a machine that may be busy. */
+vi.setConfig({ testTimeout: 30_000 });
 
 const read = (input: Input): Promise<ReadTrace> => readTrace(input, new MemoryBlocks(), async () => {});
 
