@@ -4,7 +4,10 @@ import type { Cached } from './codec';
 export interface Cache {
   /** The value of the key: cached, or what `load` gives. @throws what `load` throws; TypeError for undefined */
   get<V>(key: string, load: Load<V>, policy: Policy): Promise<Cached<V>>;
-  /** Called after the commit: once it has resolved, no call that begins gets a value that was loaded before. */
+  /**
+   * Called after the commit. Once it has resolved, no call of this process gets a value that was loaded before it, and
+   * Redis gives it to none; the L1 of another process drops it when its message comes, at the latest after maxSilenceMs.
+   */
   invalidate(key: string): Promise<void>;
   /** As invalidate, for all values with the tag. */
   invalidateTag(tag: string): Promise<void>;
@@ -19,14 +22,17 @@ export type Load<V> = (signal: AbortSignal) => Promise<V>;
 export interface Policy {
   /** How long a value is fresh, from its fill. */
   readonly ttlMs: number;
-  /** In production: how long after that it is still given, while one call loads it again. */
+  /**
+   * In production: how long after that it is still given, while one call loads it again. Longer than loadDeadlineMs: a
+   * refresh that has failed is tried again after that time.
+   */
   readonly staleMs?: number;
   /** What it depends on: the same in each call of a key. */
   readonly tags?: readonly string[];
 }
 
 export interface Options {
-  /** Caches of two names share nothing. */
+  /** Without braces. Caches of two names share nothing. */
   readonly name: string;
   /** Opens a connection to Redis. */
   readonly connect: (options: RedisOptions) => Redis;

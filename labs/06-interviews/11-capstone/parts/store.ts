@@ -18,7 +18,10 @@ export type Found =
   /** Redis has failed, or was too slow: nothing may be stored. */
   | { readonly kind: 'unanswered' };
 
-/** KEYS: value, lease, tags… ARGV: token, leaseMs, staleMs, lifeMs, bytes that count as nothing. */
+/**
+ * The stamp is the generations of all tags: a value and a lease have that of the time when they were made.
+ * KEYS: value, lease, tags… ARGV: token, leaseMs, staleMs, lifeMs, bytes that count as nothing.
+ */
 const LOOK = `
   local stamp = ''
   for at = 3, #KEYS do
@@ -75,10 +78,15 @@ export function openStore({ connect, loadDeadlineMs, redisDeadlineMs, onError }:
       return found.kind === 'refresh' ? ({ ...found, kind: 'granted' } as Found) : look(entry, text);
     } catch (error) {
       onError(error);
-      // A lease that is granted too late would be waited for, and used by nobody.
-      asked.then((late) => finish(entry, parse(late).lease)).catch(() => {});
+      asked.then((late) => giveBack(entry, late)).catch(() => {});
       return { kind: 'unanswered' };
     }
+  }
+
+  /** A lease that is granted too late would be waited for, and used by nobody. Another call's is not ours to give. */
+  async function giveBack(entry: Entry, late: unknown): Promise<void> {
+    const { kind, lease } = parse(late);
+    if (kind === 'granted' || kind === 'refresh') await finish(entry, lease);
   }
 
   /** Gives the lease back. Stores the bytes, unless the lease was lost, or a tag has a new generation. */
