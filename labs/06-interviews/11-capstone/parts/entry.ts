@@ -5,9 +5,12 @@ export interface Entry extends Required<Policy> {
   readonly value: string;
 }
 
-/** The keys in Redis. The braces keep a cache in one slot of a cluster: its scripts use several keys. */
-export const valueKey = (cache: string, key: string): string => `{${cache}}:value:${key}`;
-export const tagKey = (cache: string, tag: string): string => `{${cache}}:tag:${tag}`;
+/**
+ * The keys in Redis. The braces keep a cache in one slot of a cluster: its scripts use several keys.
+ * Well formed, because Redis and its messages have no halves of surrogate pairs: L1 would not find what it is to drop.
+ */
+export const valueKey = (cache: string, key: string): string => `{${cache}}:value:${key.toWellFormed()}`;
+export const tagKey = (cache: string, tag: string): string => `{${cache}}:tag:${tag.toWellFormed()}`;
 /** Whether it is the key of a value: the name of a cache has no braces. */
 export const isValue = (redisKey: string) => redisKey.indexOf('}:value:') === redisKey.indexOf('}');
 /** A tag that all entries have. */
