@@ -51,7 +51,7 @@ test('a refusing Redis reads, refuses to write, and can be permitted', async () 
 });
 
 test('a call is as late as in its best try, and each try opens anew', async () => {
-  const waitsMs = [100, 20];
+  const waitsMs = [400, 20];
   let opened = 0;
   const { result, lateMs } = await lateness({
     open: async () => ({ redis: servers.connectRedis(), waitMs: waitsMs[opened++] ?? 20 }),

@@ -25,5 +25,5 @@ test('"Interview in a week" takes the hours that it says, and at most two a day'
   const days = week?.groups.map((day) => day.steps.reduce((sum, step) => sum + minutesOf(step), 0)) ?? [];
   const total = days.reduce((sum, minutes) => sum + minutes, 0);
   expect(week?.about).toContain(`About ${Math.round(total / 60)} hours`);
-  expect(days.filter((minutes) => minutes > 130)).toEqual([]);
+  expect(days.filter((minutes) => minutes > 120)).toEqual([]);
 });

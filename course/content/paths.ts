@@ -38,6 +38,9 @@ export const STEPS: Readonly<Record<string, number | undefined>> = {
   Interview: 45,
 };
 
+/** What comes before the code: scene, "In 60 seconds", "How it works", "In an interview" (1,060 to 1,480 words). */
+const LESSON_MINUTES = 6;
+
 export const PATHS = join(ROOT, 'chapters/PATHS.md');
 
 export function paths(file = PATHS): Path[] {
@@ -70,5 +73,5 @@ export function minutesOf({ kind, lesson }: Step): number {
   // By hand, as titles are: a parser of YAML takes longer to load than the list.
   const [, core = 0, production = 0] =
     /^minutes: \{ core: (\d+)(?:, production: (\d+))? \}/m.exec(readText(lesson)) ?? [];
-  return Number(core) + (kind === 'Lab' ? Number(production) : 0);
+  return LESSON_MINUTES + Number(core) + (kind === 'Lab' ? Number(production) : 0);
 }
