@@ -60,7 +60,15 @@ describe('a memory', () => {
 });
 
 const PASS = (at: number) => ({ at: new Date(at).toISOString(), tests: '' });
-const NO_PROGRESS: Progress = { version: 2, passed: {}, core: {}, failing: {}, hints: {}, named: null };
+const NO_PROGRESS: Progress = {
+  version: 2,
+  passed: {},
+  core: {},
+  failing: {},
+  hints: {},
+  named: null,
+  path: null,
+};
 
 describe('a deck', () => {
   const of: Lesson = {

@@ -46,3 +46,25 @@ test('a learner comes from red over ◐ to ● with the commands of the README',
   expect(course.read(LAB)).toBe(starter);
   expect((await course.run(['test'])).output).toContain('1.1 Hit or miss');
 });
+
+test('a learner who follows a path is led from lab to lab of it, as far as it asks', {
+  timeout: 90_000,
+}, async () => {
+  const course = scratchCourse();
+  onTestFinished(() => course.end());
+
+  const path = await course.run(['list', '--path', 'interview']);
+  expect(path.output).toContain('You follow this path');
+  expect(path.output).toMatch(/› · Core {6}1\.4 LRU/);
+  expect((await course.run(['list'])).output).toMatch(/› · 1\.4/);
+
+  course.write(LAB, course.read(`${SOLVED}/core.ts`));
+  const core = await course.run(['test', '2.1', '--core']);
+  expect(core.output).toContain('Next     2.6 Stale-while-revalidate: npm test -- stale-while-revalidate');
+  expect(core.output).toContain('Path     npm run list -- --path interview');
+  // Its Core is all that the path asks.
+  expect((await course.run(['list'])).output).toMatch(/› · 1\.4/);
+
+  await course.run(['list', '--path', 'everything']);
+  expect((await course.run(['list'])).output).toMatch(/› ◐ 2\.1/);
+});

@@ -8,10 +8,10 @@ import { chapters, isHere, type Lab, labs, mistakesOf } from '../content/catalog
 import { helpFor, hintSections } from '../content/lesson';
 import { readMistake } from '../content/mistake';
 import { PATHS, paths } from '../content/paths';
-import { countHint, failingTest } from '../run/progress';
+import { countHint, failingTest, recordPath } from '../run/progress';
 import { currentLab, isPassed, standingOf } from '../run/standing';
 import { pathScreen } from '../screen/paths';
-import { labTitle, progressBar, standingMark, suggest } from '../screen/standing';
+import { labTitle, pathLine, progressBar, standingMark, suggest } from '../screen/standing';
 import { bold, cyan, dim, green, red, wrap } from '../screen/terminal';
 import { choose } from './test';
 
@@ -71,7 +71,7 @@ export function list(path: string | undefined): number {
   return 0;
 }
 
-/** @throws {Refusal} with the names of the paths */
+/** The path is followed from now on. @throws {Refusal} with the names of the paths */
 function stepsOf(name: string): string {
   const known = paths();
   const path = known.find(({ id }) => id === name.toLowerCase());
@@ -81,7 +81,11 @@ function stepsOf(name: string): string {
       `No path is called "${name}". There are: ${ids}. They are described in ${shown(PATHS)}.`,
     );
   }
-  return path.groups.length > 0 ? pathScreen(path) : overview();
+  const hasSteps = path.groups.length > 0;
+  recordPath(hasSteps ? path.id : null);
+  if (!hasSteps) return `${overview()}\n\n${dim('What comes next is the next lab in this order.')}`;
+  const end = dim('You follow this path: npm start and npm test go on with its next lab, until you run');
+  return `${pathScreen(path)}\n\n${end}\n${cyan('npm run list -- --path everything')}`;
 }
 
 export function overview(): string {
@@ -105,13 +109,13 @@ function overviewRow(lab: Lab, isCurrent: boolean): string {
   return `${pointer} ${standingMark(standing)} ${lab.number.padEnd(4)} ${lab.title.padEnd(30)} ${dim(lab.id + note)}`;
 }
 
-/** Where the learner stands, in two lines. */
+/** Where the learner stands, in two or three lines. */
 export function standing(): string {
   const lab = currentLab(labs());
   const now = lab
     ? `${dim('Now')}  ${bold(labTitle(lab))}: ${shown(lab.files.lesson)}`
     : 'Every lab is passed.';
-  return `${progressBar()}\n${now}`;
+  return [progressBar(), now, ...pathLine(5)].join('\n');
 }
 
 /** `npm run mistakes`: what people get wrong in a lab that the learner has passed. */

@@ -40,7 +40,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
   list: {
     about: 'every lab with its state, or the steps of a path',
     values: {
-      path: { about: 'interview (in a week), work (by problem) or everything', takes: 'NAME', fits: PATH },
+      path: {
+        about: 'interview (in a week), work (by problem) or everything; the path is followed from then on',
+        takes: 'NAME',
+        fits: PATH,
+      },
     },
     run: async ({ values }) => (await import('./study')).list(values.get('path')),
   },

@@ -19,9 +19,19 @@ export interface Progress {
   readonly hints: Readonly<Record<string, number>>;
   /** The lab that a command named last, and when (ms since the epoch). */
   readonly named: { readonly lab: string; readonly at: number } | null;
+  /** The path that is followed; null for the order of the course. */
+  readonly path: string | null;
 }
 
-const NONE: Progress = { version: 2, passed: {}, core: {}, failing: {}, hints: {}, named: null };
+const NONE: Progress = {
+  version: 2,
+  passed: {},
+  core: {},
+  failing: {},
+  hints: {},
+  named: null,
+  path: null,
+};
 
 const FILE = new StateFile<Progress>({
   name: 'progress',
@@ -56,6 +66,10 @@ export function recordFailing(lab: Lab, test: string | undefined): void {
 
 export function recordNamed(lab: Lab): void {
   change(() => ({ named: { lab: lab.id, at: Date.now() } }));
+}
+
+export function recordPath(path: string | null): void {
+  change(() => ({ path }));
 }
 
 /** The number of hints seen for a test so far, this one included. */

@@ -1,13 +1,14 @@
 import { shown } from '../base/root';
-import type { Lab } from '../content/catalog';
+import { isDrill, type Lab } from '../content/catalog';
 import { helpFor, insight } from '../content/lesson';
 import { brokenSeals } from '../content/seal';
+import { shortName } from '../run/drills';
 import { type LabRun, PARTS } from '../run/messages';
 import { type Answer, firstFailing, type Stopped, type Uncounted, type Verdict } from '../run/verdict';
 import { explain, short } from './failure';
 import { count, incidents, ladder, passCount } from './ladder';
 import { requestsSection } from './requests';
-import { labAfter, labTitle, progressBar, standingMark, suggest } from './standing';
+import { labAfter, labTitle, pathLine, progressBar, standingMark, suggest } from './standing';
 import { stoppedWords, uncountedWords } from './stopped';
 import { bold, cyan, dim, green, red, wrap, yellow } from './terminal';
 
@@ -109,10 +110,14 @@ function coreScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
 
 function nextLines(lab: Lab, keys: boolean): string[] {
   const following = labAfter(lab);
-  if (!following) return [`${dim('Next')}     every lab is passed: ${cyan('npm run list')}`];
+  if (!following) return [`${dim('Next')}     every lab is passed: ${cyan('npm run list')}`, ...pathLine(9)];
+  const command = isDrill(following)
+    ? cyan(`npm run drill -- ${shortName(following)}`)
+    : suggest('npm test', following);
   return [
     `${dim('Read')}     ${shown(following.files.lesson)}`,
-    `${dim('Next')}     ${labTitle(following)}: ${keys ? cyan('n') : suggest('npm test', following)}`,
+    `${dim('Next')}     ${labTitle(following)}: ${keys && !isDrill(following) ? cyan('n') : command}`,
+    ...pathLine(9),
   ];
 }
 

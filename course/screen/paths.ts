@@ -1,27 +1,36 @@
-import { type Lab, labs } from '../content/catalog';
+import { shown } from '../base/root';
+import { labs } from '../content/catalog';
 import { minutesOf, type Path, type Step } from '../content/paths';
 import { readProgress } from '../run/progress';
-import { standingOf } from '../run/standing';
+import { isDone, type Standing, standingOf } from '../run/standing';
 import { standingMark } from './standing';
-import { bold, cyan, dim, wrap } from './terminal';
+import { bold, cyan, dim, width, wrap } from './terminal';
 
-/** A path with the learner's state. The pointer is at the first lab that is not done as far as the path asks. */
+/**
+ * A path with the learner's state. The pointer is at the first lab that is not done as far as the path asks; when
+ * all are done, at what comes after the last.
+ */
 export function pathScreen(path: Path): string {
   const progress = readProgress();
   const known = new Map(labs().map((lab) => [lab.files.lesson, lab]));
-  const isDone = ({ kind, lesson }: Step): boolean | undefined => {
-    const lab = lesson === undefined ? undefined : known.get(lesson);
-    if (!lab || kind === 'Read') return undefined;
-    const standing = standingOf(lab, progress);
-    return standing.startsWith('passed') || (kind === 'Core' && standing === 'core');
-  };
+  const standings = new Map<Step, Standing>();
   const steps = path.groups.flatMap((group) => group.steps);
-  const current = steps.find((step) => isDone(step) === false);
-  const row = (step: Step) => {
+  for (const step of steps) {
     const lab = step.lesson === undefined ? undefined : known.get(step.lesson);
-    const mark = isDone(step) === undefined ? ' ' : standingMark(standingOf(lab as Lab, progress));
+    if (lab && step.kind !== 'Read') standings.set(step, standingOf(lab, progress));
+  }
+  const open = [...standings].find(([{ kind }, standing]) => !isDone(kind, standing))?.[0];
+  const current = open ?? steps[steps.findLastIndex((step) => standings.has(step)) + 1];
+  const room = Math.max(...steps.map(({ text }) => text.length)) + 1;
+  const row = (step: Step) => {
+    const { kind, text, lesson } = step;
+    const standing = standings.get(step);
     const pointer = step === current ? cyan('›') : ' ';
-    return `${pointer} ${mark} ${step.kind.padEnd(9)} ${step.text.padEnd(34)} ${dim(`${minutesOf(step)} min`)}`;
+    const end = `${`${minutesOf(step)} min`.padEnd(7)} ${kind === 'Read' && lesson ? shown(lesson) : ''}`;
+    // Left out where it would not fit: two rows for a step are hard to read.
+    const fits = `› · ${kind.padEnd(9)} ${text.padEnd(room)} ${end}`.length <= width();
+    const shownEnd = (fits ? end : end.slice(0, 7)).trimEnd();
+    return `${pointer} ${standing ? standingMark(standing) : ' '} ${kind.padEnd(9)} ${text.padEnd(room)} ${dim(shownEnd)}`;
   };
   const groups = path.groups.map(({ title, steps: own }) => [bold(title), ...own.map(row)].join('\n'));
   const minutes = steps.reduce((sum, step) => sum + minutesOf(step), 0);

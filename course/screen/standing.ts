@@ -1,6 +1,6 @@
 import { type Lab, labs } from '../content/catalog';
 import { readProgress } from '../run/progress';
-import { currentLab, nextLab, type Standing, standingOf } from '../run/standing';
+import { currentLab, followedPath, nextLab, type Standing, standingOf } from '../run/standing';
 import { cyan, dim, green, yellow } from './terminal';
 
 export const labTitle = (lab: Lab): string => `${lab.number} ${lab.title}`;
@@ -31,9 +31,11 @@ export function progressBar(): string {
 export const suggest = (command: string, lab: Lab): string =>
   cyan(currentLab(labs())?.id === lab.id ? command : `${command} -- ${lab.id}`);
 
-/** The lab to go on with after `lab`: the next in the order of the course, then from its beginning. */
-export function labAfter(lab: Lab): Lab | undefined {
-  const all = labs();
-  const place = all.findIndex(({ id }) => id === lab.id);
-  return nextLab([...all.slice(place + 1), ...all.slice(0, Math.max(0, place))]);
+/** The lab to go on with after `lab`: the next of the path or of the course, then from its beginning. */
+export const labAfter = (lab: Lab): Lab | undefined => nextLab(labs(), lab);
+
+/** Where the steps between the labs are, for a learner who follows a path. @param room of the label */
+export function pathLine(room: number): string[] {
+  const path = followedPath();
+  return path ? [`${dim('Path'.padEnd(room))}${cyan(`npm run list -- --path ${path.id}`)}`] : [];
 }
