@@ -67,6 +67,7 @@ const NO_PROGRESS: Progress = {
   failing: {},
   hints: {},
   named: null,
+  production: [],
   path: null,
 };
 

@@ -3,15 +3,18 @@ import { Refusal } from '../base/refusal';
 import { shown } from '../base/root';
 import { onEnd } from '../base/signals';
 import { find, type Lab, labs, overviews } from '../content/catalog';
-import { recordNamed } from '../run/progress';
+import { chooseProduction, recordNamed } from '../run/progress';
 import { openSession, type RunOptions, type Session } from '../run/session';
-import { currentLab } from '../run/standing';
+import { currentLab, standingOf } from '../run/standing';
 import type { Answer, Verdict } from '../run/verdict';
 import { notRunLine, printAnswer, summaryLine } from '../screen/answer';
 
 /** `npm test`: the current lab once, or those that are named. @returns the exit code */
 export async function test(names: readonly string[], how: RunOptions): Promise<number> {
   const chosen = choose(names);
+  const [only, ...others] = chosen;
+  // What the screen of a green Core names as the way on.
+  if (only && others.length === 0 && !how.core && standingOf(only) === 'core') chooseProduction(only, true);
   const session = openSession();
   onEnd(() => session.close());
   try {

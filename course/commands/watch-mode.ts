@@ -2,8 +2,8 @@ import { dirname } from 'node:path';
 import { messageOrThrow } from '../base/refusal';
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
+import { chooseProduction, hasChosenProduction } from '../run/progress';
 import type { Session } from '../run/session';
-import { standingOf } from '../run/standing';
 import type { Answer } from '../run/verdict';
 import { screen, typeNote } from '../screen/answer';
 import { Keys } from '../screen/keys';
@@ -79,7 +79,7 @@ export class WatchMode {
     this.#unwatch();
     clearInterval(this.#ticks);
     this.#lab = lab;
-    this.#production = standingOf(lab) === 'core';
+    this.#production = hasChosenProduction(lab);
     this.#called = this.#beside?.isOver(lab) ?? false;
     this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
     if (this.#beside) this.#ticks = setInterval(() => this.#tick(lab), TICK_MS);
@@ -154,15 +154,16 @@ export class WatchMode {
     else if (this.#running) this.#later = key;
     else if (key === 'h') this.#show(hintFor(lab));
     else if (key === 'i' && this.#beside) this.#show(this.#beside.words(lab));
-    else if (key === 'p') this.#goOn();
+    else if (key === 'p') this.#goOn(lab);
     else if (key === 'l') this.#show(overview());
     else if (key === 's') this.#show(solutionFor(lab));
     else if (key === 'r') this.#reset(lab);
   }
 
   /** To production, and back to what Core says. */
-  #goOn(): void {
+  #goOn(lab: Lab): void {
     this.#production = !this.#production;
+    chooseProduction(lab, this.#production);
     this.#show(this.#screen());
   }
 

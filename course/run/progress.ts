@@ -19,6 +19,8 @@ export interface Progress {
   readonly hints: Readonly<Record<string, number>>;
   /** The lab that a command named last, and when (ms since the epoch). */
   readonly named: { readonly lab: string; readonly at: number } | null;
+  /** Labs whose production the learner has gone on to, and not come back from. */
+  readonly production: readonly string[];
   /** The path that is followed; null for the order of the course. */
   readonly path: string | null;
 }
@@ -30,6 +32,7 @@ const NONE: Progress = {
   failing: {},
   hints: {},
   named: null,
+  production: [],
   path: null,
 };
 
@@ -70,6 +73,15 @@ export function recordNamed(lab: Lab): void {
 
 export function recordPath(path: string | null): void {
   change(() => ({ path }));
+}
+
+export const hasChosenProduction = (lab: Lab): boolean => readProgress().production.includes(lab.id);
+
+export function chooseProduction(lab: Lab, chosen: boolean): void {
+  change(({ production }) => {
+    const others = production.filter((id) => id !== lab.id);
+    return { production: chosen ? [...others, lab.id] : others };
+  });
 }
 
 /** The number of hints seen for a test so far, this one included. */
