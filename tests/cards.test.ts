@@ -95,6 +95,16 @@ describe('a deck', () => {
     expect(Object.keys(deck.cards)).toContain('gone from the bank');
   });
 
+  test('asks one new question of each lesson, its own first, before the second of any', () => {
+    const ttl = { ...of, id: 'ttl' };
+    const cards = ['a', 'b', 'c'].map((id) => question(id)).concat(question('d', ttl), question('e', ttl));
+    const fresh = (deck: Deck, first: (lesson: string) => boolean) =>
+      pileOf(deck, cards, first, NOON).fresh.map(({ id }) => id);
+    expect(fresh(NO_DECK, () => true)).toEqual(['a', 'd', 'b', 'e', 'c']);
+    expect(fresh(graded(NO_DECK, 'a', 'good', NOON), () => true)).toEqual(['d', 'b', 'e', 'c']);
+    expect(fresh(NO_DECK, (id) => id === 'ttl')).toEqual(['d', 'e', 'a', 'b', 'c']);
+  });
+
   test('has a card for a passed lab, due two weeks after the pass', () => {
     expect(labCards([of], NO_PROGRESS)).toEqual([]);
     const progress = { ...NO_PROGRESS, passed: { lru: PASS(NOON) } };
@@ -205,20 +215,20 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 60_000 
     await shows(terminal, /What is first\?[\s\S]+Enter show the answer[\s\S]+3 cards to go/);
     await press(terminal, '\r', /Strong[\s\S]+Strong first[\s\S]+1 again, soon[\s\S]+page 1 of 2/);
     await press(terminal, ' ', /Because of this[\s\S]+page 2 of 2/);
-    await press(terminal, '3', 'What is second?');
+    await press(terminal, '3', 'What is third?');
     expect(stored().cards.first).toMatchObject({ reps: 1, days: 2 });
-    await press(terminal, '\r', 'Strong second');
-    await press(terminal, '1', 'What is third?');
+    await press(terminal, '\r', 'Strong third');
+    await press(terminal, '1', 'What is second?');
     // Another session has gone on meanwhile: neither destroys what the other has kept.
     writeFileSync(state('cards'), JSON.stringify(graded(stored(), 'of another session', 'good', Date.now())));
-    await press(terminal, '\r', 'Strong third');
-    await press(terminal, '4', 'What is second?');
-    expect(Object.keys(stored().cards).sort()).toEqual(['first', 'of another session', 'second', 'third']);
     await press(terminal, '\r', 'Strong second');
+    await press(terminal, '4', 'What is third?');
+    expect(Object.keys(stored().cards).sort()).toEqual(['first', 'of another session', 'second', 'third']);
+    await press(terminal, '\r', 'Strong third');
     await press(
       terminal,
       '2',
-      /3 cards: 1 again, 1 good, 1 easy\s+Read again:\s+99.1 Memo[\s\S]+Due tomorrow: 1 card/,
+      /3 cards: 1 again, 1 good, 1 easy\s+Read again:\s+99.2 Memo[\s\S]+Due tomorrow: 1 card/,
     );
     expect(await terminal.ended).toBe(0);
   });
@@ -227,17 +237,39 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 60_000 
     const interrupted = open('--new=2');
     await shows(interrupted, 'What is first?');
     await press(interrupted, '\r', 'Strong first');
-    await press(interrupted, '3', 'What is second?');
+    await press(interrupted, '3', 'What is third?');
     interrupted.type('\x03');
     expect(await interrupted.ended).toBe(130);
     expect(interrupted.output).toContain('1 card: 1 good');
 
     const killed = open('--new=2');
-    await shows(killed, /What is second\?[\s\S]+1 card to go/);
-    await press(killed, '\r', 'Strong second');
+    await shows(killed, /What is third\?[\s\S]+1 card to go/);
+    await press(killed, '\r', 'Strong third');
     killed.hangUp();
     await killed.ended;
     expect(Object.keys(stored().cards)).toEqual(['first']);
+  });
+
+  test('new questions have a limit of a day, which never stands before what is named', async () => {
+    const day = open('--new=1');
+    await shows(day, 'What is first?');
+    await press(day, '\r', 'Strong first');
+    await press(day, '3', /Never asked: +2 questions/);
+    const full = open('--new=1');
+    await shows(
+      full,
+      /2 questions\s+New today: +1 question, and the limit is 1 a day\s+Ask 10 more: +npm run cards -- --new=11/,
+    );
+    expect(full.output).toMatch(/Of a chapter: npm run cards -- proof \(up to 10 each time\)/);
+    expect(await full.ended).toBe(0);
+    const named = open('more --new=1');
+    await shows(named, 'What is third?');
+    await press(named, '\r', 'Strong third');
+    await press(named, '3', /1 card: 1 good/);
+    const due = open('--due');
+    await shows(due, /Never asked: +1 question\s+Ask some now: npm run cards -- --new=12/);
+    const done = open('more');
+    await shows(done, 'Nothing is due, and no question is new.');
   });
 
   test('a lab passed long ago begins again from the starter, and counts when its Core passes', async () => {

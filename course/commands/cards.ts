@@ -34,7 +34,8 @@ import { Desk } from '../screen/desk';
 import { cyan, dim } from '../screen/terminal';
 import { resetLab } from './reset';
 
-const NEW_A_DAY = 10;
+/** New questions: so many a day, and of what is named so many each time. */
+const NEW = 10;
 /** How many other cards come before one that was forgotten. */
 const SOON = 4;
 
@@ -42,7 +43,7 @@ export interface Choice {
   readonly level: string | undefined;
   /** Only what is due. */
   readonly dueOnly: boolean;
-  /** New questions a day. */
+  /** New questions at most, in place of `NEW`. */
   readonly fresh: number | undefined;
 }
 
@@ -57,34 +58,38 @@ export async function cards(names: readonly string[], choice: Choice): Promise<n
     throw new Refusal(`No question of the level ${choice.level} is there. Leave --level out, or name more.`);
   }
   const recalled = meetLabs(labs, readProgress(), Date.now());
-  const pile = pileNow(picked);
+  const pileNow = () => pileOf(readDeck(), picked, comesFirst(names), Date.now());
+  const pile = pileNow();
   if (!process.stdin.isTTY || !process.stdout.isTTY) {
     console.log([...recalledText(recalled), tally(pile)].join('\n'));
     console.log(dim('\nAt a terminal, npm run cards asks them.'));
     return 0;
   }
-  const room = choice.dueOnly ? 0 : (choice.fresh ?? NEW_A_DAY) - freshToday(readDeck(), Date.now());
-  const questions = [...pile.due, ...pile.fresh.slice(0, Math.max(0, room))];
+  const asked = names.length > 0 ? 0 : freshToday(readDeck(), Date.now());
+  const limit = choice.fresh ?? NEW;
+  const room = choice.dueOnly ? 0 : Math.max(0, limit - asked);
+  const questions = [...pile.due, ...pile.fresh.slice(0, room)];
   const session = new Session(questions, pile.labs[0], recalled);
   if (questions.length === 0 && pile.labs.length === 0) {
     const wanted = [
       ...(choice.level === undefined ? [] : [`--level=${choice.level}`]),
-      ...(choice.dueOnly ? [] : [`--new=${(choice.fresh ?? NEW_A_DAY) + NEW_A_DAY}`]),
+      ...(asked === 0 ? [] : [`--new=${asked + NEW}`]),
     ];
     const more = ['npm run cards', '--', ...names, ...wanted].join(' ').replace(/ --$/, '');
-    console.log(
-      [...recalledText(recalled), nothingText(pile.fresh.length, more, dueTomorrow(picked))].join('\n'),
-    );
+    const full = !choice.dueOnly && asked > 0 ? { asked, limit, each: NEW } : undefined;
+    const nothing = nothingText({ fresh: pile.fresh, full, more, dueTomorrow: dueTomorrow(picked) });
+    console.log([...recalledText(recalled), nothing].join('\n'));
     return 0;
   }
   const code = await session.run();
-  console.log(session.summary(picked));
+  console.log(session.summary(pileNow(), dueTomorrow(picked)));
   return code;
 }
 
-function pileNow(picked: readonly Card[]): Pile {
+/** Of what is named, each lesson counts alike; else those come first that the learner has built. */
+function comesFirst(names: readonly string[]): (lesson: string) => boolean {
   const { core, passed } = readProgress();
-  return pileOf(readDeck(), picked, (id) => id in core || id in passed, Date.now());
+  return (id) => names.length > 0 || id in core || id in passed;
 }
 
 const dueTomorrow = (picked: readonly Card[]): number => {
@@ -179,15 +184,15 @@ class Session {
     await desk.ask({ text: now, keys: { return: 'done' }, status });
   }
 
-  summary(picked: readonly Card[]): string {
-    const { due } = pileNow(picked);
+  summary({ due, fresh }: Pile, dueTomorrow: number): string {
     return doneText({
       grades: this.#grades,
       again: [...this.#again],
       recalled: this.#recalled,
       begun: this.#begun,
-      dueTomorrow: dueTomorrow(picked),
+      dueTomorrow,
       left: due.length,
+      fresh: fresh.length,
     });
   }
 }

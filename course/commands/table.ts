@@ -121,7 +121,11 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     flags: { due: 'only what is due, nothing new' },
     values: {
       level: { about: 'questions of one level: junior, mid, senior, staff', takes: 'LEVEL', fits: LEVEL },
-      new: { about: 'how many new questions a day at most (10)', takes: 'N', fits: NONE_OR_MORE },
+      new: {
+        about: 'how many new questions a day at most, or each time of what is named (10)',
+        takes: 'N',
+        fits: NONE_OR_MORE,
+      },
     },
     run: async ({ names, flags, values }) => {
       const fresh = values.get('new');

@@ -130,7 +130,7 @@ const recalledIn = (
 export interface Pile {
   /** Questions that are due, the longest overdue first. */
   readonly due: readonly QuestionCard[];
-  /** Questions never asked, those of labs that the learner has built first. */
+  /** Questions never asked: those of `first` lessons, then the others; the first of each lesson, then the second of each. */
   readonly fresh: readonly QuestionCard[];
   /** Labs to build again, the one under way first. */
   readonly labs: readonly LabCard[];
@@ -141,22 +141,33 @@ export interface Pile {
 export function pileOf(
   { cards: known, begun }: Deck,
   cards: readonly Card[],
-  built: (id: string) => boolean,
+  first: (lesson: string) => boolean,
   now: number,
 ): Pile {
   const dueAt = ({ id }: Card) => known[id]?.due ?? 0;
   const isCardDue = ({ id }: Card) => id in begun || (known[id] !== undefined && isDue(known[id], now));
   const questions = cards.filter((card) => card.kind === 'question');
-  const unseen = questions.filter(({ id }) => !(id in known));
+  const unseen = mixed(questions).filter(({ id }) => !(id in known));
   const dueOf = <T extends Card>(some: readonly T[]) =>
     some.filter(isCardDue).sort((a, b) => dueAt(a) - dueAt(b));
   const labs = dueOf(cards.filter((card) => card.kind === 'lab'));
   return {
     due: dueOf(questions),
-    fresh: [...unseen.filter(({ of }) => built(of.id)), ...unseen.filter(({ of }) => !built(of.id))],
+    fresh: [...unseen.filter(({ of }) => first(of.id)), ...unseen.filter(({ of }) => !first(of.id))],
     labs: [...labs.filter(({ id }) => id in begun), ...labs.filter(({ id }) => !(id in begun))],
     known: cards.filter((card) => card.id in known && !isCardDue(card)),
   };
+}
+
+/** Turn by turn: the first question of each lesson, which is its own, then the second of each. */
+function mixed(questions: readonly QuestionCard[]): QuestionCard[] {
+  const turns = new Map<string, number>();
+  const placed = questions.map((card) => {
+    const turn = turns.get(card.of.id) ?? 0;
+    turns.set(card.of.id, turn + 1);
+    return { card, turn };
+  });
+  return placed.sort((a, b) => a.turn - b.turn).map(({ card }) => card);
 }
 
 /** How many questions were asked for the first time today. */

@@ -104,9 +104,11 @@ export interface Done {
   readonly dueTomorrow: number;
   /** What is still due today. */
   readonly left: number;
+  /** What was never asked. */
+  readonly fresh: number;
 }
 
-export function doneText({ grades, again, recalled, begun, dueTomorrow, left }: Done): string {
+export function doneText({ grades, again, recalled, begun, dueTomorrow, left, fresh }: Done): string {
   const counts = GRADES.map(
     (grade) => [grade, [...grades.values()].filter((each) => each === grade).length] as const,
   )
@@ -124,15 +126,33 @@ export function doneText({ grades, again, recalled, begun, dueTomorrow, left }: 
       ? ['Read again:', ...again.map((of) => `  ${lessonTitle(of)}\n    ${dim(shown(of.file))}`)]
       : []),
     ...(left > 0 ? [`Still due:    ${count(left, 'card')}`] : []),
+    ...(fresh > 0 ? [`Never asked:  ${count(fresh, 'question')}`] : []),
     `Due tomorrow: ${count(dueTomorrow, 'card')}`,
   ].join('\n');
 }
 
-export function nothingText(fresh: number, more: string, tomorrow: number): string {
+/** What there would be, had the learner asked for it. */
+interface Nothing {
+  readonly fresh: readonly Card[];
+  /** The new questions of today, where they are as many as its limit; `each`: how many come of what is named. */
+  readonly full: { readonly asked: number; readonly limit: number; readonly each: number } | undefined;
+  /** The command that asks new ones. */
+  readonly more: string;
+  readonly dueTomorrow: number;
+}
+
+export function nothingText({ fresh: [next, ...others], full, more, dueTomorrow }: Nothing): string {
+  const ask = full
+    ? [
+        `New today:    ${count(full.asked, 'question')}, and the limit is ${full.limit} a day`,
+        `Ask ${full.each} more:  ${cyan(more)}`,
+        `Of a chapter: ${cyan(`npm run cards -- ${next?.of.chapter}`)} (up to ${full.each} each time)`,
+      ]
+    : [`Ask some now: ${cyan(more)}`];
   return [
-    'Nothing is due.',
-    ...(fresh > 0 ? [`New ones: ${count(fresh, 'question')}. Ask some today: ${cyan(more)}`] : []),
-    `Due tomorrow: ${count(tomorrow, 'card')}`,
+    next ? 'Nothing is due.' : 'Nothing is due, and no question is new.',
+    ...(next ? [`Never asked:  ${count(others.length + 1, 'question')}`, ...ask] : []),
+    `Due tomorrow: ${count(dueTomorrow, 'card')}`,
   ].join('\n');
 }
 
