@@ -62,17 +62,8 @@ describe('Core', () => {
       'calls allowed of 20 at 1.1 windows: the first call has left the window, and 19 others are less than half a window old',
     ).toBe(1);
 
-    // Batches, so that some calls come in the last ms of a window.
-    const limiter = await open({ name: 'short', limit: 1, windowMs: 20 });
-    const start = performance.now();
-    let allowed = 0;
-    let most = 1;
-    for (let batch = 1; allowed <= most && (batch <= 30 || performance.now() < start + 80); batch++) {
-      allowed += await burst(limiter, 30);
-      // 1 ms less, for limiters that count in ms.
-      most = Math.floor((performance.now() - start) / 19) + 1;
-    }
-    expect(allowed, `calls allowed in ${most - 1} windows of 20 ms: the limit is 1`).toBeLessThanOrEqual(
+    const { allowed, most, ms } = await inBatches(20);
+    expect(allowed, `calls allowed in ${ms} ms: the limit is 1 in a window of 20 ms`).toBeLessThanOrEqual(
       most,
     );
   });
@@ -84,15 +75,8 @@ describe('Core', () => {
     await limiter.take('acme', 'ann');
     expectRetry(await timedTake(limiter), oldest, MINUTE_MS);
 
-    const short = await open({ name: 'short', limit: 1, windowMs: 100 });
-    await short.take('acme', 'ann');
-    const { retryAfterMs } = await short.take('acme', 'ann');
-    const end = performance.now() + retryAfterMs + 2;
-    do await short.take('acme', 'ann');
-    while (performance.now() < end - 40);
-    await sleep(Math.max(0, end - performance.now()));
     expect(
-      await short.take('acme', 'ann'),
+      await afterRefusedCalls(),
       'a refused caller has called again and again until its first retryAfterMs was over: its next call must be allowed',
     ).toEqual(ALLOWED);
   });
@@ -377,6 +361,47 @@ async function acrossTheBoundary(limit: number) {
     const late = await burst(limiter, limit);
     // On a busy machine all of it may have left the window.
     if (performance.now() - second < windowMs - 5 || tries === 10) return { early: first + rest, late };
+  }
+}
+
+/** Calls under a limit of 1, in batches, so that some come in the last ms of a window: how many pass, and may pass at most. */
+async function inBatches(windowMs: number) {
+  const limiter = await open({ name: 'short', limit: 1, windowMs });
+  const start = performance.now();
+  const counted = { allowed: 0, most: 1, ms: 0 };
+  let unsureMs = 0;
+  for (
+    let batch = 1;
+    counted.allowed <= counted.most && (batch <= 30 || counted.ms < 4 * windowMs);
+    batch++
+  ) {
+    const sent = performance.now();
+    const passed = await burst(limiter, 30);
+    const answered = performance.now();
+    counted.allowed += passed;
+    counted.ms = Math.ceil(answered - start);
+    // In Core the clock of the caller may decide, while the key ends by the clock of Redis: they differ by a batch at most.
+    if (passed > 0) unsureMs += 2 * (answered - sent);
+    // 1 ms less, for limiters that count in ms.
+    counted.most = Math.floor((answered - start + unsureMs) / (windowMs - 1)) + 1;
+  }
+  return counted;
+}
+
+/** The next call of a caller that was refused until its first `retryAfterMs` was over. */
+async function afterRefusedCalls(): Promise<Decision> {
+  for (let tries = 1; ; tries++) {
+    const limiter = await open({ name: `refused-${tries}`, limit: 1, windowMs: 100 });
+    await limiter.take('acme', 'ann');
+    const refused = await timedTake(limiter);
+    const over = refused.sent + refused.retryAfterMs;
+    do await limiter.take('acme', 'ann');
+    while (performance.now() < over - 40);
+    const inTime = performance.now() < over - 5;
+    await sleep(Math.max(0, refused.answered + refused.retryAfterMs + 2 - performance.now()));
+    const next = await limiter.take('acme', 'ann');
+    // On a busy machine one of the calls may have found room, and was counted.
+    if (inTime || tries === 10) return next;
   }
 }
 
