@@ -14,7 +14,7 @@ import type { Answer } from '../run/verdict';
 import { passCount } from '../screen/ladder';
 import { asText } from '../screen/markdown';
 import { labTitle, standingMark } from '../screen/standing';
-import { bold, cyan, dim, green, minutes, wrap, yellow } from '../screen/terminal';
+import { bold, cyan, dim, foldRows, green, minutes, wrap, yellow } from '../screen/terminal';
 import { openServers } from '../servers/open';
 import { resetLab } from './reset';
 import { runLabs } from './test';
@@ -66,7 +66,7 @@ export async function drill(names: readonly string[], { again }: { again: boolea
 function begin(lab: Lab): string {
   const done = resetLab(lab);
   beginDrill(lab);
-  return done.includes('\n') ? dim(done) : '';
+  return done.includes('\n') ? dim(foldRows(done)) : '';
 }
 
 const BESIDE: Beside = {

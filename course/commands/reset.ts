@@ -7,11 +7,12 @@ import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { brokenSeals, isSealed } from '../content/seal';
 import { STATE } from '../run/state-file';
+import { foldRows } from '../screen/terminal';
 import { choose } from './test';
 
 /** `npm run reset`: the starter again, and the lab's own tests; the attempt is kept aside. Needs no git. */
 export function reset(names: readonly string[]): number {
-  for (const lab of choose(names)) console.log(resetLab(lab));
+  for (const lab of choose(names)) console.log(foldRows(resetLab(lab)));
   return 0;
 }
 

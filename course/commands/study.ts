@@ -12,7 +12,7 @@ import { countHint, failingTest, recordPath } from '../run/progress';
 import { currentLab, isPassed, standingOf } from '../run/standing';
 import { pathScreen } from '../screen/paths';
 import { labTitle, pathLine, progressBar, standingMark, suggest } from '../screen/standing';
-import { bold, cyan, dim, green, red, wrap } from '../screen/terminal';
+import { bold, cyan, dim, foldRows, green, red, wrap } from '../screen/terminal';
 import { choose } from './test';
 
 /** `npm run hint`: the next hint for the test that failed last. */
@@ -115,7 +115,7 @@ export function standing(): string {
   const now = lab
     ? `${dim('Now')}  ${bold(labTitle(lab))}: ${shown(lab.files.lesson)}`
     : 'Every lab is passed.';
-  return [progressBar(), now, ...pathLine(5)].join('\n');
+  return foldRows([progressBar(), now, ...pathLine(5)].join('\n'));
 }
 
 /** `npm run mistakes`: what people get wrong in a lab that the learner has passed. */

@@ -8,7 +8,7 @@ import type { Answer } from '../run/verdict';
 import { screen, typeNote } from '../screen/answer';
 import { Keys } from '../screen/keys';
 import { labAfter, labTitle } from '../screen/standing';
-import { bold, cut, cyan, dim } from '../screen/terminal';
+import { bold, cut, cyan, dim, foldRows } from '../screen/terminal';
 import { resetLab } from './reset';
 import { hintFor, overview, solutionFor } from './study';
 import { watchFolder } from './watch-files';
@@ -169,7 +169,7 @@ export class WatchMode {
 
   #reset(lab: Lab): void {
     try {
-      this.#note = resetLab(lab);
+      this.#note = foldRows(resetLab(lab));
     } catch (error) {
       this.#note = messageOrThrow(error);
     }

@@ -10,7 +10,7 @@ import { count, incidents, ladder, passCount } from './ladder';
 import { requestsSection } from './requests';
 import { labAfter, labTitle, pathLine, progressBar, standingMark, suggest } from './standing';
 import { stoppedWords, uncountedWords } from './stopped';
-import { bold, cyan, dim, green, red, wrap, yellow } from './terminal';
+import { bold, cyan, dim, foldRows, green, red, whole, wrap, yellow } from './terminal';
 
 export interface View {
   /** The learner has gone on to production: what fails there is explained. */
@@ -21,7 +21,7 @@ export interface View {
 
 /** The screen for one lab's run: what happened, what is missing, what to do next. */
 export const screen = ({ lab, verdict }: Answer, view: View): string =>
-  [...body(lab, verdict, view), ...editedNote(lab, verdict)].join('\n');
+  foldRows([...body(lab, verdict, view), ...editedNote(lab, verdict)].join('\n'));
 
 /** Core was green before, and production was run: then the run was about production. */
 export const viewOf = ({ before, verdict }: Answer): View => ({
@@ -79,7 +79,7 @@ function greenScreen(lab: Lab, { tests, ms }: LabRun, keys: boolean): string[] {
     ...learned(lab),
     `  ${progressBar()}`,
     '',
-    `${dim('Compare')}  ${cyan(`npm run solution -- ${lab.id}`)}, ${cyan(`npm run mistakes -- ${lab.id}`)}`,
+    `${dim('Compare')}  ${whole(cyan(`npm run solution -- ${lab.id}`))}, ${whole(cyan(`npm run mistakes -- ${lab.id}`))}`,
     ...nextLines(lab, keys),
   ];
 }
@@ -116,7 +116,7 @@ function nextLines(lab: Lab, keys: boolean): string[] {
     : suggest('npm test', following);
   return [
     `${dim('Read')}     ${shown(following.files.lesson)}`,
-    `${dim('Next')}     ${labTitle(following)}: ${keys && !isDrill(following) ? cyan('n') : command}`,
+    `${dim('Next')}     ${labTitle(following)}: ${keys && !isDrill(following) ? cyan('n') : whole(command)}`,
     ...pathLine(9),
   ];
 }
@@ -167,7 +167,7 @@ function uncountedScreen(lab: Lab, why: Uncounted): string[] {
     '',
     wrap(uncountedWords(lab, why), '  '),
     '',
-    `${dim('Next')}  ${cyan(`npm run reset -- ${lab.id}`)} puts it back as it was; your attempt is kept`,
+    `${dim('Next')}  ${cyan(`npm run reset -- ${lab.id}`)} puts it back; your attempt is kept`,
   ];
 }
 

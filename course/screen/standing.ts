@@ -1,7 +1,7 @@
 import { type Lab, labs } from '../content/catalog';
 import { readProgress } from '../run/progress';
 import { currentLab, followedPath, nextLab, type Standing, standingOf } from '../run/standing';
-import { cyan, dim, green, yellow } from './terminal';
+import { cyan, dim, green, whole, yellow } from './terminal';
 
 export const labTitle = (lab: Lab): string => `${lab.number} ${lab.title}`;
 
@@ -24,7 +24,7 @@ export function progressBar(): string {
   const passed = all.filter((standing) => standing.startsWith('passed')).length;
   const core = all.filter((standing) => standing === 'core').length;
   const more = core > 0 ? `, ${core} more with Core` : '';
-  return `${all.map(standingMark).join('')}  ${passed} of ${all.length} labs${more}`;
+  return `${all.map(standingMark).join('')}  ${whole(`${passed} of ${all.length} labs${more}`)}`;
 }
 
 /** A command about a lab: the current one needs no name. */

@@ -1,4 +1,4 @@
-import { styleText } from 'node:util';
+import { stripVTControlCharacters, styleText } from 'node:util';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -36,6 +36,39 @@ export const folded = (text: string, room: number): string[] =>
     }
     return [...lines, rest];
   });
+
+const HARD_SPACE = '\u00a0';
+
+/** A command or a count that `foldRows` does not break. */
+export const whole = (text: string): string => text.replaceAll(' ', HARD_SPACE);
+
+/**
+ * Breaks rows that are too wide for the terminal at spaces; colours take no columns. What follows stands below what
+ * the label of the row is followed by, or has the indent of the row.
+ */
+export const foldRows = (text: string): string =>
+  text
+    .split('\n')
+    .map((row) => (columnsOf(row) > width() ? broken(row) : row))
+    .join('\n')
+    .replaceAll(HARD_SPACE, ' ');
+
+function broken(row: string): string {
+  const [head = ''] = /^(?:[A-Z]\w* {2,}| *)/.exec(stripVTControlCharacters(row)) ?? [];
+  const [first = '', ...words] = row.split(' ');
+  const rows = [first];
+  for (const word of words) {
+    const last = rows.at(-1) ?? '';
+    const longer = `${last} ${word}`;
+    // A word that is wider than the terminal stays beside its label.
+    const stays = columnsOf(longer) <= width() || columnsOf(last) <= head.length;
+    if (stays) rows[rows.length - 1] = longer;
+    else rows.push(' '.repeat(head.length) + word);
+  }
+  return rows.map((each) => each.trimEnd()).join('\n');
+}
+
+const columnsOf = (row: string): number => stripVTControlCharacters(row).length;
 
 /** A row of at most `room` characters. */
 export const cut = (row: string, room: number): string =>
