@@ -53,10 +53,8 @@ describe('a new mock', () => {
     });
   });
 
-  test('has a drill about one time in three, or where one is asked for', () => {
-    const drills = mocks.filter(({ task }) => task.startsWith('drill')).length;
-    expect(drills).toBeGreaterThan(10);
-    expect(drills).toBeLessThan(30);
+  test('has a design, and a drill only where one is asked for', () => {
+    expect(mocks.every(({ task }) => task.startsWith('design'))).toBe(true);
     expect(newMock(ENTRIES, TASKS, undefined, { ...ANY, drill: true }, seeded(), 0).task).toMatch(/^drill/);
     const [design] = TASKS;
     if (design)
@@ -248,10 +246,24 @@ describe.runIf(process.platform === 'linux')('at a terminal', { timeout: 60_000 
     await press(first, '\r', 'Bounded?');
     await press(first, '2', 'What is one?');
     await answer(first, '2', 'What is two?');
-    await answer(first, '2', /Go to it: npm run drill -- once[\s\S]+g grade it as it stands/);
+    await answer(
+      first,
+      '2',
+      /the mock waits\. Then type:\s+npm run drill -- once[\s\S]+g grade it as it stands/,
+    );
+    expect(first.output).not.toContain('is not the starter');
     first.type('\r');
     expect(await first.ended).toBe(0);
     expect(first.output).toMatch(/Then go on: npm run interview/);
+
+    const starter = join(course.root, 'labs', course.place('drill-once'), 'drill-once.ts');
+    const handedOut = readFileSync(starter, 'utf8');
+    writeFileSync(starter, '// mine\n');
+    const attempted = open();
+    await shows(attempted, /drill-once\.ts is not the starter\. [\s\S]+kept in\s+\.course\/attempts/);
+    attempted.type('q');
+    await attempted.ended;
+    writeFileSync(starter, handedOut);
 
     const at = new Date().toISOString();
     const none = { failing: {}, hints: {}, named: null };

@@ -17,13 +17,15 @@ import {
   type Wish,
 } from '../run/mock';
 import { drillState, OpenMock } from '../run/open-mock';
-import { answerText, questionText } from '../screen/card';
+import { answerText } from '../screen/card';
 import { Desk } from '../screen/desk';
 import {
   askedText,
+  designText,
   drillText,
   introText,
   mockClock,
+  mockQuestionText,
   type Pool,
   partText,
   resultText,
@@ -132,7 +134,7 @@ class Interview {
     const { questions } = mock.now;
     if (!entry) return;
     const status = clock(mock, `Question ${questions.indexOf(id) + 1} of ${questions.length}`);
-    const text = () => `${questionText(entry)}\n\nAnswer aloud, in two or three minutes.`;
+    const text = () => mockQuestionText(entry, this.#taskOf(mock.now.task));
     await this.#desk.ask({ text, keys: { return: 'compare' }, status });
     const mark = await this.#grade(() => answerText(entry), status);
     // First, because a question that is asked twice does less harm than a mark that the cards never hear of.
@@ -145,8 +147,7 @@ class Interview {
     const pages = partsOf(task);
     const parts = DESIGN_PARTS.filter((title) => pages.has(title));
     if (mock.now.compared === 0) {
-      const then = `Work it out aloud and on paper, in about 20 minutes: ${parts.join(', ').toLowerCase()}.`;
-      await this.#desk.ask({ text: () => askedText(task, then), keys: { return: 'compare' }, status });
+      await this.#desk.ask({ text: () => designText(task, parts), keys: { return: 'compare' }, status });
       mock.change({ compared: 1 });
     }
     for (const title of parts.slice(mock.now.compared - 1)) {
@@ -163,7 +164,7 @@ class Interview {
     const status = clock(mock, 'Drill');
     const state = drillState(mock.now, lab);
     if (!state.done) {
-      const keys = { return: 'go to it', g: 'grade it as it stands' };
+      const keys = { return: 'leave for the drill', g: 'grade it as it stands' };
       if ((await this.#desk.ask({ text: () => drillText(task, state), keys, status })) === 'return') {
         mock.change({ drill: state.left ?? { at: Date.now(), pass: state.pass } });
         this.words = `The drill:  ${cyan(state.command)}\nThen go on: ${cyan('npm run interview')}`;

@@ -137,7 +137,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   interview: {
-    about: 'a mock interview of 45 minutes: clarify, five questions, a design or a drill',
+    about: 'a mock interview of 45 minutes: clarify, five questions, a design',
     flags: {
       drill: 'with a drill instead of a design',
       again: 'a new one, although one is under way',

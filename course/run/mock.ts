@@ -97,7 +97,7 @@ export function newMock(
   now: number,
 ): Mock {
   const levels: readonly Level[] = wish.level === undefined ? ['mid', 'senior'] : [wish.level];
-  const kind = wish.drill || random() < 1 / 3 ? 'drill' : 'design';
+  const kind = wish.drill ? 'drill' : 'design';
   const ofKind = tasks.filter((task) => task.kind === kind);
   const choices = ofKind.length > 0 ? ofKind : tasks;
   const others = choices.filter(({ id }) => id !== last?.task);

@@ -1,8 +1,10 @@
+import { existsSync } from 'node:fs';
 import { Refusal } from '../base/refusal';
 import type { Lab } from '../content/catalog';
 import { elapsed, shortName, timeOf } from './drills';
 import { changeMock, type Mark, type Mock } from './mock';
 import { readProgress } from './progress';
+import { isStarter } from './standing';
 
 /** A killed process loses no more of the clock than this. */
 const SAVE_MS = 5000;
@@ -70,6 +72,8 @@ export interface DrillState {
   /** How long it took, or has taken up to now (ms). */
   readonly ms: number | undefined;
   readonly command: string;
+  /** The learner's file, where the command puts the starter in its place. */
+  readonly replaces: string | undefined;
 }
 
 export function drillState({ drill: left }: Mock, lab: Lab): DrillState {
@@ -78,11 +82,14 @@ export function drillState({ drill: left }: Mock, lab: Lab): DrillState {
   const running = elapsed(lab);
   // A clock that runs already is of an earlier try.
   const anew = left === null && running !== undefined ? ' --again' : '';
+  const begins = anew !== '' || running === undefined;
+  const { starter } = lab.files;
   return {
     left,
     pass,
     done,
     ms: done ? timeOf(lab) : left ? running : undefined,
     command: `npm run drill -- ${shortName(lab)}${anew}`,
+    replaces: begins && existsSync(starter) && !isStarter(lab) ? starter : undefined,
   };
 }

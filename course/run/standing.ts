@@ -92,7 +92,7 @@ function lastTouched(labs: readonly Lab[], { named }: Progress): Lab | undefined
 
 const editedAt = (file: string): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-const isStarter = ({ files }: Lab): boolean => textOf(files.starter) === textOf(files.pristine);
+export const isStarter = ({ files }: Lab): boolean => textOf(files.starter) === textOf(files.pristine);
 
 /** Empty for what cannot be read. */
 function textOf(file: string): string {

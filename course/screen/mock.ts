@@ -5,8 +5,15 @@ import { HEADINGS, partsOf, type Task } from '../content/tasks';
 import { DRILL_MS, shortName } from '../run/drills';
 import { MARKS, type Mark, MOCK_MS, type Mock } from '../run/mock';
 import type { DrillState } from '../run/open-mock';
+import { questionText } from './card';
 import { asText } from './markdown';
 import { bold, cut, cyan, dim, minutes, wrap } from './terminal';
+
+/** How many minutes a question and the task take; with 5 for clarifying, and 5 at the end, 45. */
+const MINUTES = {
+  design: { question: 3, task: 20 },
+  drill: { question: 2, task: DRILL_MS / 60_000 },
+} as const;
 
 /** What the learner may be asked about in this mock. */
 export interface Pool {
@@ -14,23 +21,35 @@ export interface Pool {
   readonly tasks: readonly Task[];
 }
 
-export const introText = (mock: Mock, task: Task | undefined, last: Mock | undefined): string =>
-  [
+export function introText(mock: Mock, task: Task | undefined, last: Mock | undefined): string {
+  const { question: each, task: forTask } = MINUTES[task?.kind ?? 'design'];
+  const asked = mock.questions.length;
+  return [
     bold(`A mock interview of ${minutes(MOCK_MS)}`),
     [
       ...(task ? [part(1, 'Clarify: a vague task, and what you ask about it', 5)] : []),
-      part(2, `${mock.questions.length} questions (${mock.levels.join(', ')}), answered aloud`, 15),
+      part(2, `${asked} questions (${mock.levels.join(', ')}), answered aloud`, asked * each),
       ...(task
-        ? [part(3, task.kind === 'drill' ? 'A drill: code, with tests' : 'The design, aloud', 20)]
+        ? [part(3, task.kind === 'drill' ? 'A drill: code, with tests' : 'The design, aloud', forTask)]
         : []),
       part(4, 'What was weak, and what to do about it', 5),
     ].join('\n'),
     wrap('Speak aloud, as you would there. You grade yourself. Time is not a test: the clock goes on.'),
     ...(last ? [`Last time: ${marksLine(last)}, in ${minutes(last.usedMs)}`] : []),
   ].join('\n\n');
+}
 
 const part = (number: number, what: string, minutes: number): string =>
   `${number}  ${what.padEnd(50)}${String(minutes).padStart(2)} minutes`;
+
+export const mockQuestionText = (entry: Entry, task: Task | undefined): string =>
+  `${questionText(entry)}\n\nAnswer aloud, in about ${MINUTES[task?.kind ?? 'design'].question} minutes.`;
+
+export const designText = (task: Task, parts: readonly string[]): string =>
+  askedText(
+    task,
+    `Work it out aloud and on paper, in about ${MINUTES.design.task} minutes: ${parts.join(', ').toLowerCase()}.`,
+  );
 
 export function askedText(task: Task, then: string): string {
   const parts = partsOf(task);
@@ -44,12 +63,15 @@ export function partText(task: Task, title: string): string {
 }
 
 /** Before the learner goes to the drill, and if it is not finished at the return. */
-export function drillText(task: Task, { left, ms, command }: DrillState): string {
+export function drillText(task: Task, { left, ms, command, replaces }: DrillState): string {
   const soFar = ms === undefined ? '' : `: ${minutes(ms)} of ${minutes(DRILL_MS)}`;
+  const file = replaces && shown(replaces);
+  const kept = `${file} is not the starter. The drill begins with the starter, and your file is kept in .course/attempts.`;
   return [
     askedText(task, left ? `Not finished${soFar}.` : `Now the code, in ${minutes(DRILL_MS)}.`),
-    `Go to it: ${cyan(command)}`,
-    `This mock waits, and goes on with the result: ${cyan('npm run interview')}`,
+    `Enter closes this screen, and the mock waits. Then type:\n  ${cyan(command)}`,
+    ...(file ? [wrap(kept)] : []),
+    `And for its result, and the end of the mock:\n  ${cyan('npm run interview')}`,
   ].join('\n\n');
 }
 
