@@ -201,6 +201,20 @@ describe('Core', () => {
       ).toEqual(expect.stringMatching(/^rejected/));
       unanswered.release();
     }
+    // The text of another version: INCR fails, and in a MULTI only its own reply says so. DEL and SET work.
+    const another = 'v2-8f3a';
+    for (const tag of ['third', 'fourth']) {
+      const key = generationKey(NAME, tag);
+      await watcher.set(key, another);
+      const bumped = await outcome(openCache().bump(['third', 'fourth']));
+      if (bumped === undefined) {
+        expect(
+          await watcher.get(key),
+          `a bump of two tags resolved: the generation of the ${tag} tag was the text ${another} of another version, which INCR refuses, and it must have changed`,
+        ).not.toBe(another);
+      }
+      await watcher.del(key);
+    }
   });
 
   test('processes that meet at a new tag find the pages of each other', async () => {
