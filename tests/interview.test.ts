@@ -13,11 +13,15 @@ import { Terminal } from './support/terminal';
 /** A course of so many questions, by chapter and level. */
 const LEVELS = ['junior', 'mid', 'senior', 'staff'] as const;
 const ENTRIES = ['a', 'b', 'c', 'd', 'e', 'f'].flatMap((chapter) =>
-  LEVELS.map((level) => ({ id: `${chapter}-${level}`, level, of: { chapter } }) as unknown as Entry),
+  LEVELS.map(
+    (level) =>
+      ({ id: `${chapter}-${level}`, level, of: { chapter, id: `${chapter}-${level}` } }) as unknown as Entry,
+  ),
 );
 const TASKS = ['design:one', 'design:two', 'drill-three', 'drill-four'].map(
   (id) => ({ id, kind: id.startsWith('design') ? 'design' : 'drill' }) as unknown as Task,
 );
+const STOCK = { entries: ENTRIES, tasks: TASKS, met: new Set<string>() };
 const ANY = { level: undefined, drill: false };
 
 /** Numbers that look random, the same in each run. */
@@ -30,9 +34,7 @@ function seeded(seed = 1): () => number {
 }
 
 describe('a new mock', () => {
-  const mocks = Array.from({ length: 60 }, (_, seed) =>
-    newMock(ENTRIES, TASKS, undefined, ANY, seeded(seed + 1), 0),
-  );
+  const mocks = Array.from({ length: 60 }, (_, seed) => newMock(STOCK, undefined, ANY, seeded(seed + 1), 0));
   const chapterOf = (id: string) => id.split('-')[0];
 
   test('has five questions of different chapters, around the level', () => {
@@ -40,28 +42,39 @@ describe('a new mock', () => {
       expect(new Set(questions.map(chapterOf)).size).toBe(5);
       expect(questions.every((id) => /mid|senior/.test(id))).toBe(true);
     }
-    const staff = newMock(ENTRIES, TASKS, undefined, { ...ANY, level: 'staff' }, seeded(), 0);
+    const staff = newMock(STOCK, undefined, { ...ANY, level: 'staff' }, seeded(), 0);
     expect(staff.questions.every((id) => id.endsWith('staff'))).toBe(true);
   });
 
   test('has neither the questions nor the task of the last one', () => {
     mocks.reduce((last, _, seed) => {
-      const next = newMock(ENTRIES, TASKS, last, ANY, seeded(seed + 1), 0);
+      const next = newMock(STOCK, last, ANY, seeded(seed + 1), 0);
       expect(next.questions.filter((id) => last.questions.includes(id))).toEqual([]);
       expect(next.task).not.toBe(last.task);
       return next;
     });
   });
 
+  test('asks of lessons that the learner has met, if they are enough', () => {
+    const asks = (met: readonly string[]) =>
+      newMock({ ...STOCK, met: new Set(met) }, undefined, ANY, seeded(), 0).questions;
+    const met = ENTRIES.map(({ of }) => of.id).filter((id) => !/^[ab]/.test(id));
+    expect(asks(met.slice(0, 10)).filter((id) => !met.slice(0, 10).includes(id))).toEqual([]);
+    expect(new Set(asks(met.slice(0, 9)).map(chapterOf)).size).toBe(5);
+  });
+
   test('has a design, and a drill only where one is asked for', () => {
     expect(mocks.every(({ task }) => task.startsWith('design'))).toBe(true);
-    expect(newMock(ENTRIES, TASKS, undefined, { ...ANY, drill: true }, seeded(), 0).task).toMatch(/^drill/);
+    expect(newMock(STOCK, undefined, { ...ANY, drill: true }, seeded(), 0).task).toMatch(/^drill/);
     const [design] = TASKS;
     if (design)
-      expect(newMock(ENTRIES, [design], undefined, { ...ANY, drill: true }, seeded(), 0).task).toBe(
-        design.id,
-      );
-    expect(newMock([], [], undefined, ANY, seeded(), 0)).toMatchObject({ task: '', questions: [] });
+      expect(
+        newMock({ ...STOCK, tasks: [design] }, undefined, { ...ANY, drill: true }, seeded(), 0).task,
+      ).toBe(design.id);
+    expect(newMock({ ...STOCK, entries: [], tasks: [] }, undefined, ANY, seeded(), 0)).toMatchObject({
+      task: '',
+      questions: [],
+    });
   });
 });
 

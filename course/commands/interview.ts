@@ -10,6 +10,7 @@ import {
   finishMock,
   MARKS,
   type Mark,
+  metLessons,
   mockUnderWay,
   newMock,
   nextStep,
@@ -91,9 +92,9 @@ class Interview {
   }
 
   async begin(wish: Wish) {
-    const { entries, tasks } = this.#pool;
+    const stock = { ...this.#pool, met: metLessons(this.#pool.entries) };
     const last = pastMocks().at(-1);
-    const mock = newMock(entries, tasks, last, wish, Math.random, Date.now());
+    const mock = newMock(stock, last, wish, Math.random, Date.now());
     const text = () => introText(mock, this.#taskOf(mock.task), last);
     await this.#desk.ask({ text, keys: { return: 'begin' }, status: () => mockClock(0) });
     beginMock(mock);

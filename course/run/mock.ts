@@ -1,6 +1,8 @@
 import type { Entry } from '../content/bank';
 import { LEVELS, type Level } from '../content/questions';
 import type { Task } from '../content/tasks';
+import { readDeck } from './deck';
+import { readProgress } from './progress';
 import { isRecord, StateFile } from './state-file';
 
 export const MOCK_MS = 45 * 60_000;
@@ -36,6 +38,8 @@ interface Mocks {
 
 const KEPT = 20;
 const QUESTIONS = 5;
+/** So many lessons give mocks that differ. */
+const ENOUGH = 2 * QUESTIONS;
 
 const FILE = new StateFile<Mocks>({
   name: 'interview',
@@ -87,10 +91,26 @@ export interface Wish {
   readonly drill: boolean;
 }
 
+/** What a mock is made of. */
+export interface Stock {
+  readonly entries: readonly Entry[];
+  readonly tasks: readonly Task[];
+  /** The ids of the lessons that the learner has met. */
+  readonly met: ReadonlySet<string>;
+}
+
+/** Lessons whose lab was passed, Core at least, or of which a card was asked. A question of a mock is not yet a meeting. */
+export function metLessons(entries: readonly Entry[]): Set<string> {
+  const { cards } = readDeck();
+  const { core, passed } = readProgress();
+  const ofMocks = new Set(pastMocks().flatMap(({ questions }) => questions));
+  const asked = entries.filter(({ id }) => id in cards && !ofMocks.has(id)).map(({ of }) => of.id);
+  return new Set([...Object.keys(core), ...Object.keys(passed), ...asked]);
+}
+
 /** @param random from 0 up to, and without, 1 */
 export function newMock(
-  entries: readonly Entry[],
-  tasks: readonly Task[],
+  { entries, tasks, met }: Stock,
   last: Mock | undefined,
   wish: Wish,
   random: () => number,
@@ -106,7 +126,7 @@ export function newMock(
     at: now,
     levels,
     task: task?.id ?? '',
-    questions: mixed(entries, levels, last?.questions ?? [], random),
+    questions: mixed(entries, levels, met, last?.questions ?? [], random),
     marks: {},
     usedMs: 0,
     compared: 0,
@@ -114,24 +134,29 @@ export function newMock(
   };
 }
 
-/** Of different chapters while there are such, and of the levels or the nearest to them; none of the last mock. */
+/**
+ * Of lessons that the learner has met if they are enough, of different chapters while there are such, and of the levels
+ * or the nearest to them; none of the last mock.
+ */
 function mixed(
   entries: readonly Entry[],
   levels: readonly Level[],
+  met: ReadonlySet<string>,
   last: readonly string[],
   random: () => number,
 ): string[] {
   const distance = ({ level }: Entry) =>
     Math.min(...levels.map((each) => Math.abs(rank(each) - rank(level))));
-  const pool = shuffled(
-    entries.filter(({ id }) => !last.includes(id)),
-    random,
-  ).sort((a, b) => distance(a) - distance(b));
+  const isNear = (entry: Entry) => distance(entry) <= 1;
+  const fresh = entries.filter(({ id }) => !last.includes(id));
+  const known = fresh.filter(({ of }) => met.has(of.id));
+  const isEnough = new Set(known.filter(isNear).map(({ of }) => of.id)).size >= ENOUGH;
+  const pool = shuffled(isEnough ? known : fresh, random).sort((a, b) => distance(a) - distance(b));
   const picked: Entry[] = [];
   while (picked.length < QUESTIONS && picked.length < pool.length) {
     const rest = pool.filter((entry) => !picked.includes(entry));
     const times = ({ of }: Entry) => picked.filter((each) => each.of.chapter === of.chapter).length;
-    const near = rest.filter((entry) => distance(entry) <= 1);
+    const near = rest.filter(isNear);
     const candidates = near.length > 0 ? near : rest;
     const least = Math.min(...candidates.map(times));
     const next = candidates.find((entry) => times(entry) === least);
