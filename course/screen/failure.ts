@@ -14,6 +14,9 @@ export function explain({ name, message, expected, actual }: TestError): string[
   ) ?? ['', message];
   const said = sentence ? [wrap(short(sentence, 12), INDENT)] : [];
   if (actual !== undefined && expected === undefined) return [...said, ...labelled('seen', actual, red)];
+  if (actual !== undefined && expected === actual && / not to /.test(account)) {
+    return [...said, ...labelled('expected', 'another value', green), ...labelled('seen', actual, red)];
+  }
   if (expected === undefined || actual === undefined || expected === actual) {
     return account ? [...said, wrap(short(rounded(account), 4), INDENT)] : said;
   }
