@@ -114,7 +114,15 @@ test.runIf(process.platform === 'linux')(
     terminal.type('q');
     expect(await terminal.ended).toBe(0);
 
+    const refused = begin();
+    await shows(refused, /Your attempt in\s+\S*drill-once\.ts\s+is\s+kept in[\s\S]+q\s+leaves/);
+    refused.type('q');
+    expect(await refused.ended).toBe(0);
+    expect(readFileSync(starter, 'utf8')).not.toContain('not implemented');
+
     const interrupted = begin();
+    await shows(interrupted, 'Enter begins');
+    interrupted.type('\r');
     await shows(interrupted, /0:0\d of 25:00/);
     interrupted.type('\x03');
     expect(await interrupted.ended).toBe(130);

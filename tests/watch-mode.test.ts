@@ -47,4 +47,19 @@ describe.runIf(process.platform === 'linux')('watch mode', { timeout: 2 * LONG_M
     await shows(third, /◐ Core passes[\s\S]+watching labs/);
     await leave(third);
   });
+
+  test('a reset says where the attempt is, during the run and below its answer', async () => {
+    take('core.ts');
+    const terminal = start();
+    await shows(terminal, /◐ Core passes[\s\S]+watching labs/);
+    press(terminal, 'r');
+    await shows(terminal, /Core: 0 of [\s\S]+Your attempt is kept[\s\S]+watching labs/);
+    // Another run of the same file does not take the words away.
+    press(terminal, '\r');
+    await shows(terminal, /Core: 0 of [\s\S]+Your attempt is kept[\s\S]+watching labs/);
+    // Core was green once, and is not now.
+    press(terminal, 's');
+    await shows(terminal, /\/core\.ts[\s\S]+watching labs/);
+    await leave(terminal);
+  });
 });

@@ -9,14 +9,15 @@ import { parse, sections } from '../content/markdown';
 import { beginDrill, DRILL_MS, drills, elapsed, shortName, timeOf } from '../run/drills';
 import { recordNamed } from '../run/progress';
 import { openSession } from '../run/session';
-import { standingOf } from '../run/standing';
+import { isStarter, standingOf } from '../run/standing';
 import type { Answer } from '../run/verdict';
+import { Keys } from '../screen/keys';
 import { passCount } from '../screen/ladder';
 import { asText } from '../screen/markdown';
 import { labTitle, standingMark } from '../screen/standing';
 import { bold, cyan, dim, foldRows, green, minutes, wrap, yellow } from '../screen/terminal';
 import { openServers } from '../servers/open';
-import { resetLab } from './reset';
+import { ATTEMPTS, resetLab } from './reset';
 import { runLabs } from './test';
 import { type Beside, WatchMode } from './watch-mode';
 
@@ -31,8 +32,10 @@ export async function drill(names: readonly string[], { again }: { again: boolea
   const lab = drillNamed(name);
   recordNamed(lab);
   const goesOn = !again && elapsed(lab) !== undefined;
-  const note = goesOn ? '' : begin(lab);
   const atTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
+  const refused = !goesOn && atTerminal && !isStarter(lab) ? await askToBegin(lab) : undefined;
+  if (refused !== undefined) return refused;
+  const note = goesOn ? '' : begin(lab);
   if (!atTerminal && !goesOn) {
     console.log(
       `${note && `${note}\n\n`}${words(lab)}\n\nYour file: ${shown(lab.files.starter)}\n${clock(lab)}`,
@@ -60,6 +63,23 @@ export async function drill(names: readonly string[], { again }: { again: boolea
   } finally {
     await session.close();
   }
+}
+
+/** Before an attempt gives way to the starter. @returns the exit code where the learner leaves */
+async function askToBegin(lab: Lab): Promise<number | undefined> {
+  const file = shown(lab.files.starter);
+  console.log(
+    wrap(`A drill begins with the starter. Your attempt in ${file} is kept in ${shown(ATTEMPTS)}.`),
+  );
+  console.log(`${bold('Enter')} ${dim('begins')}  ${bold('q')} ${dim('leaves it as it is')}`);
+  let begin = () => {};
+  const begun = new Promise<undefined>((resolve) => {
+    begin = () => resolve(undefined);
+  });
+  const keys = new Keys((key) => key === 'return' && begin());
+  const code = await Promise.race([begun, keys.left]);
+  keys.close();
+  return code;
 }
 
 /** The starter again, and the clock. */

@@ -2,13 +2,17 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { cannotWrite, makeFolder, messageOf, readText, writeRemedy } from '../base/files';
 import { askGit } from '../base/git';
-import { Refusal } from '../base/refusal';
+import { messageOrThrow, Refusal } from '../base/refusal';
 import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { brokenSeals, isSealed } from '../content/seal';
+import { editedAt } from '../run/standing';
 import { STATE } from '../run/state-file';
 import { foldRows } from '../screen/terminal';
 import { choose } from './test';
+
+/** Where attempts are kept. */
+export const ATTEMPTS = join(STATE, 'attempts');
 
 /** `npm run reset`: the starter again, and the lab's own tests; the attempt is kept aside. Needs no git. */
 export function reset(names: readonly string[]): number {
@@ -54,6 +58,18 @@ export function resetLab(lab: Lab): string {
   return done.join('\n');
 }
 
+/** Resets the lab. @returns what was done, or why it could not be; nothing more once the file has changed */
+export function resetForNow(lab: Lab): () => string {
+  let words: string;
+  try {
+    words = foldRows(resetLab(lab));
+  } catch (error) {
+    words = messageOrThrow(error);
+  }
+  const at = editedAt(lab.files.starter);
+  return () => (editedAt(lab.files.starter) === at ? words : '');
+}
+
 /** Writes a file of a lab, of which the whole folder may be gone. */
 function put(file: string, text: string): void {
   try {
@@ -70,10 +86,9 @@ function setAside(lab: Lab): string | undefined {
   if (!existsSync(starter)) return undefined;
   const attempt = readText(starter);
   if (attempt === readText(pristine)) return undefined;
-  const folder = join(STATE, 'attempts');
-  const path = join(folder, `${lab.id}-${new Date().toISOString().slice(0, -1).replace(/[:.]/g, '-')}.ts`);
+  const path = join(ATTEMPTS, `${lab.id}-${new Date().toISOString().slice(0, -1).replace(/[:.]/g, '-')}.ts`);
   try {
-    makeFolder(folder);
+    makeFolder(ATTEMPTS);
     writeFileSync(path, attempt);
   } catch (error) {
     throw new Refusal(

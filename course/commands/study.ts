@@ -9,7 +9,7 @@ import { helpFor, hintSections } from '../content/lesson';
 import { readMistake } from '../content/mistake';
 import { PATHS, paths } from '../content/paths';
 import { countHint, failingTest, recordPath } from '../run/progress';
-import { currentLab, isPassed, standingOf } from '../run/standing';
+import { currentLab, isPassed, isStarter, standingOf } from '../run/standing';
 import { pathScreen } from '../screen/paths';
 import { labTitle, pathLine, progressBar, standingMark, suggest } from '../screen/standing';
 import { bold, cyan, dim, foldRows, green, red, wrap } from '../screen/terminal';
@@ -53,10 +53,12 @@ export function solution(names: readonly string[], { core }: { core: boolean }):
   return 0;
 }
 
-/** @param core against the solution of Core, also where Core is green */
+/** @param core against the solution of Core, also where Core was green */
 export function solutionFor(lab: Lab, core = false): string {
   const { starter } = lab.files;
-  const ofCore = existsSync(lab.files.core) && (core || standingOf(lab) === 'open');
+  const standing = standingOf(lab);
+  const isCoreNext = standing === 'open' || (standing === 'core' && isStarter(lab));
+  const ofCore = existsSync(lab.files.core) && (core || isCoreNext);
   const solved = ofCore ? lab.files.core : lab.files.solution;
   const mine = existsSync(starter) ? readText(starter) : '';
   // Marks for the lessons, which quote from here.

@@ -4,12 +4,12 @@ import { shown } from '../base/root';
 import type { Lab } from '../content/catalog';
 import { chooseProduction, hasChosenProduction } from '../run/progress';
 import type { Session } from '../run/session';
-import type { Answer } from '../run/verdict';
+import { type Answer, isCoreRed } from '../run/verdict';
 import { screen, typeNote } from '../screen/answer';
 import { Keys } from '../screen/keys';
 import { labAfter, labTitle } from '../screen/standing';
-import { bold, cut, cyan, dim, foldRows } from '../screen/terminal';
-import { resetLab } from './reset';
+import { bold, cut, cyan, dim } from '../screen/terminal';
+import { resetForNow } from './reset';
 import { hintFor, overview, solutionFor } from './study';
 import { watchFolder } from './watch-files';
 
@@ -42,6 +42,8 @@ export class WatchMode {
   #stale = false;
   /** Shown above the next answer. */
   #note = '';
+  /** What a reset did, until the file changes. */
+  #resetWords = () => '';
   /** What stands on the screen now. */
   #text = '';
   /** A key pressed while a run went on. */
@@ -79,6 +81,7 @@ export class WatchMode {
     this.#unwatch();
     clearInterval(this.#ticks);
     this.#lab = lab;
+    this.#resetWords = () => '';
     this.#production = hasChosenProduction(lab);
     this.#called = this.#beside?.isOver(lab) ?? false;
     this.#unwatch = watchFolder(dirname(lab.files.starter), () => this.#run());
@@ -109,11 +112,10 @@ export class WatchMode {
     this.#running = true;
     this.#text = '';
     console.clear();
-    process.stdout.write(dim(`${labTitle(lab)} …`));
+    process.stdout.write([this.#resetWords(), dim(`${labTitle(lab)} …`)].filter(Boolean).join('\n\n'));
     const answer = await this.#runLab(lab);
     this.#running = false;
     if (this.#stale) return await this.#run();
-    process.stdout.write(`\r${' '.repeat(labTitle(lab).length + 2)}\r`);
     await this.#tell(answer);
   }
 
@@ -122,7 +124,7 @@ export class WatchMode {
     this.#note = '';
     this.#answer = answer;
     const text = note + this.#screen();
-    this.#print(text);
+    this.#show(text);
     const later = this.#later;
     this.#later = '';
     if (later && this.#lab) this.#obey(later, this.#lab);
@@ -133,9 +135,12 @@ export class WatchMode {
 
   #screen(): string {
     const answer = this.#answer;
-    if (typeof answer === 'string') return answer;
-    const after = this.#beside?.after(answer);
-    return screen(answer, { production: this.#production, keys: true }) + (after ? `\n\n${after}` : '');
+    const parts =
+      typeof answer === 'string'
+        ? [answer]
+        : [screen(answer, { production: this.#production, keys: true }), this.#beside?.after(answer)];
+    // Below the answer: what is above a long one is out of sight.
+    return [...parts, this.#resetWords()].filter(Boolean).join('\n\n');
   }
 
   /** What came of a run, or why there was none. */
@@ -156,8 +161,8 @@ export class WatchMode {
     else if (key === 'i' && this.#beside) this.#show(this.#beside.words(lab));
     else if (key === 'p') this.#goOn(lab);
     else if (key === 'l') this.#show(overview());
-    else if (key === 's') this.#show(solutionFor(lab));
-    else if (key === 'r') this.#reset(lab);
+    else if (key === 's') this.#show(solutionFor(lab, isCoreRed(this.#answer)));
+    else if (key === 'r') this.#startAgain(lab);
   }
 
   /** To production, and back to what Core says. */
@@ -167,12 +172,8 @@ export class WatchMode {
     this.#show(this.#screen());
   }
 
-  #reset(lab: Lab): void {
-    try {
-      this.#note = foldRows(resetLab(lab));
-    } catch (error) {
-      this.#note = messageOrThrow(error);
-    }
+  #startAgain(lab: Lab): void {
+    this.#resetWords = resetForNow(lab);
     this.#run();
   }
 

@@ -90,7 +90,7 @@ function lastTouched(labs: readonly Lab[], { named }: Progress): Lab | undefined
   return edited[0]?.lab ?? labs.find(({ id }) => id === named?.lab);
 }
 
-const editedAt = (file: string): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+export const editedAt = (file: string): number => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 export const isStarter = ({ files }: Lab): boolean => textOf(files.starter) === textOf(files.pristine);
 

@@ -66,6 +66,13 @@ export const isCoreGreen = (tests: readonly TestResult[]): boolean => {
   return core.length > 0 && core.every(({ state }) => state === 'passed');
 };
 
+/** Not where nothing ran: then the answer is the reason, or the files are not as they should be. */
+export function isCoreRed(answer: Answer | string): boolean {
+  if (typeof answer === 'string') return false;
+  const { verdict } = answer;
+  return verdict.kind === 'stopped' ? !verdict.core : verdict.kind === 'red';
+}
+
 /** What can be said before anything runs. @throws {Refusal} where a file of the lab cannot be read */
 export function beforeRun(lab: Lab): Verdict | undefined {
   if (!existsSync(lab.files.starter)) return { kind: 'not counted', why: 'starter missing' };
