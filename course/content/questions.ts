@@ -66,7 +66,8 @@ function read(file: string, text: string, { title, content }: Section, line: num
     id: /<!-- id: (\S+) -->/.exec(source(text, content))?.[1] ?? '',
     file,
     line,
-    asked: title,
+    // A task ends with a full stop in a text, and without one in a heading.
+    asked: /[?!.]$/.test(title) ? title : `${title}.`,
     level: (facts ? plain(facts) : '').split(' ')[0] ?? '',
     lesson,
     proof,
@@ -111,8 +112,7 @@ const points = (text: string, blocks: readonly Nodes[]): string[] =>
 export function asInLesson(question: Question, lesson: string): string {
   const here = (markdown: string) => relinked(markdown, question.file, lesson);
   return [
-    // A task ends with a full stop in a text, and without one in a heading.
-    `**${/[?!.]$/.test(question.asked) ? question.asked : `${question.asked}.`}**`,
+    `**${question.asked}**`,
     `**In 30 seconds.** ${here(question.strong)}`,
     '**If they go on.**',
     question.followUps.map((point) => `- ${here(point)}`).join('\n'),
