@@ -22,7 +22,7 @@ test('a learner comes from red over ◐ to ● with the commands of the README',
   expect(first.output).toContain('1. ');
   expect(second.output).toContain('2. ');
   expect((await course.run(['mistakes', 'cache-aside'])).code).toBe(2);
-  expect((await course.run(['solution'])).output).toContain(`+++ ${SOLVED}/core.ts`);
+  expect((await course.run(['solution'])).output).toContain(`${SOLVED}/core.ts\n\nimport`);
 
   const starter = course.read(LAB);
   course.write(LAB, course.read(`${SOLVED}/core.ts`));
@@ -33,6 +33,7 @@ test('a learner comes from red over ◐ to ● with the commands of the README',
   expect(core.output).toContain('◐ In production: 0 of 10 tests pass');
   expect(core.code).toBe(1);
   expect((await course.run(['list'])).output).toMatch(/◐ 2\.1/);
+  expect((await course.run(['mistakes', '2.1'])).output).toContain('Core passes. Its mistakes open when');
 
   course.write(LAB, course.read(`${SOLVED}/cache-aside.ts`));
   const green = await course.run(['test']);

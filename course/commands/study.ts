@@ -47,7 +47,7 @@ export function hintFor(lab: Lab): string {
   ].join('\n');
 }
 
-/** `npm run solution`: the learner's file against the solution, or the one of Core. */
+/** `npm run solution`: the learner's file against the solution, or the one of Core; plain where little is alike. */
 export function solution(names: readonly string[], { core }: { core: boolean }): number {
   console.log(solutionFor(one(names), core));
   return 0;
@@ -64,7 +64,11 @@ export function solutionFor(lab: Lab, core = false): string {
   // Marks for the lessons, which quote from here.
   const theirs = readFileSync(solved, 'utf8').replace(/^.*\/\/ #(?:end)?region.*\n/gm, '');
   if (mine === theirs) return `${shown(starter)} equals ${ofCore ? 'the solution of Core' : 'the solution'}.`;
-  return paint(createTwoFilesPatch(shown(starter), shown(solved), mine, theirs));
+  const patch = createTwoFilesPatch(shown(starter), shown(solved), mine, theirs);
+  const removed = patch.split('\n').filter((row) => row.startsWith('-')).length;
+  // Most of it is written anew: then the file is easier to read than a diff.
+  if (removed > mine.split('\n').length / 2) return `${bold(shown(solved))}\n\n${theirs.trimEnd()}`;
+  return paint(patch);
 }
 
 /** `npm run list`: every lab with its state, or the steps of a path. */
@@ -124,8 +128,9 @@ export function standing(): string {
 export function mistakes(names: readonly string[]): number {
   const lab = one(names, (labs) => labs.filter(isPassed).at(-1));
   if (!isPassed(lab)) {
+    const where = `${labTitle(lab)}: ${standingOf(lab) === 'core' ? 'Core passes' : 'not passed yet'}`;
     throw new Refusal(
-      `${labTitle(lab)} is not passed yet: its mistakes would give the solution away.\nPass it first: npm test -- ${lab.id}`,
+      `${where}. Its mistakes open when all tests pass: they would give the solution away.\nGo on with it: npm test -- ${lab.id}`,
     );
   }
   const stories = mistakesOf(lab).map((mistake) => {

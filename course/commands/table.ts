@@ -27,7 +27,7 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ names }) => (await import('./study')).hint(names),
   },
   solution: {
-    about: 'your file against the solution, as a diff',
+    about: 'the solution, as a diff from your file where they are alike',
     names: '[LAB]',
     flags: { core: 'against the solution of Core' },
     run: async ({ names, flags }) => (await import('./study')).solution(names, { core: flags.has('core') }),
