@@ -54,6 +54,9 @@ describe.runIf(process.platform === 'linux')('watch mode', { timeout: 2 * LONG_M
     await shows(terminal, /◐ Core passes[\s\S]+watching labs/);
     press(terminal, 'r');
     await shows(terminal, /Core: 0 of [\s\S]+Your attempt is kept[\s\S]+watching labs/);
+    expect(terminal.output).toContain('Next  h for a hint');
+    press(terminal, 'h');
+    await shows(terminal, /1\. [\s\S]+(more: h|s shows one way)[\s\S]+watching labs/);
     // Another run of the same file does not take the words away.
     press(terminal, '\r');
     await shows(terminal, /Core: 0 of [\s\S]+Your attempt is kept[\s\S]+watching labs/);

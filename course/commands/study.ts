@@ -21,7 +21,8 @@ export function hint(names: readonly string[]): number {
   return 0;
 }
 
-export function hintFor(lab: Lab): string {
+/** @param keys in watch mode a key does what a command does elsewhere */
+export function hintFor(lab: Lab, keys = false): string {
   const red = failingTest(lab);
   if (red === undefined && isPassed(lab)) {
     return `${labTitle(lab)} is passed: no test of it is red.\nWhat others get wrong in it: ${cyan(`npm run mistakes -- ${lab.id}`)}`;
@@ -34,8 +35,8 @@ export function hintFor(lab: Lab): string {
   const lines = hints.slice(0, seen).map((text, index) => wrap(`${index + 1}. ${text}`, '  '));
   const more =
     seen < hints.length
-      ? `${hints.length - seen} more: ${suggest('npm run hint', lab)}`
-      : `that was the last; ${cyan(`npm run solution -- ${lab.id}`)} shows one way`;
+      ? `${hints.length - seen} more: ${keys ? cyan('h') : suggest('npm run hint', lab)}`
+      : `that was the last; ${cyan(keys ? 's' : `npm run solution -- ${lab.id}`)} shows one way`;
   return [
     bold(labTitle(lab)),
     failing,

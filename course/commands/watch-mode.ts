@@ -157,7 +157,7 @@ export class WatchMode {
     else if (key === 'n') this.#next(lab);
     // The answer of a run that goes on now would wipe these off again.
     else if (this.#running) this.#later = key;
-    else if (key === 'h') this.#show(hintFor(lab));
+    else if (key === 'h') this.#show(hintFor(lab, true));
     else if (key === 'i' && this.#beside) this.#show(this.#beside.words(lab));
     else if (key === 'p') this.#goOn(lab);
     else if (key === 'l') this.#show(overview());

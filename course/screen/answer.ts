@@ -62,13 +62,13 @@ function body(lab: Lab, verdict: Verdict, { production, keys = false }: View): s
     case 'passed':
       return greenScreen(lab, verdict.run, keys);
     case 'core':
-      return production ? redScreen(lab, verdict.run) : coreScreen(lab, verdict.run, keys);
+      return production ? redScreen(lab, verdict.run, keys) : coreScreen(lab, verdict.run, keys);
     case 'red':
-      return redScreen(lab, verdict.run);
+      return redScreen(lab, verdict.run, keys);
     case 'stopped':
-      return stoppedScreen(lab, verdict);
+      return stoppedScreen(lab, verdict, keys);
     case 'not counted':
-      return uncountedScreen(lab, verdict.why);
+      return uncountedScreen(lab, verdict.why, keys);
   }
 }
 
@@ -121,7 +121,7 @@ function nextLines(lab: Lab, keys: boolean): string[] {
   ];
 }
 
-function redScreen(lab: Lab, { tests, printed }: LabRun): string[] {
+function redScreen(lab: Lab, { tests, printed }: LabRun, keys: boolean): string[] {
   const first = firstFailing(tests);
   const part = tests.filter((test) => test.part === first?.part);
   const where = first?.part ? `${first.part === 'core' ? '' : '◐ '}${PARTS[first.part]}: ` : '';
@@ -139,11 +139,14 @@ function redScreen(lab: Lab, { tests, printed }: LabRun): string[] {
     ...(read ? [`${dim('Read')}  ${read}`] : []),
     ...(first.error?.testAt ? [`${dim('Test')}  ${first.error.testAt}`] : []),
     `${dim('File')}  ${first.error?.at ?? shown(lab.files.starter)}`,
-    `${dim('Next')}  ${suggest('npm run hint', lab)}`,
+    `${dim('Next')}  ${hintWay(lab, keys)}`,
   ];
 }
 
-function stoppedScreen(lab: Lab, verdict: Stopped): string[] {
+const hintWay = (lab: Lab, keys: boolean): string =>
+  keys ? `${cyan('h')} for a hint` : suggest('npm run hint', lab);
+
+function stoppedScreen(lab: Lab, verdict: Stopped, keys: boolean): string[] {
   const { what, remedy } = stoppedWords(verdict);
   const { why, test, detail, at, printed = '' } = verdict;
   return [
@@ -157,17 +160,17 @@ function stoppedScreen(lab: Lab, verdict: Stopped): string[] {
     wrap(remedy, '  '),
     '',
     `${dim('File')}  ${at ?? shown(lab.files.starter)}`,
-    `${dim('Next')}  ${test ? suggest('npm run hint', lab) : suggest('npm test', lab)}`,
+    `${dim('Next')}  ${test ? hintWay(lab, keys) : keys ? 'a save runs the tests again' : suggest('npm test', lab)}`,
   ];
 }
 
-function uncountedScreen(lab: Lab, why: Uncounted): string[] {
+function uncountedScreen(lab: Lab, why: Uncounted, keys: boolean): string[] {
   return [
     `${bold(labTitle(lab))}  ${red('does not count')}`,
     '',
     wrap(uncountedWords(lab, why), '  '),
     '',
-    `${dim('Next')}  ${cyan(`npm run reset -- ${lab.id}`)} puts it back; your attempt is kept`,
+    `${dim('Next')}  ${cyan(keys ? 'r' : `npm run reset -- ${lab.id}`)} puts it back; your attempt is kept`,
   ];
 }
 
