@@ -4,7 +4,7 @@ import { askGit, git, gitNames } from '../base/git';
 import { Refusal } from '../base/refusal';
 import { ROOT } from '../base/root';
 import { progressBar } from '../screen/standing';
-import { bold, cyan, dim } from '../screen/terminal';
+import { bold, cyan, dim, foldRows } from '../screen/terminal';
 import { fetchStep, listed, requireClone, type Step } from './update-source';
 import { type Begun, begunUpdate, recordBegun, recordDone } from './update-state';
 import { filesOf, keep, learnersWork, type Outcome, putBack } from './update-work';
@@ -45,7 +45,7 @@ function finish(begun: Begun): void {
   for (const text of report(outcomes)) console.log(`${text}\n`);
   installPackages(begun);
   recordDone();
-  console.log(`${progressBar()}\nGo on: ${cyan('npm start')}`);
+  console.log(foldRows(`${progressBar()}\nGo on: ${cyan('npm start')}`));
 }
 
 /** @returns all that is kept of the learner's */

@@ -17,7 +17,7 @@ export const standingMark = (standing: Standing): string => {
   return paint(MARKS[standing]);
 };
 
-/** One mark a lab, and the counts in words. */
+/** One mark a lab, and the counts in words, for `foldRows`. */
 export function progressBar(): string {
   const progress = readProgress();
   const all = labs().map((lab) => standingOf(lab, progress));
