@@ -1,4 +1,4 @@
-import { getEventListeners } from 'node:events';
+import { getEventListeners, setMaxListeners } from 'node:events';
 import { setTimeout, setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { outcome, unhandledRejections } from '#kit/waiting';
@@ -189,6 +189,8 @@ describe('Core', () => {
     // Of a worker that runs for weeks.
     const { signal } = new AbortController();
     const leaving = new AbortController();
+    // So many calls at once are meant: no warning of Node.
+    setMaxListeners(60, signal, leaving.signal);
     let ended = 0;
     const end = () => void ended++;
     const calls = Array.from({ length: 60 }, (_, at) =>
