@@ -230,10 +230,12 @@ describe('In production', () => {
     ).toBeLessThanOrEqual(2 * 5 + MAX_FOLLOWED);
 
     await cacheAll();
-    await write(7, 14, 21, 28);
+    // Many, so that in any order of SCAN some of them are far from each other.
+    const stale = [3, 6, 9, 12, 15, 18, 21, 24, 27, 30];
+    await write(...stale);
     const graceMs = 4000;
     const slow = open({ graceMs, rowsPerSecond: 8 });
-    for (const id of [7, 14, 21, 28]) slow.later(id, 0.9 * graceMs, () => cache(id));
+    for (const id of stale) slow.later(id, 0.9 * graceMs, () => cache(id));
     expect(
       await outcome(slow.audit(30), PATIENT_MS),
       'the report, soon (pauses are those of `clock`): each entry was replaced 0.9 graces after its own first look, and the first looks took a grace',
