@@ -1,7 +1,6 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { collectGarbage } from '#kit/effort';
 import { ownRedis } from '#kit/own-redis';
 import { Lru, replay } from '#kit/policies';
 import { seeded } from '#kit/random';
@@ -359,8 +358,7 @@ function thrownBy(call: () => unknown): unknown {
 }
 
 function heapBytes(): number {
-  setFlagsFromString('--expose-gc');
-  runInNewContext('gc')();
+  collectGarbage();
   return process.memoryUsage().heapUsed;
 }
 

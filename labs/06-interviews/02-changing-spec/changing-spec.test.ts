@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { Redis, RedisOptions } from 'ioredis';
 import { describe, expect, test, vi } from 'vitest';
 import { fakeClock } from '#kit/clock';
+import { usedMb } from '#kit/effort';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, countedLoad, type HeldLoad, heldLoad } from '#kit/loads';
 import { useServers } from '#kit/servers';
@@ -186,10 +185,10 @@ describe('Core', () => {
     };
     for (const [kind, use] of Object.entries(uses)) {
       await use(longKey(0));
-      const before = usedMegabytes();
+      const before = usedMb();
       for (let n = 1; n <= 1_000; n++) await use(longKey(n));
       expect(
-        usedMegabytes() - before,
+        usedMb() - before,
         `MB that are kept after 1,000 keys ${kind}, of 10,000 characters each; maxEntries is 10`,
       ).toBeLessThan(5);
     }
@@ -655,11 +654,3 @@ const activeTimers = () => process.getActiveResourcesInfo().filter((type) => typ
 
 /** By way of bytes: a text that was joined of two shares its parts with others. */
 const longKey = (n: number) => Buffer.alloc(10_000, `${n} `).toString();
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
-
-function usedMegabytes(): number {
-  collectGarbage();
-  return process.memoryUsage().heapUsed / 2 ** 20;
-}

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { diffArrays } from 'diff';
 import { Redis } from 'ioredis';
 import { defineMeasure, median } from '#claims';
+import { collectGarbage } from '#kit/effort';
 import { type Cache, type Options, createCache as stepFour } from './changing-spec';
 import { createCache as stepTwo } from './core';
 import { leaseKey, valueKey } from './given';
@@ -191,9 +190,6 @@ async function timed(action: () => Promise<unknown>): Promise<number> {
   await action();
   return performance.now() - start;
 }
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
 
 async function bytesOfAnEntry(create: Create, entries: number): Promise<number> {
   const cache = create({ ttlMs: 600_000, maxEntries: entries });
