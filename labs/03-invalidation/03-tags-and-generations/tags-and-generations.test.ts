@@ -482,7 +482,8 @@ describe('In production', () => {
       await outcome(cache.get(MUGS, ['mugs'], async () => 'new')),
       'the generations did not come in time, and another process has bumped the tag: load, and do not use an old page',
     ).toBe('new');
-    await redis.ping();
+    // Behind all answers that were held back; more than one of them makes it late itself.
+    await until(() => redis.ping().then(Boolean, () => false));
     proxy.schedule();
     expect(
       await pages(),
