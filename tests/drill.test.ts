@@ -88,10 +88,13 @@ test('a name that is no drill is refused with the nearest', async () => {
 });
 
 test('damaged times are set aside', async () => {
-  writeFileSync(state, '{');
-  const { output, code } = await drill();
-  expect(output).toMatch(/The drills file could not be read[\s\S]+99\.1 +once/);
-  expect(code).toBe(0);
+  const noTime = '{"version":1,"done":{},"underWay":{"lab":"drill-once","at":"noon"}}';
+  for (const damaged of ['{', noTime]) {
+    writeFileSync(state, damaged);
+    const { output, code } = await drill();
+    expect(output).toMatch(/The drills file could not be read[\s\S]+99\.1 +once/);
+    expect(code).toBe(0);
+  }
 });
 
 test.runIf(process.platform === 'linux')(

@@ -250,6 +250,9 @@ test('a damaged progress file is set aside, and one that cannot be written stops
   await expectKept('progress-not-saved', await run(root, ['course/cli.cjs', 'hint']), 0);
   rmSync(join(root, '.course'));
   await run(root, ['course/cli.cjs', 'hint']);
-  writeFileSync(join(root, '.course/progress.json'), '{"passed":');
-  await expectKept('damaged-progress', await run(root, ['course/cli.cjs', 'hint']), 0);
+  const noList = '{"version":2,"passed":{},"failing":{},"hints":{},"production":null}';
+  for (const damaged of ['{"passed":', noList]) {
+    writeFileSync(join(root, '.course/progress.json'), damaged);
+    await expectKept('damaged-progress', await run(root, ['course/cli.cjs', 'hint']), 0);
+  }
 });

@@ -18,10 +18,17 @@ const FILE = new StateFile<Drills>({
   name: 'drills',
   none: { version: 1, underWay: null, done: {} },
   current: (stored) =>
-    stored.version === 1 && isRecord(stored.done) ? (stored as unknown as Drills) : undefined,
+    stored.version === 1 && isRecord(stored.done) && isClock(stored.underWay)
+      ? (stored as unknown as Drills)
+      : undefined,
   afterDamage: 'the times of earlier drills are lost to the course.',
   afterLoss: '',
 });
+
+function isClock(underWay: unknown): boolean {
+  if (underWay === null) return true;
+  return isRecord(underWay) && typeof underWay.lab === 'string' && Number.isFinite(underWay.at);
+}
 
 /** What `npm run drill` calls it. */
 export const shortName = ({ id }: Lab): string => id.slice('drill-'.length);

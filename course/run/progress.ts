@@ -97,7 +97,8 @@ const now = () => new Date().toISOString();
 /** What a file holds, in today's form; undefined where it is damaged. */
 function current(stored: Readonly<Record<string, unknown>>): Progress | undefined {
   const sections = ['passed', 'failing', 'hints'];
-  const sound = sections.every((name) => isRecord(stored[name]));
+  const { core = {}, production = [] } = stored;
+  const sound = [...sections.map((name) => stored[name]), core].every(isRecord) && Array.isArray(production);
   if (!sound) return undefined;
   if (stored.version === 2) return { ...NONE, ...stored };
   // Before labs were ladders a pass was a date.
