@@ -1,8 +1,8 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import { checkResult } from '../course/claims/check';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { checkClaims, checkResult } from '../course/claims/check';
 import type { Claim, Plot } from '../course/claims/claims';
 import { bound, figure } from '../course/claims/figures';
 import { type MeasuredRecord, readRecord, recordOf, serialise } from '../course/claims/record';
@@ -152,6 +152,20 @@ test('a claim out of its bound is told with its file and what to do', async () =
     /measure\.mjs: claim ratio is 0\.8× and must be at least 1\.5× \("a against b"\)\. .*npm run measure -- fake/,
   );
   expect(check.problems[1]).toMatch(/measured\.json is missing\. Run npm run measure -- fake --write/);
+});
+
+test('a claim that fails while the machine is busy is measured again after all others', async () => {
+  const order: string[] = [];
+  vi.stubGlobal('measured', (name: string) => order.push(name));
+  onTestFinished(() => {
+    vi.unstubAllGlobals();
+  });
+  const claim = (value: string) => `{ claims: [{ ...base, value: ${value}, atLeast: 3 }] }`;
+  const spoilt = targetWith(claim('measured("spoilt")'));
+  const other = targetWith(claim('measured("other") + 3'));
+  const checks = await checkClaims([spoilt, other], 'quick');
+  expect(order).toEqual(['spoilt', 'spoilt', 'other', 'spoilt']);
+  expect(checks.map(({ claims }) => claims[0]?.holds)).toEqual([true, true]);
 });
 
 test('a record of other claims than the measure makes is told', async () => {
