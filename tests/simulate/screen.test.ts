@@ -64,6 +64,18 @@ test('the knee is where a megabyte begins to buy less than the mean', () => {
   expect(kneeOf(lruCurve(traceOf(LOOP)), 50), 'a loop has none').toBeUndefined();
 });
 
+test('the size for a hit ratio is the smallest that reaches it', () => {
+  const curve = lruCurve(traceOf(SHOP));
+  const text = report(simulated(SHOP), { name: 'shop', ...NAMED }, 80).replaceAll('\n', ' ');
+  const named = [...text.matchAll(/([\d,]+)(?: entries)? \([\d.]+ .B\) for (?:a hit ratio of )?(\d+) %/g)];
+  expect(named.length, 'ratios that this trace can reach').toBeGreaterThan(1);
+  for (const [, entries = '', percent] of named) {
+    const [wanted, size] = [Number(percent) / 100, Number(entries.replaceAll(',', ''))];
+    expect(1 - curve.missRatioAt(size)).toBeGreaterThanOrEqual(wanted);
+    expect(1 - curve.missRatioAt(size - 1)).toBeLessThan(wanted);
+  }
+});
+
 test('sizes go from a thousandth of the keys to all of them, each once', () => {
   expect(defaultSizes(1)).toEqual([1]);
   expect(defaultSizes(5)).toEqual([1, 2, 3, 5]);

@@ -64,6 +64,7 @@ export function meaning(simulation: Simulation, entryBytes: number): string[] {
     ];
   return [
     firstUses(simulation),
+    sizesForHits(simulation, entryBytes),
     knee(simulation, entryBytes),
     bestDoubling(simulation, entryBytes),
     bestPolicies(simulation),
@@ -73,6 +74,37 @@ export function meaning(simulation: Simulation, entryBytes: number): string[] {
 
 const firstUses = ({ requests, distinct }: Simulation): string =>
   `${percent(distinct / requests)} of the requests are the first for their key. Every cache misses those, whatever its size.`;
+
+const HIT_RATIOS = [0.5, 0.8, 0.9, 0.95, 0.99] as const;
+
+/** What a capacity question asks for: the memory of a hit ratio. */
+function sizesForHits({ distinct, lru }: Simulation, entryBytes: number): string {
+  const ratioOf = new Map<number, number>();
+  for (const hits of HIT_RATIOS) {
+    const size = smallestFor(hits, lru, distinct);
+    if (size !== undefined) ratioOf.set(size, hits);
+  }
+  const [first, ...others] = [...ratioOf].map(
+    ([size, hits], at) =>
+      `${whole(size)}${at === 0 ? ' entries' : ''} (${bytes(size * entryBytes)}) for ${at === 0 ? 'a hit ratio of ' : ''}${hits * 100} %`,
+  );
+  return first
+    ? `LRU needs ${[first, ...others].join(', ')}.`
+    : `No size gives LRU a hit ratio of ${HIT_RATIOS[0] * 100} %.`;
+}
+
+/** Undefined where no size is large enough. */
+function smallestFor(hits: number, lru: MissCurve, distinct: number): number | undefined {
+  const isEnough = (size: number) => 1 - lru.missRatioAt(size) >= hits;
+  if (!isEnough(distinct)) return undefined;
+  let [low, high] = [1, distinct];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (isEnough(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return high;
+}
 
 function knee({ requests, distinct, lru }: Simulation, entryBytes: number): string {
   const size = kneeOf(lru, distinct);
