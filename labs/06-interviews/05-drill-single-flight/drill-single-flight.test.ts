@@ -80,11 +80,11 @@ describe('Core', () => {
     const stays = outcome(flights.run('a'));
     await begun(loads, 1, 'by three callers at once');
     first.abort(new Error('tab closed'));
-    second.abort(new Error('too late'));
+    second.abort(new DOMException('too late', 'TimeoutError'));
     expect(
       await Promise.all(leaving),
       'answers to the callers that give up: the reason of their signal',
-    ).toEqual(['rejected: Error: tab closed', 'rejected: Error: too late']);
+    ).toEqual(['rejected: Error: tab closed', 'rejected: TimeoutError: too late']);
     const joins = outcome(flights.run('a'));
     await turn();
     expect(loads.length, 'loads begun, with a caller that came when two of the three had given up').toBe(1);
@@ -123,6 +123,7 @@ describe('Core', () => {
       return new Promise((_, reject) => failures.push(() => reject(new Error('too late'))));
     }, DEADLINE_MS);
     const run = (key: string, signal?: AbortSignal) => outcome(flights.run(key, signal), 300);
+    const inTime = outcome(singleFlight(() => setTimeout(2 * DEADLINE_MS, 'slow'), PATIENT_MS).run('a'));
     const leaving = new AbortController();
     void run('left', leaving.signal);
     const calls = { joined: run('joined'), forgotten: run('forgotten'), left: run('left') };
@@ -144,6 +145,7 @@ describe('Core', () => {
     expect(await calls.left, `${ANSWER}, also when the caller that started it has given up`).toMatch(
       /^rejected/,
     );
+    expect(await inTime, 'a load that is slow, and ends before the deadline it was given').toBe('slow');
     expect(
       await run('joined'),
       'the next caller, when the first load still hangs: it must not join that one',
@@ -164,6 +166,7 @@ describe('Core', () => {
     flights.forget('b');
     expect(flights.size, 'size after forget of another key').toBe(1);
     flights.forget('a');
+    expect(flights.size, 'size after forget, when the forgotten load goes on').toBe(0);
     const after = outcome(flights.run('a'));
     await begun(loads, 2, 'with a caller that came after forget');
     loads[0]?.resolve('old');
@@ -180,14 +183,30 @@ describe('Core', () => {
       'new',
       'new',
     ]);
+
+    let hanging = 0;
+    const hung = singleFlight<string>(() => new Promise(() => void hanging++), DEADLINE_MS);
+    const givenUp = outcome(hung.run('a'));
+    await setTimeout(DEADLINE_MS / 2);
+    hung.forget('a');
+    void outcome(hung.run('a'));
+    await givenUp;
+    // In the turn of the first deadline: the second one has not come, however slow the machine is.
+    void outcome(hung.run('a'));
+    await turn();
+    expect(hanging, 'loads, as above: this time the forgotten one hangs until its deadline').toBe(2);
   });
 
   test('nothing is left behind: no load, no timer, no listener', async () => {
+    // Of a worker that runs for weeks.
+    const { signal } = new AbortController();
+    const hung = singleFlight<string>(() => new Promise(() => {}), DEADLINE_MS);
+    await outcome(hung.run('a', signal), 300);
+    await turn();
+    expect(hung.size, 'size when a load that hangs has been given up').toBe(0);
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
     const { flights, loads } = heldFlights();
-    // Of a worker that runs for weeks.
-    const { signal } = new AbortController();
     const leaving = new AbortController();
     // So many calls at once are meant: no warning of Node.
     setMaxListeners(60, signal, leaving.signal);
@@ -209,7 +228,7 @@ describe('Core', () => {
     expect(vi.getTimerCount(), 'timers that wait when all loads have ended').toBe(0);
     expect(
       getEventListeners(signal, 'abort').length,
-      'listeners on a signal that 40 calls were given, when all of them have ended',
+      'listeners on a signal that 41 calls were given, when all of them have ended, one by its deadline',
     ).toBe(0);
   });
 });
