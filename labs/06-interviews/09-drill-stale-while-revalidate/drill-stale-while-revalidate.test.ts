@@ -26,9 +26,16 @@ describe('Core', () => {
     expect(source.loads.length, 'loads: a fresh value needs none').toBe(1);
     const { cache: named } = open({ load: async (key) => `the value of ${key}` });
     expect(
-      await Promise.all([outcome(named.get('b')), outcome(named.get('c'))]),
-      'two keys that miss at the same time: each has a load of its own',
-    ).toEqual(['the value of b', 'the value of c']);
+      await Promise.all([outcome(named.get('b')), outcome(named.get('constructor'))]),
+      'two keys that miss at the same time: each has a load of its own, whatever it is called',
+    ).toEqual(['the value of b', 'the value of constructor']);
+    const { cache: byTheClock, source: other } = open({}, 'by Date.now');
+    other.atOnce.push('one');
+    for (const read of ['first', 'second']) {
+      expect(await outcome(byTheClock.get('a')), `the ${read} read of a cache without the option now`).toBe(
+        'one',
+      );
+    }
     for (const value of [null, 0, '', false]) {
       let loads = 0;
       const { cache: other } = open({ load: async () => [loads++, value][1] });
@@ -65,6 +72,14 @@ describe('Core', () => {
     await source.begun(2);
     source.loads[1]?.fail(DOWN);
     await flushed();
+    clock.advance(11);
+    const inPause = outcome(cache.get('a'));
+    await flushed();
+    source.loads[2]?.fail(DOWN);
+    expect(
+      await inPause,
+      'freshMs + staleMs are over, and a refresh has failed 11 ms ago: its pause must not lengthen the window',
+    ).toBe(`rejected: ${DOWN}`);
     clock.advance(RETRY_MS + 1);
     for (const [key, scene] of [
       ['a', 'freshMs + staleMs are over, also if a refresh has failed meanwhile'],
@@ -93,6 +108,8 @@ describe('Core', () => {
     for (let failed = 1; failed <= 2; failed++) {
       await outcome(cache.get('a'));
       await source.begun(1 + failed);
+      // A slow failure: the pause counts from its end.
+      clock.advance(RETRY_MS);
       source.loads[failed]?.fail(DOWN);
       await flushed();
       clock.advance(RETRY_MS - 1);
@@ -108,14 +125,21 @@ describe('Core', () => {
       ).toBe(failed);
       clock.advance(2);
     }
-    await outcome(cache.get('a'));
+    source.throwNext(DOWN);
+    expect(
+      await outcome(cache.get('a')),
+      'the stale value, while load itself throws, which is a failed refresh too',
+    ).toBe('one');
     await source.begun(4);
     expect(source.loads.length - 1, 'refreshes: retryMs after the second failure there must be a third').toBe(
       3,
     );
-    source.loads[3]?.end('two');
     await flushed();
-    expect(await outcome(cache.get('a')), 'the third refresh has given a value').toBe('two');
+    clock.advance(RETRY_MS + 1);
+    source.atOnce.push('two');
+    await outcome(cache.get('a'));
+    await flushed();
+    expect(await outcome(cache.get('a')), 'the fourth refresh has given a value').toBe('two');
     expect(unhandled(), 'unhandled rejections: nobody waits for a refresh').toEqual([]);
   });
 
@@ -137,6 +161,8 @@ describe('Core', () => {
 
   test('a load that does not end has failed after its deadline', async () => {
     const unhandled = unhandledRejections();
+    const { cache: patient } = open({ load: () => sleep(2 * DEADLINE_MS, 'slow') });
+    const inTime = outcome(patient.get('a'));
     const { cache, source, clock } = await openWith('one', { loadDeadlineMs: DEADLINE_MS });
     expect(
       await soon(rejectionOf(() => cache.get('b'))),
@@ -145,7 +171,14 @@ describe('Core', () => {
     clock.advance(FRESH_MS + 1);
     await outcome(cache.get('a'));
     await source.begun(3);
+    expect(await inTime, 'a load that is slow, and ends before its loadDeadlineMs').toBe('slow');
     await sleep(DEADLINE_MS + 20);
+    await outcome(cache.get('a'));
+    await flushed();
+    expect(
+      source.loads.length - 2,
+      'refreshes, the first was given up just now: it has failed, and pauses',
+    ).toBe(1);
     clock.advance(DEADLINE_MS + RETRY_MS + 1);
     source.atOnce.push('two');
     expect(await outcome(cache.get('a')), 'a refresh hangs: the stale value').toBe('one');
@@ -251,7 +284,7 @@ describe('Core', () => {
 
 const DOWN = new Error('connect ECONNREFUSED');
 
-function open(options: Partial<Options<unknown>> = {}) {
+function open(options: Partial<Options<unknown>> = {}, time: 'by a clock' | 'by Date.now' = 'by a clock') {
   const clock = fakeClock(1_700_000_000_000);
   const source = heldLoads();
   const cache = new StaleCache<unknown>({
@@ -261,7 +294,7 @@ function open(options: Partial<Options<unknown>> = {}) {
     loadDeadlineMs: 5_000,
     retryMs: RETRY_MS,
     maxEntries: 1_000,
-    now: clock.now,
+    ...(time === 'by a clock' && { now: clock.now }),
     ...options,
   });
   return { cache, source, clock };
@@ -275,18 +308,27 @@ async function openWith(value: unknown, options: Partial<Options<unknown>> = {})
   return opened;
 }
 
-/** Each load ends when the test says so, or at once with the next value of `atOnce`. */
+/** Each load ends when the test says so, or at once: with the next value of `atOnce`, or by what `throwNext` was given. */
 function heldLoads() {
   const loads: { end(value: unknown): void; fail(error: Error): void }[] = [];
   const atOnce: unknown[] = [];
+  let toThrow: Error | undefined;
   return {
     loads,
     atOnce,
-    load: () =>
-      new Promise<unknown>((resolve, reject) => {
+    throwNext(error: Error) {
+      toThrow = error;
+    },
+    load() {
+      const loading = new Promise<unknown>((resolve, reject) => {
         loads.push({ end: resolve, fail: reject });
         if (atOnce.length > 0) resolve(atOnce.shift());
-      }),
+      });
+      if (!toThrow) return loading;
+      const error = toThrow;
+      toThrow = undefined;
+      throw error;
+    },
     begun: (count: number) => until(() => loads.length >= count),
   };
 }
