@@ -25,7 +25,7 @@ beforeAll(() => {
 const MUG = 'Enamel mug, 350 ml';
 const BOARD = 'Beech cutting board';
 const NOBODY = 9_999;
-const STORES = /^(SET|SETEX|PSETEX|P?EXPIRE|EVAL|EVALSHA|MULTI|MSET)\b/i;
+const STORES = /^(SET|SETEX|PSETEX|P?EXPIRE|EVAL(?!.*MGET)|EVALSHA|MULTI|MSET)\b/i;
 const SELECTS = /FROM products/i;
 
 describe('Core', () => {
@@ -273,10 +273,12 @@ describe('In production', () => {
   test('a row that was read before clear is not given after it, and not stored', async () => {
     const { db, answered, release } = lateAnswer();
     const loader = openLoader(servers.redis, db);
-    const before = outcome(loader.load(1), 3000);
+    const before = outcome(Promise.all([1, 3].map((id) => loader.load(id))), 3000);
     await Promise.race([answered, before]);
-    await change(1, 'new');
-    loader.clear(1);
+    for (const id of [1, 3]) {
+      await change(id, 'new');
+      loader.clear(id);
+    }
     expect(
       await nameOf(loader.load(1)),
       'name that a load after clear gives: the SELECT of an earlier load had read the old row',
@@ -289,6 +291,10 @@ describe('In production', () => {
       (await servers.redis.get(productKey(1))) ?? '',
       'the entry in Redis: the old row came after clear, and its entry had been deleted',
     ).not.toContain(MUG);
+    expect(
+      await servers.redis.get(productKey(3)),
+      'the entry of a product that was cleared, and not loaded again: the old row came after clear',
+    ).toBeNull();
 
     const early = loader.load(2);
     loader.clear(2);
@@ -334,9 +340,20 @@ describe('In production', () => {
         ).toBeLessThan(TOLERATED_MS);
       }),
     );
-    const { loader } = await unreachable((proxy) => proxy.refuse());
-    const work = await servers.work(() => namesOf([1, 2, 3].map((id) => loader.load(id))));
-    expect(work.sql('select'), 'SELECTs of three loads in one tick while Redis refuses connections').toBe(1);
+    const refusing = await refusingRedis(servers);
+    await refusing.refuseReads();
+    const errors: unknown[] = [];
+    const loader = openLoader(refusing.redis, servers.db, errors);
+    const work = await servers.work(async () => {
+      expect(
+        await namesOf(idsTo(3).map((id) => loader.load(id))),
+        'names of 1, 2 and 3 while Redis refuses to read',
+      ).toEqual([MUG, BOARD, 'Reading lamp, brass']);
+    });
+    expect(work.sql('select'), 'SELECTs of three loads in one tick while Redis refuses to read').toBe(1);
+    expect(errors.map(String), 'errors that onCacheError got while Redis refused to read').toContainEqual(
+      expect.stringContaining('NOPERM'),
+    );
   });
 
   test('a row that was read while Redis was away is not stored after it', async () => {
@@ -354,6 +371,10 @@ describe('In production', () => {
       await servers.redis.mget(productKey(1), productKey(2)),
       'the entries in Redis: the old rows were read in an outage, and changed before Redis was back',
     ).toEqual([null, null]);
+    await cache(3, 'from Redis');
+    expect(await nameOf(openLoader(redis).load(3)), 'name that the next request gets: Redis is back').toBe(
+      'from Redis',
+    );
   });
 
   test('storing delays no load and fails none, and a refusal is reported', async () => {
