@@ -9,7 +9,14 @@ import type { FaultyProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
 import { outcome, rejectionOf } from '#kit/waiting';
-import { DEADLINE_MS, type Decision, EvictingRedisError, InvalidOptionError, MAX_LIMIT } from './given';
+import {
+  DEADLINE_MS,
+  type Decision,
+  EvictingRedisError,
+  InvalidOptionError,
+  MAX_LIMIT,
+  RETRY_MS,
+} from './given';
 import { type Options, openRateLimiter } from './rate-limits';
 
 const servers = useServers();
@@ -140,7 +147,7 @@ describe('In production', () => {
         false,
       );
       expect(third.retryAfterMs, `retryAfterMs: the clock of one process is ${what}`).toBeLessThanOrEqual(
-        MINUTE_MS,
+        MINUTE_MS + 5,
       );
     }
   });
@@ -190,12 +197,14 @@ describe('In production', () => {
       ['login', 'a', 'é'],
       ['login', 'a', 'e\u0301'],
       ['search', 'a', 'b'],
+      ['login', 'a', `${LONG}1`],
+      ['login', 'a', `${LONG}2`],
     ] as const;
     for (const [name, tenant, user] of names) {
       const limiter = await open({ name, limit: 1 });
       expect(
         await outcome(limiter.take(tenant, user)),
-        `first call of tenant ${inspect(tenant)} and user ${inspect(user)} at the limiter ${inspect(name)}`,
+        `first call of tenant ${shown(tenant)} and user ${shown(user)} at the limiter ${shown(name)}`,
       ).toEqual(ALLOWED);
     }
     const slots = (await keys()).filter((key) => /\{.+\}/.test(key));
@@ -215,7 +224,7 @@ describe('In production', () => {
     const scenes = Object.entries(faults).flatMap(([fault, strike]) =>
       (['open', 'closed'] as const).map(async (told) => {
         const taken = await lateness({
-          open: () => struck(strike, { whenRedisFails: told, deadlineMs: DEADLINE_MS }),
+          open: () => struck(strike, { whenRedisFails: told }),
           call: ({ limiter }) => limiter.take('acme', 'ann'),
           reference: () => sleep(DEADLINE_MS),
           toleratedMs: TOLERATED_MS,
@@ -226,17 +235,7 @@ describe('In production', () => {
         );
       }),
     );
-    await Promise.all([...scenes, expectPatience()]);
-
-    const { reopen, errors } = await struck((proxy) => proxy.stall(), {
-      whenRedisFails: 'open',
-      deadlineMs: DEADLINE_MS,
-    });
-    const started = await outcome(reopen());
-    const starts = 'a process starts while Redis stalls, told to fail open';
-    expect(errors.length, `${starts}: errors given to onError at its start`).toBeGreaterThan(0);
-    expect(started, `${starts}: it must start`).toHaveProperty('take');
-    expect(await outcome((started as Limiter).take('acme', 'ann')), `${starts}: its calls`).toEqual(ALLOWED);
+    await Promise.all([...scenes, expectPatience(), expectStart('open'), expectStart('closed')]);
   });
 
   test('a Redis that refuses the command is reported, and the call is decided as told', async () => {
@@ -249,8 +248,12 @@ describe('In production', () => {
       expect(errors.length, 'errors given to onError: Redis has refused a command').toBeGreaterThan(0);
       errors.length = 0;
     }
-    const before = await open({ redis, onError: () => {} });
-    await outcome(before.take('acme', 'bob'));
+    const before = await open({ redis });
+    expectDecision(
+      await outcome(before.take('acme', 'bob')),
+      'closed',
+      'Redis refuses, and onError is absent',
+    );
     await permit();
     await expect
       .poll(() => outcome(before.take('acme', 'bob')), {
@@ -305,30 +308,34 @@ describe('In production', () => {
 /** Beyond one deadline. */
 const TOLERATED_MS = DEADLINE_MS * 0.8;
 
+/** As long as an address of a web page. */
+const LONG = 'x'.repeat(300);
+const shown = (name: string) =>
+  name.length < 100 ? inspect(name) : `of ${name.length} letters that ends with ${inspect(name.at(-1))}`;
+
 type Limiter = Awaited<ReturnType<typeof open>>;
 
+const SETTINGS = { name: 'api', limit: 10, windowMs: MINUTE_MS, whenRedisFails: 'closed' } as const;
+
 const open = (options: Partial<Options> = {}) =>
-  openRateLimiter({
-    redis: servers.redis,
-    name: 'api',
-    limit: 10,
-    windowMs: MINUTE_MS,
-    whenRedisFails: 'closed',
-    deadlineMs: PATIENT_MS,
-    ...options,
-  });
+  openRateLimiter({ redis: servers.redis, ...SETTINGS, deadlineMs: PATIENT_MS, ...options });
 
 const isAllowed = (result: unknown) => (result as Partial<Decision>).allowed === true;
 
 const allowedOf = (decisions: readonly Decision[]) => decisions.filter(isAllowed).length;
 
-/** A limiter that was opened before its Redis failed, and what was reported since. */
+/** A limiter that was opened before its Redis failed, and what was reported since. Its deadline is DEADLINE_MS if absent. */
 async function struck(strike: (proxy: FaultyProxy) => unknown, options: Partial<Options>) {
   const { proxy, redis } = await redisBehindProxy(servers);
   const errors: unknown[] = [];
-  const reopen = () => open({ ...options, redis, onError: (error) => errors.push(error) });
-  const limiter = await reopen();
+  const onError = (error: unknown) => {
+    errors.push(error);
+  };
+  const reopen = () => openRateLimiter({ ...SETTINGS, ...options, redis, onError });
+  const limiter = (await outcome(reopen())) as Limiter;
+  expect(limiter, 'a limiter must start, also on a Redis that is slow').toHaveProperty('take');
   await strike(proxy);
+  errors.length = 0;
   return { proxy, redis, limiter, reopen, errors };
 }
 
@@ -342,6 +349,28 @@ async function expectPatience(): Promise<void> {
   expect(await outcome(call), `${scene} when Redis has answered`).toEqual(ALLOWED);
 }
 
+/** A process that starts while Redis stalls reports it, starts, and decides as told. */
+async function expectStart(told: Options['whenRedisFails']): Promise<void> {
+  const { limiter, reopen, errors } = await struck((proxy) => proxy.stall(), {
+    whenRedisFails: told,
+    deadlineMs: DEADLINE_MS,
+  });
+  await outcome(limiter.take('acme', 'ann'));
+  expect(errors.length, 'errors given to onError: Redis stalls, and a call met its deadline').toBeGreaterThan(
+    0,
+  );
+  errors.length = 0;
+  const started = await outcome(reopen());
+  const starts = `a process starts while Redis stalls, told to fail ${told}`;
+  expect(errors.length, `${starts}: errors given to onError at its start`).toBeGreaterThan(0);
+  expect(started, `${starts}: it must start`).toHaveProperty('take');
+  expectDecision(
+    await outcome((started as Limiter).take('acme', 'ann')),
+    told,
+    `Redis stalls since the start`,
+  );
+}
+
 /** `times` calls at once. */
 const burst = async (limiter: Limiter, times: number) =>
   allowedOf(await Promise.all(Array.from({ length: times }, () => limiter.take('acme', 'ann'))));
@@ -349,6 +378,7 @@ const burst = async (limiter: Limiter, times: number) =>
 /** One call at 0 and the others at 0.75 of a window: `early`. `limit` calls at 1.1: `late`. */
 async function acrossTheBoundary(limit: number) {
   for (let tries = 1; ; tries++) {
+    const asked = performance.now();
     const windowMs = await windowThatEndsAt(0.9);
     const limiter = await open({ name: `boundary-${tries}`, limit, windowMs });
     const first = await burst(limiter, 1);
@@ -357,10 +387,12 @@ async function acrossTheBoundary(limit: number) {
     await at(0.75);
     const second = performance.now();
     const rest = await burst(limiter, limit - 1);
+    const inFirst = performance.now() - asked < 0.88 * windowMs;
     await at(1.1);
     const late = await burst(limiter, limit);
-    // On a busy machine all of it may have left the window.
-    if (performance.now() - second < windowMs - 5 || tries === 10) return { early: first + rest, late };
+    // On a busy machine the second batch may come too late, or all of it may have left the window.
+    const inTime = inFirst && performance.now() - second < windowMs - 5;
+    if (inTime || tries === 10) return { early: first + rest, late };
   }
 }
 
@@ -457,7 +489,10 @@ async function bytesOf(names: readonly string[]): Promise<number> {
 /** Runs `action` in a process whose clocks are wrong by `ms`. */
 async function withClock<T>(ms: number, action: () => Promise<T>): Promise<T> {
   const { now } = performance;
-  const monotonic = vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + ms);
+  // Never negative: no process has seen that.
+  const monotonic = vi
+    .spyOn(performance, 'now')
+    .mockImplementation(() => now.call(performance) + HOUR_MS + ms);
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms });
   try {
     return await action();
@@ -471,9 +506,7 @@ function expectDecision(decision: unknown, told: Options['whenRedisFails'], scen
   const message = `${scene}, and whenRedisFails is ${told}`;
   if (told === 'open') expect(decision, `${message}: the call must be allowed`).toEqual(ALLOWED);
   else {
-    const refused = { allowed: false, retryAfterMs: expect.any(Number) };
-    expect(decision, `${message}: the call must be refused, with a time to come back`).toEqual(refused);
-    const { retryAfterMs } = decision as Decision;
-    expect(retryAfterMs, `${message}: retryAfterMs`).toBeGreaterThan(0);
+    const refused = { allowed: false, retryAfterMs: RETRY_MS };
+    expect(decision, `${message}: the call must be refused, with RETRY_MS to come back`).toEqual(refused);
   }
 }

@@ -45,9 +45,6 @@ const TAKE = `
   redis.call('SET', KEYS[1], log .. struct.pack('d', now), 'PX', windowMs)
   return 0`;
 
-/** Longer ones are quotas to bill by: they belong in a database. */
-const MAX_WINDOW_MS = 31 * 24 * 3600_000;
-
 /**
  * A rate limiter for all processes that use this Redis. In production: a call takes one deadline at most.
  * @throws in production, an EvictingRedisError or an InvalidOptionError
@@ -62,7 +59,7 @@ export async function openRateLimiter({
   onError = () => {},
 }: Options): Promise<RateLimiter> {
   requireInteger('limit', limit, MAX_LIMIT);
-  requireInteger('windowMs', windowMs, MAX_WINDOW_MS);
+  requireInteger('windowMs', windowMs);
   await requireNoEviction(redis, deadlineMs, onError);
   return {
     async take(tenant, user) {
@@ -81,7 +78,7 @@ export async function openRateLimiter({
   };
 }
 
-function requireInteger(option: string, value: number, max: number): void {
+function requireInteger(option: string, value: number, max = Number.MAX_SAFE_INTEGER): void {
   if (!Number.isInteger(value) || value < 1 || value > max) throw new InvalidOptionError(option, value);
 }
 

@@ -50,12 +50,9 @@ const TAKE = `
   end
   return 0`;
 
-/** Longer ones are quotas to bill by: they belong in a database. */
-const MAX_WINDOW_MS = 31 * 24 * 3600_000;
-
 export async function openRateLimiter(options: Options): Promise<RateLimiter> {
   requireInteger('limit', options.limit, MAX_LIMIT);
-  requireInteger('windowMs', options.windowMs, MAX_WINDOW_MS);
+  requireInteger('windowMs', options.windowMs);
   await requireNoEviction(options.redis, options.deadlineMs ?? DEADLINE_MS, options.onError ?? (() => {}));
   return new SortedSetLimiter(options);
 }
@@ -85,7 +82,7 @@ class SortedSetLimiter implements RateLimiter {
   }
 }
 
-function requireInteger(option: string, value: number, max: number): void {
+function requireInteger(option: string, value: number, max = Number.MAX_SAFE_INTEGER): void {
   if (!Number.isInteger(value) || value < 1 || value > max) throw new InvalidOptionError(option, value);
 }
 
