@@ -59,6 +59,30 @@ export async function begun(source: HeldLoad<unknown>, call: Promise<unknown>): 
   await soon(Promise.race([source.begun, call]));
 }
 
+/** A load that gives no answer. Does it still run `afterMs` after it has begun? */
+export function hungLoad(afterMs: number, { heedsSignal = false } = {}) {
+  let fail: (error: Error) => void = () => {};
+  const source = {
+    signal: undefined as AbortSignal | undefined,
+    stillRan: false,
+    load(signal?: AbortSignal) {
+      source.signal = signal;
+      const look = () => {
+        source.stillRan = !signal?.aborted;
+      };
+      // A shorter deadline that begins with the load is before this look on a slow machine too: its timer begins earlier,
+      // and all timers that are due have run before the second setImmediate.
+      setImmediate(() => setTimeout(() => setImmediate(look), afterMs).unref());
+      return new Promise<never>((_, reject) => {
+        fail = reject;
+        if (heedsSignal) signal?.addEventListener('abort', () => reject(new Error('the query was killed')));
+      });
+    },
+    fail: (error: Error) => fail(error),
+  };
+  return source;
+}
+
 /** Its loads give "load 1", "load 2" and so on; one that is held ends when it is released. */
 export function numberedLoads({ redis }: Pick<LabServers, 'redis'>) {
   const holds: Promise<void>[] = [];

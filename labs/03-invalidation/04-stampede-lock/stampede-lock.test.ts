@@ -1,9 +1,10 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { pausingClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
-import { begun, countedLoad, heldLoad } from '#kit/loads';
+import { begun, countedLoad, heldLoad, hungLoad } from '#kit/loads';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
 import { jsonAt, type Struck, strikeAtEachStep } from '#kit/strikes';
@@ -63,10 +64,15 @@ describe('Core', () => {
     for (let pings = 0; pings < 2; pings++) await redis.ping();
     expect(source.loads, 'loads of 11 calls in two processes: only the holder of the lock must load').toBe(1);
     source.end();
+    const values = await Promise.all([first, ...others]);
     expect(
-      await Promise.all([first, ...others]),
+      values,
       'values of 11 calls in two processes: one of them loaded, the others must look again until they find its value',
     ).toEqual(Array(11).fill(NEW));
+    expect(
+      new Set(values).size,
+      'objects that 11 calls got: each needs its own, or a caller that changes its value changes that of others',
+    ).toBe(11);
     await until(async () => !(await servers.redis.exists(lockKey(KEY))));
     expect(await servers.redis.exists(lockKey(KEY)), 'locks left: the holder must release its lock').toBe(0);
     await servers.redis.set(lockKey(KEY), OTHER, 'PX', 20_000);
@@ -141,15 +147,18 @@ describe('Core', () => {
       'gives undefined': async () => undefined,
     };
     for (const [how, load] of Object.entries(failing)) {
-      const error = await soon(rejectionOf(() => openCache().getOrLoad(KEY, load, TIMES)));
+      const cache = openCache();
+      const error = await soon(rejectionOf(() => cache.getOrLoad(how, load, TIMES)));
       if (how === 'gives undefined')
         expect(error, 'the load gave undefined: its caller must get a TypeError').toBeInstanceOf(TypeError);
       else expect(error, `the load ${how}: its caller must get that error`).toBe(down);
-      await until(async () => !(await servers.redis.exists(lockKey(KEY))));
+      await until(async () => !(await servers.redis.exists(lockKey(how))));
       expect(
-        await servers.redis.exists(lockKey(KEY), entryKey(KEY)),
+        await servers.redis.exists(lockKey(how), entryKey(how)),
         `keys left by a load that ${how}: without its lock the next caller can load at once`,
       ).toBe(0);
+      const next = await outcome(cache.getOrLoad(how, async () => NEW, AT_ONCE));
+      expect(next, `the call after a load that ${how}: it must load`).toEqual(NEW);
     }
     const lose = () => servers.redis.set(lockKey(KEY), OTHER, 'PX', 20_000);
     for (const end of ['load', 'failure'] as const) {
@@ -161,6 +170,12 @@ describe('Core', () => {
         ).toBe(OTHER);
       });
     }
+    freezeClocks();
+    const tokens = [await tokenInNewProcess(), await tokenInNewProcess()];
+    expect(
+      tokens[0],
+      'tokens in two processes, which have the same process id (as containers have) and the same time: they must differ',
+    ).not.toBe(tokens[1]);
   });
 
   test('a value that was stored before the lock was taken is not loaded again', async () => {
@@ -225,22 +240,22 @@ describe('In production', () => {
     const unhandled = unhandledRejections();
     const away = await cacheBehindProxy();
     await away.proxy.refuse();
-    for (const [who, cache] of [
-      ['under the lock', openCache()],
-      ['while Redis is away', away.cache],
+    for (const [who, cache, heeds] of [
+      ['under the lock', openCache(), true],
+      ['while Redis is away', away.cache, false],
     ] as const) {
-      const hung = hungLoad(60);
+      const hung = hungLoad(50, { heedsSignal: heeds });
       expect(
         await soon(rejectionOf(() => cache.getOrLoad(who, hung.load, { ...TIMES, lockMs: 40 }))),
-        `a load hangs ${who}: after lockMs the caller must get a LoadTimeoutError`,
+        `a load ${who} hangs, and ${heeds ? 'rejects when its signal is aborted' : 'ignores its signal'}: after lockMs the caller must get a LoadTimeoutError`,
       ).toBeInstanceOf(LoadTimeoutError);
       expect(hung.signal?.aborted, `a load hangs ${who}: its signal must be aborted`).toBe(true);
-      expect(hung.stillRan, `a load ${who} still ran after 60 ms, lockMs is 40`).toBe(false);
+      expect(hung.stillRan, `a load ${who} still ran after 50 ms, lockMs is 40`).toBe(false);
       hung.fail(new Error('killed'));
     }
     const slow = await redisBehindProxy(servers);
     const taking = slow.proxy.hold(TAKES_LOCK);
-    const hung = hungLoad(70);
+    const hung = hungLoad(60);
     const failing = soon(
       rejectionOf(() => openCache(slow.redis).getOrLoad(KEY, hung.load, { ...TIMES, lockMs: 90 })),
     );
@@ -250,10 +265,22 @@ describe('In production', () => {
     expect(await failing, 'Redis answers 50 ms late, and the load hangs').toBeInstanceOf(LoadTimeoutError);
     expect(
       hung.stillRan,
-      'the load still ran 70 ms after it had begun. Its lock of 90 ms was taken 50 ms before: Redis answered late',
+      'the load still ran 60 ms after it had begun. Its lock of 90 ms was taken 50 ms before: Redis answered late',
     ).toBe(false);
     hung.fail(new Error('killed'));
     expect(unhandled(), 'a load that was given up fails later: that must not end the process').toEqual([]);
+
+    const { advance } = freezeClocks();
+    await servers.redis.set(lockKey('waited'), OTHER, 'PX', 60_000);
+    const clock = pausingClock(async () => {
+      advance(2 * TIMES.lockMs);
+      await servers.redis.del(lockKey('waited'));
+    });
+    const load = () => sleep(20, NEW);
+    expect(
+      await outcome(openCache(servers.redis, { clock }).getOrLoad('waited', load, TIMES)),
+      'a call waited for longer than lockMs, then took the lock: its load may take lockMs from there',
+    ).toEqual(NEW);
   });
 
   test('the lock of a late load stays until it expires', async () => {
@@ -343,9 +370,9 @@ describe('In production', () => {
     };
     for (const [how, fail] of Object.entries(failing)) {
       errors.length = 0;
-      let loads = 0;
-      const load = () => {
-        loads++;
+      const signals: (AbortSignal | undefined)[] = [];
+      const load = (signal?: AbortSignal) => {
+        signals.push(signal);
         return fail();
       };
       const read = (lockMs: number) => outcome(cache.getOrLoad(how, load, { ...WITH_STALE, lockMs }));
@@ -357,11 +384,20 @@ describe('In production', () => {
       await until(() => errors.length > 0);
       const expected = how === 'hangs' ? [expect.any(LoadTimeoutError)] : [down];
       expect(errors, `calls of onCacheError for a refresh that ${how}`).toEqual(expected);
-      if (how === 'hangs') continue;
-      await servers.redis.ping();
-      await read(TIMES.lockMs);
-      await servers.redis.ping();
-      expect(loads, `loads of two calls, one after the other, when the refresh ${how}`).toBe(1);
+      if (how === 'hangs') {
+        expect(signals[0]?.aborted, 'the refresh hangs: its signal must be aborted').toBe(true);
+      } else {
+        await servers.redis.ping();
+        await read(TIMES.lockMs);
+        await servers.redis.ping();
+        expect(signals.length, `loads of two calls, one after the other, when the refresh ${how}`).toBe(1);
+      }
+      await servers.redis.del(lockKey(how));
+      await read(40);
+      await until(() => errors.length > 1);
+      expect(signals.length, `loads when the lock of a refresh that ${how} has ended: again one call`).toBe(
+        2,
+      );
     }
     expect(unhandled(), 'nobody waits for a refresh: its error must not end the process').toEqual([]);
   });
@@ -379,7 +415,7 @@ describe('In production', () => {
       const value = await outcome(cache.getOrLoad(fault, load, TIMES), 3000);
       expect(value, `Redis does not answer (${fault}): the call must load`).toEqual(OLD);
       expect(errors.length, 'calls of onCacheError: Redis has failed').toBeGreaterThan(0);
-      await redis.ping();
+      await answered(redis);
       expect(
         await stored(fault),
         'value in Redis: the call had no lock, so it must not store',
@@ -396,14 +432,14 @@ describe('In production', () => {
       await until(async () => (await servers.redis.exists(lockKey('late'))) === 1);
       source.end();
       expect(await reading, 'Redis did not answer in time: the call must load').toEqual(OLD);
-      await redis.ping();
+      await answered(redis);
       expect(
         await stored('late'),
         'value in Redis: the lock was granted after the load had begun, so it must not be used',
       ).toBeUndefined();
     };
     const silentWhileItWaits = async () => {
-      const { proxy, cache } = await cacheBehindProxy();
+      const { proxy, cache, errors } = await cacheBehindProxy();
       await servers.redis.set(lockKey('waiting'), OTHER, 'PX', 20_000);
       let looks = 0;
       proxy.schedule(async () => void looks++);
@@ -411,6 +447,7 @@ describe('In production', () => {
       await until(() => looks > 1);
       proxy.blackHole();
       expect(await waiting, 'Redis fell silent while the call waited: it must load').toEqual(NEW);
+      expect(errors.length, 'calls of onCacheError: Redis fell silent').toBeGreaterThan(0);
     };
     await allOf(unanswered('refuse'), unanswered('blackHole'), answeredTooLate(), silentWhileItWaits());
   });
@@ -496,7 +533,14 @@ describe('In production', () => {
 
   test('pauses grow, and differ from call to call', async () => {
     await servers.redis.set(lockKey(KEY), OTHER, 'PX', 20_000);
-    const clocks = [pausingClock(), pausingClock()] as const;
+    let pausing = 0;
+    let pausedAtOnce = 0;
+    const pause = async () => {
+      pausedAtOnce = Math.max(pausedAtOnce, ++pausing);
+      for (let pings = 0; pings < 3; pings++) await servers.redis.ping();
+      pausing--;
+    };
+    const clocks = [pausingClock(pause), pausingClock(pause)] as const;
     for (const clock of clocks) {
       const cache = openCache(servers.redis, { clock });
       await outcome(
@@ -510,6 +554,10 @@ describe('In production', () => {
       const message = 'pauses in 900 ms: a waiting call must not ask Redis every few milliseconds';
       expect(clock.pauses.length, message).toBeLessThan(45);
       expect(Math.max(...clock.pauses), 'ms of the longest pause').toBeLessThan(600);
+      expect(
+        pausedAtOnce,
+        'pauses of one call at the same time: a look must wait for the end of a pause',
+      ).toBe(1);
     }
     expect(
       clocks[0].pauses.slice(0, 5),
@@ -538,29 +586,38 @@ async function cacheBehindProxy({ commandTimeout = 80 } = {}) {
   return { proxy, redis, cache, errors };
 }
 
+/** What was sent before is answered. The ping itself may be late on a slow machine. */
+const answered = (redis: Redis) =>
+  until(() =>
+    redis.ping().then(
+      () => true,
+      () => false,
+    ),
+  );
+
 /** A value that is old enough to be refreshed. */
 const storeStale = (key: string) =>
   servers.redis.set(entryKey(key), JSON.stringify(OLD), 'PX', WITH_STALE.staleMs - 3000);
 
-/** A load that gives no answer. Does it still run `afterMs` after it has begun? */
-function hungLoad(afterMs: number) {
-  let fail = (_: Error) => {};
-  const source = {
-    signal: undefined as AbortSignal | undefined,
-    stillRan: false,
-    load(signal?: AbortSignal) {
-      source.signal = signal;
-      // The timers of a process end in their order, on a slow machine too: the lab's deadline is before this one.
-      setTimeout(() => {
-        source.stillRan = !signal?.aborted;
-      }, afterMs).unref();
-      return new Promise<never>((_, reject) => {
-        fail = reject;
-      });
-    },
-    fail: (error: Error) => fail(error),
+/** Stops the clocks that code may read. Timers go on. */
+function freezeClocks(): { advance(ms: number): void } {
+  vi.useFakeTimers({ toFake: ['Date', 'performance', 'hrtime'] });
+  onTestFinished(() => void vi.useRealTimers());
+  return { advance: (ms) => void vi.advanceTimersByTime(ms) };
+}
+
+/** What the lock of a call holds in a process that shares nothing with this one. */
+async function tokenInNewProcess(): Promise<string | null> {
+  vi.resetModules();
+  const { createLockedCache: create } = await import('./stampede-lock');
+  let token: string | null = null;
+  const load = async () => {
+    token = await servers.redis.get(lockKey('token'));
+    throw new Error('deadlock');
   };
-  return source;
+  await outcome(create({ redis: servers.redis }).getOrLoad('token', load, TIMES));
+  await servers.redis.del(lockKey('token'));
+  return token;
 }
 
 /** All scenes to their end, then the first failure. */
@@ -569,7 +626,7 @@ async function allOf(...scenes: readonly Promise<void>[]) {
   await Promise.all(scenes);
 }
 
-/** A load that loses its lock by `lose`, at each of its steps. */
+/** A load that loses its lock by `lose`, at each of its steps. Beside it another call ends, on the same connection. */
 async function losingAtEachStep(
   lose: () => Promise<unknown>,
   end: 'load' | 'failure',
@@ -579,11 +636,19 @@ async function losingAtEachStep(
   const cache = openCache(behind.redis);
   await strikeAtEachStep(behind, {
     async begin() {
-      await servers.redis.del(entryKey(KEY), lockKey(KEY));
-      const source = heldLoad(OLD);
+      await servers.redis.del(entryKey(KEY), lockKey(KEY), entryKey('beside'), lockKey('beside'));
+      const [beside, source] = [heldLoad(OLD), heldLoad(OLD)];
+      const callBeside = outcome(cache.getOrLoad('beside', beside.load, TIMES));
       const call = outcome(cache.getOrLoad(KEY, source.load, TIMES));
-      await begun(source, call);
-      return { call, endLoad: end === 'load' ? source.end : () => source.fail(new Error('deadlock')) };
+      await Promise.all([begun(beside, callBeside), begun(source, call)]);
+      return {
+        call,
+        endLoad() {
+          beside.end();
+          if (end === 'load') source.end();
+          else source.fail(new Error('deadlock'));
+        },
+      };
     },
     strike: lose,
     look: inRedis,
