@@ -9,7 +9,7 @@ import { lateness } from '#kit/lateness';
 import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
-import { outcome, rejectionOf, until } from '#kit/waiting';
+import { outcome, rejectionOf, soon, until } from '#kit/waiting';
 import {
   CACHE_DEADLINE_MS,
   InvalidChangeError,
@@ -57,11 +57,15 @@ describe('Core', () => {
 
   test('create returns the row that MySQL has stored, and caches it', async () => {
     const users = openUsers();
-    const created = await users.create(EVE);
+    await servers.redis.script('FLUSH');
+    const created = await users.create({ ...EVE, name: 'Eve \uFFFD' });
     const { id } = Object(created);
     const row = await selectUser(servers.db, Number(id));
     expect(created, 'what create returned: the row of MySQL, with id, createdAt and version').toEqual(row);
-    expect(await cached(id), 'what Redis holds after create: the row of MySQL').toEqual(row);
+    expect(
+      await cached(id),
+      'what Redis holds after create: the row of MySQL; a restarted Redis knows no scripts',
+    ).toEqual(row);
   });
 
   test('update returns the row in its next version, and caches it', async () => {
@@ -80,6 +84,23 @@ describe('Core', () => {
       await outcome(users.update(NOBODY, { name: 'new' })),
       'there is no such user: update must return null',
     ).toBeNull();
+
+    await users.find(1);
+    const row = await updateAmidAnother();
+    const { name, locale, version } = Object(row);
+    expect(
+      { name, locale, version },
+      'another process has updated the locale right before the UPDATE of the name: MySQL must have both changes',
+    ).toEqual({ name: 'mine', locale: 'de-DE', version: '5' });
+    expect(await cached(), 'what Redis holds after these two updates: the row of MySQL').toEqual(row);
+    expect(
+      await outcome(users.find(1)),
+      'another process has updated the user: find must return the new row from now on',
+    ).toEqual(row);
+    expect(
+      await findAfterSlowFind(),
+      'name that find returns after an update, while an earlier find still waits for MySQL',
+    ).toBe('new');
   });
 
   test('an entry gets its TTL once, from the command that stores it', async () => {
@@ -231,6 +252,10 @@ describe('In production', () => {
       }),
     );
 
+    for (const [call, result] of Object.entries(await callsOfSilentRedis())) {
+      expect(result, `${call}: it must end, although Redis falls silent`).not.toBe('still waiting');
+    }
+
     await openUsers().find(1);
     await stored(1);
     const slow = await behindProxy();
@@ -278,7 +303,8 @@ describe('In production', () => {
   test('a new row that Redis did not take leaves no old entry behind', async () => {
     const { url } = await ownRedis();
     const full = servers.connectRedis({}, url);
-    const users = openUsers(full);
+    const errors: unknown[] = [];
+    const users = openUsers(full, servers.db, PATIENT_MS, (error) => errors.push(error));
     await users.find(1);
     await stored(1, full);
     // Redis is full: reads and DEL work, a command that needs memory is refused.
@@ -287,6 +313,8 @@ describe('In production', () => {
     expect(await nameOf(users.find(1)), 'name that find returns: Redis is full and refused the new row').toBe(
       'new',
     );
+    // A script that begins with a DEL may store its row all the same.
+    if ((await full.exists(KEY)) === 0) await expectReport(errors, 'to store what update has written');
 
     await openUsers().find(2);
     await stored(2);
@@ -475,6 +503,42 @@ async function behindProxy(cacheDeadlineMs = PATIENT_MS, options: RedisOptions =
   return { proxy, redis, users: openUsers(redis, servers.db, cacheDeadlineMs) };
 }
 
+/** What calls come to whose Redis answers so many commands, and none after them. */
+async function callsOfSilentRedis() {
+  const storing = await behindProxy();
+  storing.proxy.stall();
+  const db = servers.connectDb({ connectionLimit: 1 });
+  void outcome(openUsers(storing.redis, db).update(3, { name: 'new' }));
+  await until(async () => (await inMySql(3)).name === 'new');
+  await openUsers().find(1);
+  await stored(1);
+  await damageEntry((value) => value.subarray(0, value.length / 2));
+  const silentAfter = async (commands: number, call: (users: Users) => Promise<unknown>) => {
+    const { proxy, users } = await behindProxy(DEADLINE_MS);
+    let seen = 0;
+    proxy.schedule(async (request) => {
+      if (/user:\d/.test(request) && seen++ >= commands) proxy.stall();
+    });
+    return outcome(call(users));
+  };
+  return {
+    'a query on a pool of one connection, while an update waits for Redis': await outcome(
+      db.query('SELECT 1'),
+    ),
+    'create, at its store': await silentAfter(0, (users) =>
+      users.create({ ...EVE, email: 'silent@example.org' }),
+    ),
+    'an update that MySQL refuses, at its DEL': await silentAfter(0, (users) =>
+      users.update(1, { email: EVE.email }),
+    ),
+    'find, at its store': await silentAfter(1, async (users) => {
+      await servers.redis.del(userKey(2));
+      return users.find(2);
+    }),
+    'find of a damaged entry, after its lookup': await silentAfter(1, (users) => users.find(1)),
+  };
+}
+
 /** Users whose Redis refuses every write with an error, until keys are permitted. */
 async function openRefused() {
   const refusing = await refusingRedis(servers);
@@ -522,6 +586,34 @@ async function holdNthOfTwo(nth: number) {
   return { updating };
 }
 
+/** Updates the name of user 1; another process updates its locale before the UPDATE, unless the row is locked. */
+async function updateAmidAnother() {
+  const proxy = await openProxy(servers.mysqlUrl);
+  let other: Promise<unknown> | undefined;
+  proxy.schedule(async (statement) => {
+    if (!/^\s*UPDATE/i.test(statement)) return;
+    other ??= openUsers().update(1, { locale: 'de-DE' });
+    await soon(other, 100);
+  });
+  await outcome(openUsers(servers.redis, servers.connectDb({}, proxy.url)).update(1, { name: 'mine' }));
+  await other;
+  return selectUser(servers.db, 1);
+}
+
+/** The name that `find` returns when its user has been updated, and an earlier `find` has not ended. */
+async function findAfterSlowFind() {
+  const proxy = await openProxy(servers.mysqlUrl);
+  const users = openUsers(servers.redis, servers.connectDb({}, proxy.url));
+  const select = proxy.hold(/FROM users/i);
+  const slow = outcome(users.find(2));
+  await select.arrived;
+  await openUsers().update(2, { name: 'new' });
+  const name = await nameOf(users.find(2));
+  select.release();
+  await slow;
+  return name;
+}
+
 /** Runs `call` by a clock that shows this hour when it begins. */
 async function atHour<T>(hour: string, call: () => Promise<T>): Promise<T> {
   vi.useFakeTimers({ toFake: ['Date'], now: new Date(`2030-01-01T${hour}:00Z`) });
@@ -529,10 +621,17 @@ async function atHour<T>(hour: string, call: () => Promise<T>): Promise<T> {
   return call();
 }
 
-/** Changes what is stored at KEY, whether it is a string or a field of a hash. */
+/** Changes what is stored at KEY: a string, a member of a sorted set, or a field of a hash. */
 async function damageEntry(damage: (value: Buffer) => Buffer): Promise<void> {
   const { redis } = servers;
-  if ((await redis.type(KEY)) === 'string') {
+  const type = await redis.type(KEY);
+  if (type === 'zset') {
+    const members = await redis.zrangeBuffer(KEY, 0, '-1');
+    await redis.zremrangebyrank(KEY, 0, -1);
+    for (const member of members) await redis.zadd(KEY, '0', damage(member));
+    return;
+  }
+  if (type === 'string') {
     await redis.set(KEY, damage((await redis.getBuffer(KEY)) ?? Buffer.alloc(0)), 'KEEPTTL');
     return;
   }
