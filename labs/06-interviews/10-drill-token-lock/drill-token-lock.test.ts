@@ -51,6 +51,20 @@ describe('Core', () => {
     ).toBeUndefined();
     await until(isFree);
     expect(await lock(ended()), 'the first call has ended: the next one must get the lock').toBe('done');
+    const away = servers.redis.duplicate({ lazyConnect: true });
+    away.disconnect();
+    const third = ended();
+    const error = await soon(
+      rejectionOf(() => withLock({ redis: away, name: NAME, ttlMs: LONG_MS }, third.run)),
+    );
+    expect(error, 'Redis cannot be asked: an error, and not that another call holds the lock').toBeInstanceOf(
+      Error,
+    );
+    expect(
+      error,
+      'Redis cannot be asked: an error, and not that another call holds the lock',
+    ).not.toBeInstanceOf(LockedError);
+    expect(third.loads, 'times that the work ran without a lock').toBe(0);
   });
 
   test('work that fails releases the lock, and its error reaches the caller', async () => {
@@ -144,29 +158,47 @@ describe('Core', () => {
         const work = heldWork();
         const call = lock(work, { redis, ttlMs: TTL_MS });
         await begun(work, call);
-        const renewedAfter = [await msUntilRenewed(), await msUntilRenewed()];
+        let requests = 0;
+        const count = async (request: string) => {
+          if (/lock:|EVAL/i.test(request)) requests++;
+        };
+        proxy.schedule(count);
+        const start = performance.now();
+        const renewedAfter: number[] = [];
+        for (let renewal = 0; renewal < 4; renewal++) renewedAfter.push(await msUntilRenewed());
+        const requestsEachThird = requests / ((performance.now() - start) / (TTL_MS / 3));
         // A call that does not get the lock leaves nothing behind either.
         await lock(ended(), { redis, ttlMs: TTL_MS });
         work.end();
         const result = await call;
         await drained(redis);
-        let requests = 0;
-        proxy.schedule(async (request) => {
-          if (/lock:|EVAL/i.test(request)) requests++;
-        });
+        requests = 0;
         await sleep(0.7 * TTL_MS);
         proxy.schedule();
-        return { renewedAfter, result, requests };
+        return { renewedAfter, requestsEachThird, result, requests };
       },
       ({ renewedAfter, result }) => renewedAfter.every((ms) => ms < LATE_MS) && result === 'done',
     );
     const message = `ms until a renewal, with a ttlMs of ${TTL_MS}: it must come in time, also when one fails`;
     for (const ms of seen.renewedAfter) expect(ms, message).toBeLessThan(LATE_MS);
     expect(seen.result, 'the work took longer than ttlMs, and its lock was renewed').toBe('done');
+    expect(
+      seen.requestsEachThird,
+      'requests about the lock in a third of ttlMs, while the work ran: one renewal is enough',
+    ).toBeLessThan(5);
     expect(seen.requests, 'requests about the lock after all calls have ended').toBe(0);
   });
 
   test('a holder that has lost its lock gets a signal, and leaves the lock of the next holder alone', async () => {
+    const work = heldWork();
+    const call = lock(work);
+    await begun(work, call);
+    await servers.redis.set(lockKey(NAME), OTHER, 'PX', LONG_MS);
+    work.end();
+    expect(
+      await call,
+      'what the call throws, although the work has a result: another process has the lock, which the release sees',
+    ).toBeInstanceOf(LostLockError);
     const scenes = [1, 2].flatMap((request) => [
       { request, by: 'another process took the lock', left: OTHER },
       { request, by: 'the lock expired, and another process may have had it since', left: null },
@@ -175,9 +207,9 @@ describe('Core', () => {
       () => Promise.all(scenes.map(losing)),
       (all) => all.every(({ scene, error, left }) => error instanceof LostLockError && left === scene.left),
     );
-    for (const { scene, work, error, left, leftMs } of seen) {
+    for (const { scene, work, wasTold, error, left, leftMs } of seen) {
       const struck = `${scene.by}, before request ${scene.request} that followed the SET`;
-      expect(work.signal?.aborted, `whether the signal of the work is aborted: ${struck}`).toBe(true);
+      expect(wasTold, `whether the signal of the work is aborted, within three TTLs: ${struck}`).toBe(true);
       expect(work.signal?.reason, 'the reason of the signal').toBeInstanceOf(LostLockError);
       expect(error, `what the call throws, although the work has a result: ${struck}`).toBeInstanceOf(
         LostLockError,
@@ -190,56 +222,46 @@ describe('Core', () => {
 
   test('when Redis falls silent, the signal comes before the lock expires, and the call ends', async () => {
     const unhandled = unhandledRejections();
+    const slow = ['no answer', 'the SET', 'a renewal'] as const;
     const seen = await undisturbed(
-      async () => {
-        await servers.redis.del(lockKey(NAME));
-        const { proxy, redis } = await redisBehindProxy(servers);
-        const work = heldWork();
-        const call = soon(rejectionOf(() => withLock({ redis, name: NAME, ttlMs: TTL_MS }, work.run)));
-        await begun(work, call);
-        proxy.stall();
-        const start = performance.now();
-        await soon(
-          until(() => work.signal?.aborted === true),
-          2 * TTL_MS,
-        );
-        const signalMs = work.signal?.aborted ? performance.now() - start : 'never';
-        work.end();
-        const error = await call;
-        leave(redis);
-        await drained(servers.redis);
-        return { signalMs, error };
-      },
-      ({ signalMs, error }) => Number(signalMs) < 1.3 * TTL_MS && error instanceof LostLockError,
+      () => Promise.all(slow.map(fallingSilent)),
+      (all) => all.every(({ signalMs, error }) => signalMs < 1.3 * TTL_MS && error instanceof LostLockError),
     );
-    expect(
-      seen.signalMs,
-      `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
-    ).not.toBe('never');
-    expect(
-      seen.signalMs,
-      `ms until the signal was aborted: the lock of ${TTL_MS} ms was not renewed`,
-    ).toBeLessThan(1.3 * TTL_MS);
-    expect(seen.error, 'the error of the call, within a second').toBeInstanceOf(LostLockError);
+    for (const { slow, signalMs, error } of seen) {
+      const scene = `${slow} was answered slowly, and then nothing`;
+      expect(
+        signalMs,
+        `ms until the signal was aborted, after the lock of ${TTL_MS} ms was taken or renewed: ${scene}`,
+      ).toBeLessThan(1.3 * TTL_MS);
+      expect(error, `the error of the call, within two seconds: ${scene}`).toBeInstanceOf(LostLockError);
+    }
     expect(unhandled(), 'unhandled rejections: a renewal has failed, and they end the process').toEqual([]);
   });
 
   test('a release without an answer does not cost the caller its result', async () => {
-    const seen = await undisturbed(
-      async () => {
-        await servers.redis.del(lockKey(NAME));
-        const { proxy, redis } = await redisBehindProxy(servers);
-        const run = async () => {
-          proxy.stall();
-          return 'done';
-        };
-        return outcome(withLock({ redis, name: NAME, ttlMs: TTL_MS }, run), 800);
-      },
-      (result) => result === 'done',
-    );
-    expect(seen, 'the work has ended, and Redis does not answer to the release').toBe('done');
+    const faults = {
+      'does not answer': ({ proxy }: Behind) => proxy.stall(),
+      'is out of reach': ({ redis }: Behind) => redis.disconnect(),
+    };
+    for (const [fault, strike] of Object.entries(faults)) {
+      const seen = await undisturbed(
+        async () => {
+          await servers.redis.del(lockKey(NAME));
+          const behind = await redisBehindProxy(servers);
+          const run = async () => {
+            strike(behind);
+            return 'done';
+          };
+          return outcome(withLock({ redis: behind.redis, name: NAME, ttlMs: TTL_MS }, run), 800);
+        },
+        (result) => result === 'done',
+      );
+      expect(seen, `the work has ended, and for the release Redis ${fault}`).toBe('done');
+    }
   });
 });
+
+type Behind = Awaited<ReturnType<typeof redisBehindProxy>>;
 
 interface Work extends HeldLoad<string> {
   /** What the call gave it. */
@@ -303,6 +325,7 @@ async function losing(scene: { request: number; by: string; left: string | null 
     until(() => work.signal?.aborted === true),
     3 * TTL_MS,
   );
+  const wasTold = work.signal?.aborted;
   work.end();
   const error = await call;
   await drained(redis);
@@ -310,7 +333,42 @@ async function losing(scene: { request: number; by: string; left: string | null 
     servers.redis.get(lockKey(name)),
     servers.redis.pttl(lockKey(name)),
   ]);
-  return { scene, work, error, left, leftMs };
+  return { scene, work, wasTold, error, left, leftMs };
+}
+
+/**
+ * Redis answers to the SET, or to the first renewal, after a part of the TTL, and then no more. The time counts from before
+ * that request, as the life of the lock does at the latest.
+ */
+async function fallingSilent(slow: 'no answer' | 'the SET' | 'a renewal') {
+  const name = `slow: ${slow}`;
+  await servers.redis.del(lockKey(name));
+  const { proxy, redis } = await redisBehindProxy(servers);
+  const work = heldWork();
+  if (slow === 'the SET') proxy.delay(0.6 * TTL_MS);
+  let start = performance.now();
+  const call = soon(
+    rejectionOf(() => withLock({ redis, name, ttlMs: TTL_MS }, work.run)),
+    2_000,
+  );
+  await begun(work, call);
+  let requests = 0;
+  if (slow === 'a renewal') {
+    proxy.schedule(async () => {
+      if (++requests === 1) start = performance.now();
+      proxy.delay(requests === 1 ? 0.45 * TTL_MS : 1_000);
+    });
+  } else proxy.stall();
+  await soon(
+    until(() => work.signal?.aborted === true),
+    3 * TTL_MS,
+  );
+  const signalMs = work.signal?.aborted ? performance.now() - start : Number.POSITIVE_INFINITY;
+  work.end();
+  const error = await call;
+  leave(redis);
+  await drained(servers.redis);
+  return { slow, signalMs, error };
 }
 
 /** The lock cannot expire meanwhile: the test gives it a minute, which a renewal takes back. */

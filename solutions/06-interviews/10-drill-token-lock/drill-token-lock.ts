@@ -8,7 +8,8 @@ const RENEW = `
 
 /** KEYS: lock. ARGV: token. */
 const RELEASE = `
-  if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  return redis.call('DEL', KEYS[1])`;
 
 /**
  * Runs `work` under a lock, which is renewed every third of `ttlMs` until the work ends.
@@ -35,6 +36,11 @@ export async function withLock<T>(
     if (isOurs === 1) heldUntil = until;
     else lose();
   }
+  async function release(): Promise<void> {
+    // Without an answer, the lock expires by itself.
+    const wasOurs = await withDeadline(redis.eval(RELEASE, 1, key, token), ttlMs).catch(() => 'unknown');
+    if (wasOurs === 0) lose();
+  }
   // A renewal that fails is tried again with the next one; the watch ends the hope.
   const renewal = setInterval(() => void renew().catch(() => {}), ttlMs / 3);
   let watch: NodeJS.Timeout | undefined;
@@ -45,15 +51,14 @@ export async function withLock<T>(
   };
   watchEnd();
 
+  let result: T;
   try {
-    const result = await work(lost.signal);
-    lost.signal.throwIfAborted();
-    return result;
+    result = await work(lost.signal);
   } finally {
     clearInterval(renewal);
     clearTimeout(watch);
-    // Without an answer, the lock expires by itself.
-    const release = async () => redis.eval(RELEASE, 1, key, token);
-    if (!lost.signal.aborted) await withDeadline(release(), ttlMs).catch(() => {});
+    if (!lost.signal.aborted) await release();
   }
+  lost.signal.throwIfAborted();
+  return result;
 }

@@ -15,12 +15,14 @@ export async function withLock<T>(
 ): Promise<T> {
   const lock = new HeldLock(redis, name, ttlMs);
   await lock.acquire();
+  let result: T;
   try {
-    const running = work(lock.signal);
-    return await Promise.race([running, lock.lost]);
+    result = await Promise.race([work(lock.signal), lock.lost]);
   } finally {
     await lock.release();
   }
+  lock.signal.throwIfAborted();
+  return result;
 }
 
 class HeldLock {
@@ -57,7 +59,8 @@ class HeldLock {
     clearTimeout(this.expiry);
     clearTimeout(this.renewal);
     if (this.signal.aborted) return;
-    await withDeadline(this.ifOurs(0), this.ttlMs).catch(() => {});
+    const answer = await withDeadline(this.ifOurs(0), this.ttlMs).catch(() => 'no answer');
+    if (answer === 'lost') this.lose();
   }
 
   private renewLater(): void {
