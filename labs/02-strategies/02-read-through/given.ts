@@ -1,12 +1,12 @@
 import { deserialize, serialize } from 'node:v8';
 import type { Redis } from 'ioredis';
 
-/** A question: `{ category: 4, page: 1 }`. The order of the names means nothing, and numbers are finite. */
+/** The arguments of a read: `{ category: 4, page: 1 }`. Their order does not matter, and numbers are finite. */
 export type Args = Readonly<Record<string, string | number | boolean>>;
 
 export interface Options<A extends Args, V> {
   readonly redis: Redis;
-  /** Begins the keys of this cache. No two caches on one Redis share a name. */
+  /** The prefix of this cache's keys. No two caches on one Redis share a name. */
   readonly name: string;
   /** Asks the source. In production: `signal` aborts at the deadline, or when every caller has left. */
   readonly load: (args: A, signal: AbortSignal) => Promise<V>;

@@ -12,7 +12,7 @@ export const TIMEOUT_MS = 500;
 /** In production: how long a drain may take in all (ms). */
 export const DRAIN_TIMEOUT_MS = 30_000;
 
-/** What waits for the next drain. */
+/** The hash of views that wait for the next drain. */
 export const PENDING_KEY = '{views}:pending';
 
 /** The batch that a drain is moving. A Redis Cluster keeps both keys in one slot: the tag {views} decides. */

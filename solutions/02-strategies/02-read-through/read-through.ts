@@ -17,7 +17,7 @@ export interface ReadThrough<A extends Args, V> {
   invalidate(args: A): Promise<void>;
 }
 
-/** The key of a question, for reads and for invalidations: the same in whatever order the arguments stand. */
+/** The key of a read, for `get` and for `invalidate`. The order of the arguments does not matter. */
 export function cacheKey(name: string, args: Args): string {
   const sorted = Object.entries(args).sort(([a], [b]) => (a < b ? -1 : 1));
   // JSON keeps 1 and '1' apart, and a text cannot end its place early.

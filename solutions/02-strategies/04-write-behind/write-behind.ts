@@ -23,7 +23,7 @@ import {
 } from './given';
 
 export interface Writer {
-  /** Resolves when the write is in STREAM. Rejects when Redis does not say so. */
+  /** Resolves when Redis has confirmed that the write is in STREAM. Rejects otherwise. */
   write(id: number, changes: Changes): Promise<void>;
 }
 
@@ -56,7 +56,7 @@ export interface Worker {
   /**
    * Finishes one batch: what a worker has left unfinished for `claimIdleMs`, else new writes. Commits it, then takes it off
    * STREAM.
-   * @returns how many writes it was
+   * @returns the number of writes in the batch
    * @throws what MySQL or Redis throws: the batch comes again
    */
   step(): Promise<number>;
@@ -65,17 +65,17 @@ export interface Worker {
 }
 
 export interface WorkerOptions {
-  /** For this worker alone. */
+  /** Used by this worker only. */
   readonly redis: Redis;
   readonly db: Pool;
-  /** No other worker has it. */
+  /** Unique among the workers. */
   readonly name: string;
   /** The most writes of one batch. */
   readonly batchSize?: number;
   readonly claimIdleMs?: number;
-  /** In production: for each answer of Redis (ms). Then a step rejects with DeadlineError. */
+  /** In production: how long one Redis command may take (ms), or the step rejects with DeadlineError. */
   readonly deadlineMs?: number;
-  /** In production: for the transaction (ms). Then a step rejects with DeadlineError. */
+  /** In production: how long the transaction may take (ms), or the step rejects with DeadlineError. */
   readonly transactionMs?: number;
   /** In production: called with the error of each step that failed in `run`. */
   readonly onError?: (error: unknown) => void;

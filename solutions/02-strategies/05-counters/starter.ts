@@ -6,7 +6,7 @@ export interface ViewCounter {
   increment(id: number, by?: number): Promise<void>;
   /** Moves one batch to `products.view_count`: the one that an earlier drain has left behind, else all that waits. */
   drain(): Promise<void>;
-  /** The views of a product, each once, wherever they are. Null when there is no such product. */
+  /** All views of a product, each counted once. Null when there is no such product. */
   read(id: number): Promise<number | null>;
 }
 
@@ -14,11 +14,11 @@ export interface ViewCounter {
 export interface Options {
   readonly redis: Redis;
   readonly db: Pool;
-  /** In production: the most different ids that may wait. A call with one more rejects with BufferFullError. */
+  /** In production: how many different ids may wait. A call with one more rejects with BufferFullError. */
   readonly maxIds?: number;
-  /** In production: for an increment or a read, in all (ms). */
+  /** In production: how long an increment or a read may take in all (ms). */
   readonly timeoutMs?: number;
-  /** In production: for a drain, in all (ms). */
+  /** In production: how long a drain may take in all (ms). */
   readonly drainTimeoutMs?: number;
 }
 
