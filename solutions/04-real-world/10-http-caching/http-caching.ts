@@ -142,7 +142,7 @@ export function createHttpCache({
   function store({ key, headers }: Read, shared: Stored | undefined): void {
     const others = pages.get(key)?.filter((stored) => !matches(stored, headers)) ?? [];
     const page = shared ? [shared, ...others].slice(0, MOST_VARIANTS) : others;
-    while (page.length > 1 && sizeOf(key, page) > maxBytes) page.pop();
+    while (sizeOf(key, page) > maxBytes) page.pop();
     if (page.length > 0) pages.set(key, page);
     else pages.delete(key);
   }
