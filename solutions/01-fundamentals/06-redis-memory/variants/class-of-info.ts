@@ -51,7 +51,7 @@ class Info {
   constructor(info: string) {
     this.#info = info;
     for (const line of info.split('\n')) {
-      if (!/^db\d/.test(line)) continue;
+      if (!/^db\d+:/.test(line)) continue;
       this.keys += Number(/keys=(\d+)/.exec(line)?.[1]);
       this.expires += Number(/expires=(\d+)/.exec(line)?.[1]);
     }
