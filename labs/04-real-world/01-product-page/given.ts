@@ -33,7 +33,7 @@ export interface Listed {
   readonly price: string;
 }
 
-/** What a page is made of. */
+/** The parts of a page. */
 export interface Parts {
   readonly core: Core | null;
   readonly category: Category | null;
@@ -46,7 +46,7 @@ export type Part = keyof Parts;
 export type Value = Parts[Part];
 export const PARTS: readonly Part[] = ['core', 'category', 'rating', 'stock', 'list'];
 
-/** Of a page: `/categories/1/products/7`. */
+/** The page's address: `/categories/1/products/7`. */
 export interface Address {
   readonly category: number;
   readonly product: number;
@@ -65,10 +65,10 @@ export const TTL_MS = {
   category: 3_600_000,
   rating: 300_000,
   stock: 20_000,
-  /** A page of search results too. */
+  /** Search results too. */
   list: 120_000,
   absent: 30_000,
-  // In production: of a stock below LOW_STOCK, and of a product with more than POPULAR_VIEWS.
+  // In production: the TTL of a stock below LOW_STOCK, and of the stock of a product with more than POPULAR_VIEWS.
   lowStock: 6_000,
   popularStock: 60_000,
 } as const;
@@ -95,10 +95,10 @@ export interface Search {
   readonly size: number;
 }
 
-/** The beginning of the query of a search. */
+/** The first part of the search query. */
 export const SELECT_FOUND = 'SELECT id, name, price FROM products WHERE name LIKE ?';
 
-/** In production: the client's options. Each command settles within DEADLINE_MS. */
+/** In production: the options of the Redis client. Each command resolves or rejects within DEADLINE_MS. */
 export const CACHE_CLIENT: RedisOptions = {
   commandTimeout: 50,
   connectTimeout: 1000,
@@ -115,7 +115,7 @@ export const LOAD_MS = 1000;
 /** In production: a page is worth showing without these. */
 export const OPTIONAL: ReadonlySet<Part> = new Set<Part>(['category', 'rating', 'list']);
 
-/** In production: fewer pieces are a low stock. */
+/** In production: a stock with fewer pieces is low. */
 export const LOW_STOCK = 10;
 
 /** In production: a product with more views is popular. */
@@ -130,7 +130,7 @@ export class InvalidSearchError extends RangeError {
 
 export const encode = (value: Value): string => JSON.stringify(value);
 
-/** @throws TypeError for bytes that are not such a part */
+/** @throws TypeError for bytes that do not hold this part */
 export function decode(part: Part, bytes: Uint8Array): Value {
   const value = parseJson(bytes);
   if (!isPart[part](value)) throw new TypeError(`not the ${part} of a product page`);
@@ -172,7 +172,7 @@ const QUERIES: Readonly<Record<Part, string>> = {
     ORDER BY view_count DESC, id LIMIT ${LIST_SIZE}`,
 };
 
-/** One query. */
+/** Loads one part with one query. */
 export async function loadPart(db: Pool, part: Part, id: number): Promise<Value> {
   const [rows] = await db.query<RowDataPacket[]>(QUERIES[part], [id]);
   const values = rows.map((row) => ({ ...row }));

@@ -1,9 +1,9 @@
 import type { Pool, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 
-/** Posts of a page. */
+/** Posts on a page. */
 export const PAGE = 10;
 
-/** Posts of a feed that Redis keeps: the newest ones. */
+/** Posts of a feed that Redis keeps: the newest. */
 export const WINDOW = 40;
 
 /** How long a feed lives in Redis, from its build (ms). */
@@ -18,14 +18,14 @@ export const BUILD_MS = 10_000;
 export interface Post {
   readonly id: number;
   readonly authorId: number;
-  /** 13 digits. Of posts with the same time, the larger id is the newer one. */
+  /** 13 digits. If two posts have the same time, the one with the larger id is newer. */
   readonly createdMs: number;
   readonly text: string;
 }
 
 export type Position = Pick<Post, 'createdMs' | 'id'>;
 
-/** Reads `'1763600000000:42'`. The id may have leading zeros; undefined where the text is something else. */
+/** Reads `'1763600000000:42'`. The id may have leading zeros. Returns undefined for any other text. */
 export function parsePosition(text = ''): Position | undefined {
   const [, createdMs, id] = /^(\d{13}):(\d{1,16})$/.exec(text) ?? [];
   return id === undefined ? undefined : { createdMs: Number(createdMs), id: Number(id) };
@@ -38,22 +38,22 @@ export interface Page {
   readonly next: string | null;
 }
 
-/** The first PAGE posts as a page. A further post says that there is a next page. */
+/** The first PAGE posts as a page. If `posts` has more, there is a next page. */
 export const toPage = (posts: readonly Post[], cursorOf: (post: Post) => string): Page => {
   const last = posts.length > PAGE ? posts[PAGE - 1] : undefined;
   return { posts: posts.slice(0, PAGE), next: last ? cursorOf(last) : null };
 };
 
-/** A sorted set. */
+/** The key of a feed, a sorted set. */
 export const feedKey = (userId: number): string => `feed:${userId}`;
 
-/** In production: the sorted set of a celebrity's own posts. */
+/** In production: the key of a celebrity's own posts, a sorted set. */
 export const authorKey = (authorId: number): string => `author:${authorId}`;
 
-/** Holds what `encode` makes of a post. */
+/** The key of a post, as `encode` writes it. */
 export const postKey = (id: number): string => `post:${id}`;
 
-/** What a client makes of bytes that are not UTF-8. */
+/** A client replaces bytes that are not UTF-8 by this character. */
 const NOT_UTF_8 = '\uFFFD';
 
 export const encode = (post: Post): string => JSON.stringify(post).replaceAll(NOT_UTF_8, '\\ufffd');
@@ -130,7 +130,7 @@ export class FeedDatabase {
     return { posts, celebrities };
   }
 
-  /** In production: the same of one author's own posts. */
+  /** In production: the newest posts of one author. */
   async author(authorId: number, limit: number): Promise<Window> {
     const posts = await this.#posts(`FROM posts p WHERE p.author_id = ? ${NEWEST_FIRST}`, [authorId, limit]);
     return { posts, celebrities: [] };

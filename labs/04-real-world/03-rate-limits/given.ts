@@ -1,12 +1,12 @@
 import type { Redis } from 'ioredis';
 
-/** In production: how long Redis may take to answer (ms), where the options do not say. */
+/** In production: how long Redis may take to answer (ms), if the options have no `deadlineMs`. */
 export const DEADLINE_MS = 50;
 
 /** In production: the `retryAfterMs` of a call that is refused without Redis. */
 export const RETRY_MS = 1000;
 
-/** In production: a log with more entries for each user costs too much. */
+/** In production: the largest limit, because the log of a user has up to `limit` entries. */
 export const MAX_LIMIT = 10_000;
 
 export interface Decision {
@@ -15,7 +15,7 @@ export interface Decision {
   readonly retryAfterMs: number;
 }
 
-/** In production: a Redis that may evict a quota does not keep limits. */
+/** In production: thrown for a Redis that may evict a quota. */
 export class EvictingRedisError extends Error {
   override readonly name = 'EvictingRedisError';
 
@@ -24,7 +24,7 @@ export class EvictingRedisError extends Error {
   }
 }
 
-/** In production: a limit or a window that is not a positive integer. */
+/** In production: thrown for a limit or a window that is not a positive integer. */
 export class InvalidOptionError extends RangeError {
   override readonly name = 'InvalidOptionError';
 
@@ -33,7 +33,7 @@ export class InvalidOptionError extends RangeError {
   }
 }
 
-/** What `INFO memory` says. `maxmemory` is in bytes; with 0 there is no bound, and Redis evicts nothing. */
+/** Reads `INFO memory`. `maxmemory` is in bytes; 0 means no limit, and Redis evicts nothing. */
 export async function readEviction(redis: Redis): Promise<{ policy: string; maxmemory: number }> {
   const info = await redis.info('memory');
   const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1] ?? '';

@@ -2,13 +2,13 @@ import type { Redis } from 'ioredis';
 import type { Decision } from './given';
 
 export interface RateLimiter {
-  /** Asks for one call of this user. A refused call is not counted. */
+  /** Decides about one call of this user. A refused call is not counted. */
   take(tenant: string, user: string): Promise<Decision>;
 }
 
 export interface Options {
   readonly redis: Redis;
-  /** Of this limiter, for example `login`. Limiters with the same name share their quotas. */
+  /** The name of this limiter, for example `login`. Limiters with the same name share their quotas. */
   readonly name: string;
   /** The most calls that one user is allowed in any `windowMs`. */
   readonly limit: number;
@@ -22,7 +22,7 @@ export interface Options {
 }
 
 /**
- * A rate limiter for all processes that use this Redis. In production: a call takes one deadline at most.
+ * A rate limiter for all processes that use this Redis. In production: a call takes at most one deadline.
  * @throws in production, an EvictingRedisError or an InvalidOptionError
  */
 export async function openRateLimiter({

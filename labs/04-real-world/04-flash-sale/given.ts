@@ -33,7 +33,7 @@ export type Outcome =
 /** The gate: how many units are left, as a decimal number. The braces keep all keys of an item in one cluster slot. */
 export const gateKey = (itemId: number): string => `sale:{${itemId}}:units`;
 
-/** In production: for what you note of a request. */
+/** In production: the key of your note about a request. */
 export const requestKey = ({ itemId, buyerId, requestId }: Request): string =>
   `sale:{${itemId}}:request:${buyerId}:${encodeURIComponent(requestId)}`;
 
@@ -43,10 +43,10 @@ export const LIMIT_PER_BUYER = 2;
 /** How long a buyer has to pay. */
 export const PAY_WITHIN_MS = 10 * 60_000;
 
-/** In production: how long a request is remembered at the gate. Longer than its order may be unpaid. */
+/** In production: how long the note about a request lives. Longer than its order may be unpaid. */
 export const REMEMBER_MS = PAY_WITHIN_MS + 60_000;
 
-/** In production: so many calls ask MySQL without the gate already. Try again later. */
+/** In production: thrown when too many calls ask MySQL without the gate. Try again later. */
 export class BusyError extends Error {
   override readonly name = 'BusyError';
 
@@ -98,7 +98,7 @@ export async function ordersOf(
   }));
 }
 
-/** In production: up to a hundred reserved orders that should have been paid by now. */
+/** In production: up to a hundred reserved orders whose time to pay has ended. */
 export async function ordersDue(db: Pool | PoolConnection): Promise<(Request & { orderId: number })[]> {
   const [rows] = await db.query<RowDataPacket[]>(
     `SELECT id, item_id, buyer_id, request_id FROM sale_orders
@@ -112,7 +112,7 @@ export async function ordersDue(db: Pool | PoolConnection): Promise<(Request & {
   }));
 }
 
-/** In production: the checkout calls it. False when the order is not reserved any more. */
+/** In production: the checkout calls this. False when the order is no longer reserved. */
 export async function payOrder(db: Pool | PoolConnection, orderId: number): Promise<boolean> {
   const sql = `UPDATE sale_orders SET status = 'paid' WHERE id = ? AND status = 'reserved'`;
   return (await change(db, sql, [orderId])) > 0;
@@ -122,7 +122,7 @@ export async function payOrder(db: Pool | PoolConnection, orderId: number): Prom
 export const TRIES = 3;
 
 /**
- * In production: MySQL has given up because of others, and the same transaction may succeed: a lock wait timeout, a
+ * In production: MySQL has ended the transaction because of others, and a second try may succeed: a lock wait timeout, a
  * deadlock, or (MariaDB) a row that has changed since the snapshot.
  */
 export const isTransient = (error: unknown): boolean =>

@@ -2,12 +2,12 @@
 export const INVALIDATIONS = '__redis__:invalidate';
 
 /**
- * In production: what the event `messageBuffer` gives as its second argument for such a message, whatever its type says:
+ * In production: the second argument of the event `messageBuffer` for such a message, although its type says otherwise:
  * the keys that have changed, or null when all keys are gone (FLUSHALL, FLUSHDB).
  */
 export type ChangedKeys = readonly Buffer[] | null;
 
-/** A bounded map. The least recently used key leaves first. */
+/** A bounded map. It drops the least recently used key first. */
 export class Lru<V> {
   readonly #values = new Map<string, V>();
   readonly #maxKeys: number;

@@ -6,28 +6,28 @@ export const SLOTS = 16_384;
 /** How long the entry of a key lives (ms). */
 export const TTL_MS = 60_000;
 
-/** A key and how often it was read. The true number is at most `count`, and at least `count - error`. */
+/** A key and how often it was read: at most `count` times, and at least `count - error` times. */
 export interface Counted {
   readonly key: string;
   readonly count: number;
   readonly error: number;
 }
 
-/** Where the slots of the cluster are, as its client knows it now. */
+/** Which master has which slot, as the client knows it now. */
 export interface SlotMap {
   /** The addresses of the masters. */
   readonly masters: readonly string[];
-  /** The address of the master that has a slot. */
+  /** The address of the master that has this slot. */
   ownerOf(slot: number): string | undefined;
 }
 
-/** The key of the entry. Redis hashes all of it. */
+/** The key of the entry. Redis hashes the whole key: it has no braces. */
 export const baseKey = (key: string): string => `item:${encodeURIComponent(key)}`;
 
 /** The key of a copy: `n` is 0, 1, 2, … */
 export const copyKey = (key: string, n: number): string => `${baseKey(key)}:copy:${n}`;
 
-/** The slot of one of the keys above. */
+/** The slot of a base key or a copy. */
 export function slotOf(redisKey: string): number {
   let crc = 0;
   for (const byte of Buffer.from(redisKey)) {
@@ -39,7 +39,7 @@ export function slotOf(redisKey: string): number {
 
 const known = new WeakMap<Cluster, SlotMap>();
 
-/** Follows the cluster when slots move; waits for a client that is not connected yet. */
+/** The current map: it follows slots that move. Waits for a client that is not connected yet. */
 export async function slotMapOf(client: Cluster): Promise<SlotMap> {
   if (client.slots.length === 0) await once(client, 'refresh');
   const kept = known.get(client);

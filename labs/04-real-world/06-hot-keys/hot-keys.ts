@@ -7,14 +7,14 @@ export interface Detector {
   record(key: string): void;
   /** The n highest counts, highest first. In production: of the last windows only. */
   top(n: number): Counted[];
-  /** It was read at least `hotReads` times. In production: lately, and for certain. */
+  /** Whether the key was read at least `hotReads` times. In production: recently, and certainly. */
   isHot(key: string): boolean;
 }
 
 export interface DetectorOptions {
   readonly counters: number;
   readonly hotReads: number;
-  /** In production: reads of many windows ago do not count (ms). */
+  /** In production: the length of a window (ms). Reads of many windows ago do not count. */
   readonly windowMs?: number;
   /** In production: the time (ms). */
   readonly now?: () => number;

@@ -4,12 +4,12 @@ import type { Product } from './given';
 
 export interface ProductLoader {
   /**
-   * The product, or null when there is none: from Redis, else from MySQL. The loads of one tick are asked together, and
-   * an id is asked for once in the life of the loader. Never throws.
-   * Rejects with what the query of MySQL throws; in production, with InvalidIdError.
+   * The product, or null when there is none: from Redis, else from MySQL. All loads of one tick are one batch, and
+   * a loader asks for each id once. Never throws.
+   * Rejects with the error of the MySQL query; in production, also with InvalidIdError.
    */
   load(id: number): Promise<Product | null>;
-  /** Called after this request has changed the product and deleted its entry: forgets what was read before. */
+  /** Forgets what was read before. Called after this request has changed the product and deleted its entry. */
   clear(id: number): void;
 }
 
@@ -20,7 +20,7 @@ export interface Options {
   readonly onCacheError?: (error: unknown) => void;
 }
 
-/** Products for one request: each request makes a loader of its own. Keys, TTLs, codec and SQL are in `given.ts`. */
+/** Loads products for one request: each request creates a loader. Keys, TTLs, codec and SQL are in `given.ts`. */
 export function createProductLoader({ redis, db, onCacheError = () => {} }: Options): ProductLoader {
   throw new Error('not implemented');
 }

@@ -3,10 +3,10 @@ import type { RowDataPacket } from 'mysql2/promise';
 /** How long the entry of a product lives (ms). */
 export const PRODUCT_TTL_MS = 10 * 60_000;
 
-/** How long the entry that says "there is no such product" lives (ms). */
+/** How long the entry "there is no such product" lives (ms). */
 export const ABSENT_TTL_MS = 30_000;
 
-/** In production: the most ids of one MGET, and of one SELECT. */
+/** In production: the largest number of ids in one MGET or one SELECT. */
 export const MAX_BATCH = 100;
 
 /** In production: how long a request waits for Redis (ms). */
@@ -23,7 +23,7 @@ export interface Product {
 
 export type ProductRow = Product & RowDataPacket;
 
-/** `db.query<ProductRow[]>(SELECT_PRODUCTS, [ids])`: the array becomes `1, 2, 3`, and an empty array a syntax error. */
+/** `db.query<ProductRow[]>(SELECT_PRODUCTS, [ids])`: the array becomes `1, 2, 3`. An empty array is a syntax error. */
 export const SELECT_PRODUCTS =
   'SELECT id, name, price, stock, updated_at AS updatedAt FROM products WHERE id IN (?)';
 
@@ -42,7 +42,7 @@ export function requireId(id: number): void {
 
 export const productKey = (id: number): string => `product:${id}`;
 
-/** What a client makes of bytes that are not UTF-8. */
+/** A client replaces bytes that are not UTF-8 by this character. */
 const NOT_UTF_8 = '\uFFFD';
 
 /** The text of an entry. `encode(null)` is the entry that says "there is no such product". */

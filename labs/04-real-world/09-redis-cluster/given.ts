@@ -6,28 +6,28 @@ import { withDeadline } from '#kit/given';
 export const PARTS = ['details', 'price', 'reviews'] as const;
 export type Part = (typeof PARTS)[number];
 
-/** Each key of this cache begins with it. All other keys of the cluster belong to other applications. */
+/** Each key of this cache begins with this prefix. All other keys belong to other applications. */
 export const PREFIX = 'page:';
 
 export const SLOTS = 16_384;
 
-/** `unknown`, in production: no answer came in time. A miss says that a master has answered, and has no such key. */
+/** A miss: a master has answered that it has no such key. In production, `unknown`: no answer came in time. */
 export type Answer =
   | { readonly kind: 'hit'; readonly bytes: Buffer }
   | { readonly kind: 'miss' }
   | { readonly kind: 'unknown' };
 
-/** How the keys are shared by the masters. In production. */
+/** In production: how many keys each master has. */
 export interface Skew {
-  /** `keys` is undefined where the master has not answered in time. */
+  /** `keys` is undefined if the master has not answered in time. */
   readonly masters: readonly { readonly address: string; readonly keys: number | undefined }[];
-  /** Keys of the fullest master against the mean of those that answered; 1 where there are no keys. */
+  /** Keys of the fullest master divided by the mean of all masters that answered; 1 if there are no keys. */
   readonly ratio: number;
 }
 
 /** In production: the options of the client that the tests open. */
 export const clientOptions: ClusterOptions = {
-  // By default ioredis asks 16 times, 100 ms apart, before it tells of a TRYAGAIN.
+  // By default ioredis tries 16 times, 100 ms apart, before it rejects with TRYAGAIN.
   retryDelayOnTryAgain: 5,
   maxRedirections: 6,
   // Commands that a silent master does not answer must not pile up.
@@ -47,12 +47,12 @@ export function crc16(bytes: Uint8Array): number {
 export interface Master {
   /** `127.0.0.1:7001` */
   readonly address: string;
-  /** A connection to this master; undefined where it does not answer in time. */
+  /** A connection to this master; undefined if it does not answer in time. */
   readonly node: Redis | undefined;
 }
 
 /**
- * In production: every master that serves slots, as the cluster itself says. It waits for a client that is not connected
+ * In production: all masters that serve slots, as the cluster itself reports. Waits for a client that is not connected
  * yet. (`client.nodes('master')` is empty before that, and leaves out a master whose connection has ended.)
  * @throws when no master answers within deadlineMs
  */

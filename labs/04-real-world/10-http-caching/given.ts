@@ -7,19 +7,19 @@ import {
 
 export interface Answer {
   readonly status: number;
-  /** Names are in lower case. */
+  /** The names are in lower case. */
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
 }
 
-/** What the headers of an answer say. Times in seconds. */
+/** What the headers of an answer say. All times are in seconds. */
 export interface Policy {
   readonly noStore: boolean;
   readonly noCache: boolean;
   readonly private: boolean;
   readonly public: boolean;
   readonly mustRevalidate: boolean;
-  /** `max-age`, else what `Expires` comes to. */
+  /** `max-age`, else the lifetime by `Expires`. */
   readonly maxAge: number | undefined;
   /** For shared caches only. */
   readonly sMaxAge: number | undefined;
@@ -29,7 +29,7 @@ export interface Policy {
   readonly age: number;
 }
 
-// `CDN-Cache-Control`, where there is one, replaces `Cache-Control` and `Expires`.
+// `CDN-Cache-Control`, if present, replaces `Cache-Control` and `Expires`.
 export function policyOf(headers: IncomingHttpHeaders): Policy {
   const targeted = parseDirectives(String(headers['cdn-cache-control'] ?? ''));
   const isTargeted = targeted.size > 0 && isStructured(String(headers['cdn-cache-control']));
@@ -135,7 +135,7 @@ export function requestHeaders(request: IncomingMessage): IncomingHttpHeaders {
   return headers;
 }
 
-/** Request headers: "only if it has changed". */
+/** Request headers that mean "only if it has changed". */
 export const conditionsOf = ({ headers }: Answer): IncomingHttpHeaders =>
   defined({ 'if-none-match': headers.etag, 'if-modified-since': headers['last-modified'] });
 
@@ -204,7 +204,7 @@ function isKnown(asked: IncomingHttpHeaders, { etag, date, ...answer }: Incoming
   return parseDate(answer['last-modified'] ?? date ?? '') <= since;
 }
 
-/** In production: what a client gets when `askOrigin` has thrown. */
+/** In production: the answer to a client when `askOrigin` has thrown. */
 export function failureAnswer(error: unknown): Answer {
   const isLate = error instanceof Error && error.name === 'AbortError';
   const text = isLate ? 'the origin gave no answer in time\n' : 'the origin could not be asked\n';

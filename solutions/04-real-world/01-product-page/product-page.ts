@@ -37,9 +37,9 @@ export interface Shop {
   /** When a write resolves, the parts that show it are gone from Redis. */
   setPrice(product: number, price: string): Promise<void>;
   addReview(product: number, review: Review): Promise<void>;
-  /** To another category. */
+  /** Moves it to another category. */
   move(product: number, category: number): Promise<void>;
-  /** Takes `pieces`, a whole number from 1. False, and nothing is taken, when fewer are left. */
+  /** Takes `pieces`, a whole number from 1. When fewer are left, it takes nothing and returns false. */
   buy(product: number, pieces: number): Promise<boolean>;
 }
 
@@ -59,7 +59,7 @@ interface Wanted {
   load(): Promise<Value>;
 }
 
-/** Product pages from parts that are cached apart. `given.ts` has the parts, keys, TTLs, codec and SQL. */
+/** Product pages whose parts are cached separately. `given.ts` has the parts, keys, TTLs, codec and SQL. */
 export function createShop({ redis, db, onCacheError = () => {}, loadMs = LOAD_MS }: Options): Shop {
   const report = (error: unknown): undefined => void onCacheError(error);
 

@@ -11,13 +11,13 @@ import {
 } from './given';
 
 export interface RateLimiter {
-  /** Asks for one call of this user. A refused call is not counted. */
+  /** Decides about one call of this user. A refused call is not counted. */
   take(tenant: string, user: string): Promise<Decision>;
 }
 
 export interface Options {
   readonly redis: Redis;
-  /** Of this limiter, for example `login`. Limiters with the same name share their quotas. */
+  /** The name of this limiter, for example `login`. Limiters with the same name share their quotas. */
   readonly name: string;
   /** The most calls that one user is allowed in any `windowMs`. */
   readonly limit: number;
@@ -57,7 +57,7 @@ const TAKE = `
 // #endregion
 
 /**
- * A rate limiter for all processes that use this Redis. In production: a call takes one deadline at most.
+ * A rate limiter for all processes that use this Redis. In production: a call takes at most one deadline.
  * @throws in production, an EvictingRedisError or an InvalidOptionError
  */
 // #region limiter

@@ -17,13 +17,13 @@ export interface Options {
   readonly db: Pool;
   /** How long the gate lives after its fill (ms). */
   readonly gateMs?: number;
-  /** In production: for each answer of Redis (ms). */
+  /** In production: how long Redis may take for each answer (ms). */
   readonly redisMs?: number;
-  /** In production: for each transaction (ms), or the call rejects with the DeadlineError of `#kit/given`. */
+  /** In production: how long a transaction may take (ms). Then the call rejects with the DeadlineError of `#kit/given`. */
   readonly mysqlMs?: number;
   /** In production: how many calls at once may ask MySQL without the gate. One more rejects with BusyError. */
   readonly maxUngated?: number;
-  /** In production: called with each failure of Redis, which no caller gets. */
+  /** In production: called with each failure of Redis. `reserve` and `expire` do not reject because of it. */
   readonly onGateError?: (error: unknown) => void;
 }
 

@@ -1,24 +1,24 @@
 import type { Redis, RedisOptions } from 'ioredis';
 
 export interface TwoTier {
-  /** The text that Redis holds for the key, or null: from L1, else by asking Redis. @throws what Redis says */
+  /** The text that Redis holds for the key, or null: from L1, else from Redis. @throws the error of Redis */
   get(key: string): Promise<string | null>;
   /** Ends the channel and all timers. After that, `get` asks Redis. */
   close(): void;
 }
 
 export interface Options {
-  /** The client of the application: all reads go through it. */
+  /** The client of the application. Send all reads through it. */
   readonly redis: Redis;
-  /** Opens another connection to the same Redis: for the channel. */
+  /** Opens a second connection to the same Redis, for the channel. */
   readonly connect: (options: RedisOptions) => Redis;
-  /** L1 keeps keys that begin with it, and no others. */
+  /** L1 keeps only keys that begin with this prefix. */
   readonly prefix: string;
   /** How many keys L1 keeps at most. */
   readonly maxKeys: number;
-  /** In production: L1 is not used when the channel has been silent for longer (ms). */
+  /** In production: `get` does not use L1 when the channel has been silent for longer than this (ms). */
   readonly maxSilenceMs?: number;
-  /** In production: the time in ms, for that silence and for TTLs. */
+  /** In production: the clock (ms) for this silence and for TTLs. */
   readonly now?: () => number;
   /** In production: called with each failure of the channel. It never throws. */
   readonly onError?: (error: unknown) => void;

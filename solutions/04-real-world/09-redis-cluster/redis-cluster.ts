@@ -31,7 +31,7 @@ export function partKey(id: string, part: Part): string {
 // #endregion
 
 export interface PageCache {
-  /** An answer for each key, in their order. */
+  /** One answer for each key, in the order of the keys. */
   read(keys: readonly string[]): Promise<Answer[]>;
   /**
    * Deletes all parts of a product in one step.
@@ -47,7 +47,7 @@ export interface PageCache {
 
 export interface Options {
   readonly client: Cluster;
-  /** In production: how long a call may take, and for a purge each of its steps (ms). */
+  /** In production: how long a call may take; for a purge, each of its steps (ms). */
   readonly deadlineMs?: number;
 }
 

@@ -5,11 +5,11 @@ export interface Options {
   readonly origin: string;
   /** The time in ms. */
   readonly now?: () => number;
-  /** In production: how long the origin may take for a complete answer. */
+  /** In production: how long the origin may take for a complete answer (ms). */
   readonly deadlineMs?: number;
-  /** In production: what all stored answers and their keys may take. */
+  /** In production: the memory limit for all stored answers and their keys (bytes). */
   readonly maxBytes?: number;
-  /** In production: whether the origin gets the request header of this name (in lower case). By default: if a list has it. */
+  /** In production: whether the origin gets the request header of this name (in lower case). By default: if it is in a list. */
   readonly forwards?: (name: string) => boolean;
 }
 

@@ -12,13 +12,13 @@ import {
 } from '../given';
 
 export interface RateLimiter {
-  /** Asks for one call of this user. A refused call is not counted. */
+  /** Decides about one call of this user. A refused call is not counted. */
   take(tenant: string, user: string): Promise<Decision>;
 }
 
 export interface Options {
   readonly redis: Redis;
-  /** Of this limiter, for example `login`. Limiters with the same name share their quotas. */
+  /** The name of this limiter, for example `login`. Limiters with the same name share their quotas. */
   readonly name: string;
   /** The most calls that one user is allowed in any `windowMs`. */
   readonly limit: number;
