@@ -7,7 +7,7 @@ export interface Entry<V = unknown> {
 }
 
 export interface Draw {
-  /** How far a lifetime may lie from its base, as a share of it: 0.1 is ±10 %. */
+  /** How far a lifetime may differ from its base, as a share of it: 0.1 is ±10 %. */
   readonly spread: number;
   /** In production: when the load began, in whole ms since the epoch. Default: now. */
   readonly since?: number;
@@ -17,7 +17,7 @@ export interface Draw {
 export type Local = Pick<Map<string, string>, 'get' | 'set' | 'delete'>;
 
 export interface Options {
-  /** From 0, below 1, evenly. */
+  /** Evenly spread, from 0 to below 1. */
   readonly random?: () => number;
   /** Whole ms since the epoch. The clock of Redis need not agree. */
   readonly now?: () => number;

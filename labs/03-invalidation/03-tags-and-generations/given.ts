@@ -1,10 +1,10 @@
-/** What a page answers, by name. */
+/** The fields of a question, by name: `{ text: 'mug', page: 1 }`. */
 export type Question = Readonly<Record<string, string | number | boolean>>;
 
 /** Asks the source. In production: `signal` is aborted when the load has taken too long. */
 export type Load<V> = (signal?: AbortSignal) => Promise<V>;
 
-/** Where the generation of a tag lives. The braces keep all generations of a cache in one cluster slot: MGET needs that. */
+/** The key of a tag's generation. The braces keep all generations of a cache in one cluster slot: MGET needs that. */
 export const generationKey = (name: string, tag: string): string => `{${name}}:generation:${tag}`;
 
 /** The JSON text of a value. @throws TypeError for a value that JSON cannot hold, such as undefined or a bigint */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Where the value of a key lives, as JSON. The braces keep it in one cluster slot with its lock. */
+/** The Redis key of a value, which is stored as JSON. The braces keep it in one cluster slot with its lock. */
 export const entryKey = (key: string): string => `locked:entry:{${key}}`;
 
 /** Holds the token of the caller that loads the value of a key. */

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { parseJson } from '#kit/given';
 
 export interface Options {
-  /** In production: each of its commands settles in bounded time. */
+  /** In production: each of its commands has a deadline. */
   readonly redis: Redis;
   /** How long a stored value lives (ms). */
   readonly ttlMs: number;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Where the value of a key lives, as JSON. The braces keep it in one cluster slot with its lease. */
+/** The Redis key of a value, which is stored as JSON. The braces keep it in one cluster slot with its lease. */
 export const valueKey = (key: string): string => `leased:value:{${key}}`;
 
 /** Holds the token of the caller that may store the value of a key. */

@@ -1,9 +1,9 @@
 import type { Pool, PoolConnection, RowDataPacket } from 'mysql2/promise';
 
-/** Where the entry of a key lives. The braces keep it in one cluster slot with its fence. */
+/** The Redis key of an entry. The braces keep it in one cluster slot with its fence. */
 export const entryKey = (key: string): string => `versions:entry:{${key}}`;
 
-/** Where its fence lives: a version. */
+/** The Redis key of its fence. The fence is a version. */
 export const fenceKey = (key: string): string => `versions:fence:{${key}}`;
 
 /** A BIGINT UNSIGNED as text, without leading zeros. A number of JavaScript or Lua is exact up to 2^53 only. */
@@ -52,7 +52,7 @@ const SELECT_ARTICLE = `
   SELECT id, title, CAST(version AS CHAR) AS version, deleted_at IS NOT NULL AS removed
   FROM articles WHERE id = ?`;
 
-/** In production: what a database says of an article. */
+/** In production: what a database returns for an article. */
 export interface Known {
   /** In production: null when it was removed, or has never been there. */
   readonly article: Article | null;
@@ -60,7 +60,7 @@ export interface Known {
   readonly version: Version;
 }
 
-/** In production: asks a database, or inside of a transaction its connection. */
+/** In production: reads from a database, or in a transaction from its connection. */
 export async function select(db: Pick<Pool | PoolConnection, 'execute'>, id: number): Promise<Known> {
   const [[row]] = await db.execute<RowDataPacket[]>(SELECT_ARTICLE, [id]);
   if (!row) return { article: null, version: '0' };

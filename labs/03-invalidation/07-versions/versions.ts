@@ -19,7 +19,7 @@ export interface CacheOptions {
   readonly redis: Redis;
   /** How long a value lives (ms). */
   readonly ttlMs: number;
-  /** How long a fence stands (ms). */
+  /** How long a fence lives (ms). */
   readonly fenceMs: number;
   /** Called with the error of `decode`. It never throws. */
   readonly onCacheError?: (error: unknown) => void;

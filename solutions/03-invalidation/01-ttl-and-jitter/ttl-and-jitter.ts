@@ -2,9 +2,9 @@ import type { Redis } from 'ioredis';
 import { type Draw, decode, type Entry, encode, type Local, type Options } from './given';
 
 export interface TtlPolicy {
-  /** When a value ends that is loaded now: after `baseMs`, ±spread. In production: @throws RangeError */
+  /** The deadline of a value that is loaded now: in `baseMs`, ±spread. In production: @throws RangeError */
   deadline(baseMs: number, draw: Draw): number;
-  /** When a value ends that was made of parts: with the first of them. In production: @throws RangeError */
+  /** The deadline of a value that is made of parts: that of the first one to end. In production: @throws RangeError */
   earliest(...deadlines: number[]): number;
   /**
    * Keeps the value and its deadline in Redis; what is left of its time is the TTL. Returns whether it was stored.
@@ -13,9 +13,9 @@ export interface TtlPolicy {
   store(redis: Redis, key: string, value: unknown, deadline: number): Promise<boolean>;
   /** The entry as it was stored, or undefined. */
   read<V>(redis: Redis, key: string): Promise<Entry<V> | undefined>;
-  /** The same from `local`, else from Redis, and then a copy is left in `local`. A copy that has ended is removed. */
+  /** The same from `local`, else from Redis, and then keeps a copy in `local`. Removes a copy that has ended. */
   readNear<V>(local: Local, redis: Redis, key: string): Promise<Entry<V> | undefined>;
-  /** In production: stores each entry with a deadline of its own. Rejects when Redis refuses one. */
+  /** In production: stores each entry with its own deadline. Rejects when Redis refuses one. */
   storeAll?(
     redis: Redis,
     entries: Iterable<readonly [key: string, value: unknown]>,
@@ -24,7 +24,7 @@ export interface TtlPolicy {
   ): Promise<void>;
 }
 
-/** Decides how long entries live, and keeps to it in each layer. The codec is in `given.ts`. */
+/** Decides how long entries live, the same in each layer. The codec is in `given.ts`. */
 export function createTtlPolicy({
   random = Math.random,
   now = Date.now,

@@ -36,7 +36,7 @@ export function createCatalogue({ redis, db }: { readonly redis: Redis; readonly
 export interface Relay {
   /**
    * Takes the oldest events, up to `batchSize`. Deletes their keys from Redis, then the events from the outbox.
-   * @returns how many events it has deleted
+   * @returns the number of events that it has deleted
    * @throws what Redis or MySQL throws; then all events stay. In production: also after `deadlineMs`
    */
   pass(): Promise<number>;

@@ -2,9 +2,9 @@ import type { Redis } from 'ioredis';
 import type { Load, Question } from './given';
 
 export interface Options {
-  /** In production: each of its commands settles in bounded time. */
+  /** In production: each of its commands has a deadline. */
   readonly redis: Redis;
-  /** Caches of two names share no page. */
+  /** Caches with different names share no page. */
   readonly name: string;
   /** How long a stored page lives, in whole milliseconds. */
   readonly ttlMs: number;

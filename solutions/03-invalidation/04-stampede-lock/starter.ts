@@ -11,9 +11,9 @@ export interface LockedCache {
 }
 
 export interface Options {
-  /** In production: each of its commands settles in bounded time. */
+  /** In production: each of its commands has a deadline. */
   readonly redis: Redis;
-  /** In production: a waiting call takes time and pauses from it. */
+  /** In production: the clock and the pauses of a waiting call. */
   readonly clock?: Clock;
   /** In production: called with each failure that no caller gets. It never throws. */
   readonly onCacheError?: (error: unknown) => void;

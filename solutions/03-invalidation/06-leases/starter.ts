@@ -16,9 +16,9 @@ export interface LeaseCache {
 }
 
 export interface Options {
-  /** In production: each of its commands settles in bounded time. */
+  /** In production: each of its commands has a deadline. */
   readonly redis: Redis;
-  /** In production: all pauses of a waiting call are made by it. */
+  /** In production: the clock and the pauses of a waiting call. */
   readonly clock?: Clock;
   /** In production: called with each failure that no caller gets. It never throws. */
   readonly onCacheError?: (error: unknown) => void;

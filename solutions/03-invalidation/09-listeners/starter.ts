@@ -6,7 +6,7 @@ export interface LocalCache {
   get<V>(key: string, load: () => Promise<V>): Promise<V>;
   /**
    * Reads up to BATCH events behind the place of this process, without waiting, and drops their keys.
-   * @returns how many events it has read
+   * @returns the number of events that it has read
    * @throws what Redis says; then the place is the same as before
    */
   poll(): Promise<number>;
@@ -17,9 +17,9 @@ export interface LocalCache {
 export interface Options {
   /** The client of the application. In production: each of its commands settles within its `commandTimeout`. */
   readonly redis: Redis;
-  /** In production: for how long values are given out after the last successful read, in ms. More than BLOCK_MS. */
+  /** In production: how long values are returned after the last successful read (ms). More than BLOCK_MS. */
   readonly maxSilenceMs?: number;
-  /** In production: the time, and all pauses. */
+  /** In production: the clock and all pauses. */
   readonly clock?: Clock;
   /** In production: called with each failed read of `run`. It never throws. */
   readonly onError?: (error: unknown) => void;
