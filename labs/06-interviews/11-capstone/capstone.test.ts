@@ -156,6 +156,13 @@ describe('In production', () => {
     expect(Number(await servers.redis.get('loads')), 'loads of 1,000 readers that found nothing').toBe(1);
     const values = typeof seen === 'string' ? seen : [...new Set(seen)];
     expect(values, 'the loads whose value the readers saw').toEqual([1]);
+
+    const { value, questions } = await waitsFor100Ms();
+    expect(value, 'value of a reader that has waited for the load of another process').toEqual(OLD);
+    expect(
+      questions,
+      'questions to Redis of a reader that waits for 100 ms: there must be pauses',
+    ).toBeLessThan(25);
   });
 
   test('a value in use is refreshed, and no reader waits for it', async () => {
@@ -265,13 +272,17 @@ describe('In production', () => {
     for (const fault of ['stall', 'refuse'] as const) {
       await proxy[fault]();
       const source = heldLoad(NEW);
+      const firstAt = performance.now();
       const calls = Array.from({ length: 20 }, () => outcome(cache.get(fault, source.load, POLICY)));
+      const ofAnotherKey = outcome(cache.get(`${fault} 2`, countedLoad(OLD).load, POLICY));
+      const spreadMs = performance.now() - firstAt;
       await begun(source, Promise.all(calls));
-      // The deadlines of the calls end together, and on a busy machine not quite.
-      await sleep(100);
+      // The deadlines of the calls end as they began: within that time.
+      await sleep(spreadMs + 10);
       source.end();
       expect(await Promise.all(calls), `answers of 20 calls (${fault})`).toEqual(calls.map(() => NEW));
       expect(source.loads, `loads for 20 calls that came together (${fault})`).toBeLessThan(10);
+      expect(await ofAnotherKey, `value of another key, at the same time (${fault})`).toEqual(OLD);
       expect(
         await outcome(cache.get(fault, countedLoad(OLD).load, POLICY)),
         `value of a call after them: nothing that was loaded in the outage is kept (${fault})`,
@@ -392,7 +403,7 @@ describe('In production', () => {
   });
 
   test('a load that hangs ends with its deadline, and does not poison its key', async () => {
-    const { cache, proxy } = await openCache({ loadDeadlineMs: 60 });
+    const [{ cache, proxy }, patient] = [await openCache({ loadDeadlineMs: 60 }), await openCache()];
     let aborted = false;
     const hanging = (signal: AbortSignal) => {
       signal.addEventListener('abort', () => {
@@ -417,6 +428,15 @@ describe('In production', () => {
     expect(await outcome(look(cache, 'mug', POLICY)), 'the call after that: the value was stored').toEqual(
       NEW,
     );
+    const source = heldLoad(OLD);
+    const holding = patient.cache.get('jug', source.load, POLICY);
+    await begun(source, holding);
+    expect(
+      await soon(rejectionOf(() => cache.get('jug', hanging, POLICY))),
+      'the end of a call that has waited for the load of another process: it has a deadline too',
+    ).toBeInstanceOf(DeadlineError);
+    source.end();
+    await holding;
     await proxy.refuse();
     expect(
       await soon(rejectionOf(() => cache.get('cup', hanging, POLICY))),
@@ -485,7 +505,6 @@ async function openCache(options: Partial<Options> = {}) {
     name: NAME,
     connect,
     onError: (error) => errors.push(error),
-    loadDeadlineMs: 5_000,
     redisDeadlineMs: 2_000,
     maxSilenceMs: 5_000,
     ...options,
@@ -519,6 +538,21 @@ async function scriptCalls(): Promise<number> {
   const stats = await servers.redis.info('commandstats');
   const calls = stats.matchAll(/^cmdstat_(?:eval|evalsha|get|mget|exec):calls=(\d+)/gm);
   return Array.from(calls, ([, count]) => Number(count)).reduce((sum, count) => sum + count, 0);
+}
+
+/** What a reader gets that waits for the load of another process, and how often it asks Redis meanwhile. */
+async function waitsFor100Ms() {
+  const [holder, waiter] = [await openCache(), await openCache()];
+  const source = heldLoad(OLD);
+  const holding = holder.cache.get('cup', source.load, POLICY);
+  await begun(source, holding);
+  const before = await scriptCalls();
+  const waiting = outcome(look(waiter.cache, 'cup', POLICY));
+  await sleep(100);
+  const questions = (await scriptCalls()) - before;
+  source.end();
+  await holding;
+  return { value: await waiting, questions };
 }
 
 /** Reads until L1 answers. */
