@@ -8,6 +8,7 @@ describe('Core', () => {
       [1, 0.01],
       [5_000, 0.01],
       [5_000, 0.3],
+      [5_000, 0.8],
     ] as const) {
       const filter = new BloomFilter(items, rate);
       const claimed = ['', ...strings('any', 200)].filter((item) => filter.mightContain(item));
