@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis, RedisOptions } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
@@ -58,6 +59,15 @@ describe('Core', () => {
       'MySQL refuses this price: update must reject with its error',
     ).toEqual(REJECTION);
     expect(await outbox(), 'keys in the outbox: the update was rolled back, so nothing is old').toEqual([]);
+    await withoutOutbox(async () => {
+      expect(
+        await outcome(openCatalogue().update(2, { price: '36.00' })),
+        'MySQL refuses the events: update must reject with its error',
+      ).toEqual(REJECTION);
+    });
+    expect((await row(2))?.price, 'the price in MySQL, which has refused the events of a new one').toBe(
+      '34.00',
+    );
     const away = servers.connectRedis();
     away.disconnect();
     expect(
@@ -119,13 +129,19 @@ describe('Core', () => {
       ).toEqual([]);
       expect(await outbox(), 'keys in the outbox after the pass of another relay').toEqual([]);
     });
-    const { redis } = await refusingRedis(servers);
-    await emit([3, 'a1']);
-    expect(
-      await outcome(openRelay({ redis }).pass()),
-      'Redis answers each write with an error: the pass must reject',
-    ).toEqual(REJECTION);
-    expect(await outbox(), 'keys in the outbox: Redis has deleted nothing').toEqual(['a1']);
+    const { redis, permit } = await refusingRedis(servers);
+    await emit([3, 'a1'], [4, 'b1']);
+    for (const deleted of ['nothing', 'a1', 'b1']) {
+      await permit(deleted);
+      expect(
+        await outcome(openRelay({ redis }).pass()),
+        `Redis refuses to delete keys other than ${deleted}: the pass must reject`,
+      ).toEqual(REJECTION);
+      expect(
+        await outbox(),
+        `keys in the outbox. Redis refused to delete keys other than ${deleted}, so all events must stay`,
+      ).toEqual(['a1', 'b1']);
+    }
   });
 
   test('no reader brings back the old value, also one that reads before the COMMIT', async () => {
@@ -277,6 +293,7 @@ describe('In production', () => {
     await until(() => errors.length >= 2 || ended());
     expect(ended(), 'whether run has ended: Redis refuses connections, and run must go on').toBe(false);
     expect(errors.length, 'calls of onError while Redis refuses connections').toBeGreaterThanOrEqual(2);
+    expect(errors[0], 'onError must get the error itself').toBeInstanceOf(Error);
     await proxy.heal();
     await until(async () => (await outbox()).length === 0);
     expect(
@@ -292,41 +309,48 @@ describe('In production', () => {
     await emit([1, 'a1'], [2, 'b1'], [3, 'c1']);
     await proxy.refuse();
     const FAILURES = 14;
-    const pauses: number[] = [];
+    const meter = pauseMeter(FAILURES);
+    const { pauses } = meter;
     let failures = 0;
     let left: readonly string[] = [];
-    const { stop, running } = startRun({
+    let listening = 0;
+    const { stop, running, listeners } = startRun({
       redis,
-      batchSize: 1,
+      batchSize: 2,
       pauseMs: 30,
       longestPauseMs: 1700,
       onError() {
         if (++failures > 50) stop();
       },
       async pause(ms) {
-        pauses.push(ms);
+        await meter.begin(ms);
         if (pauses.length === FAILURES) {
           await proxy.heal();
           await connected(redis);
         }
         if (pauses.length === FAILURES + 1) {
           left = await outbox();
+          listening = listeners();
           await emit([4, 'd1']);
           await proxy.refuse();
         }
         if (pauses.length > FAILURES + 1) stop();
+        meter.end();
       },
     });
-    await outcome(running, 3000);
+    await outcome(running, 5000);
     const seen = `ms of all pauses, with pauseMs 30 and longestPauseMs 1700: ${pauses.map(Math.round).join(', ') || 'none'}`;
-    expect(failures, `failures: run must call pause after each of them. ${seen}`).toBeLessThanOrEqual(
-      pauses.length,
-    );
+    expect(failures, `failures: pause must follow each. ${seen}`).toBeLessThanOrEqual(pauses.length);
     expect(pauses.length, `pauses until run was stopped. ${seen}`).toBe(FAILURES + 2);
+    expect(
+      listening,
+      `listeners of the signal after ${FAILURES} pauses: a pause that has ended must leave none, or a relay that runs for days grows`,
+    ).toBeLessThan(5);
     expect(
       left,
       'keys in the outbox at the first pause after Redis was back: run must not pause after work',
     ).toEqual([]);
+    expect(meter.mostAtOnce, 'pauses at the same time: a pass must wait for the end of a pause').toBe(1);
     const grown = pauses.slice(0, FAILURES);
     expect(grown[0], `the first pause. ${seen}`).toBeLessThanOrEqual(60);
     expect(Math.min(...pauses), `the shortest pause. ${seen}`).toBeGreaterThanOrEqual(15);
@@ -388,7 +412,12 @@ function startRun(options: Partial<Options>) {
       ended = true;
     });
   running.catch(() => {});
-  return { running, stop: () => controller.abort(), ended: () => ended };
+  return {
+    running,
+    stop: () => controller.abort(),
+    ended: () => ended,
+    listeners: () => getEventListeners(controller.signal, 'abort').length,
+  };
 }
 
 /** A client that fails at once while it is not connected. */
@@ -422,6 +451,33 @@ async function fill(...keys: string[]) {
   for (const key of keys) await servers.redis.set(key, 'old');
 }
 
+/** The pauses (ms), and how many there were at once. The last ones take longer than a pass. */
+function pauseMeter(quick: number) {
+  const pauses: number[] = [];
+  let running = 0;
+  return {
+    pauses,
+    mostAtOnce: 0,
+    async begin(ms: number) {
+      pauses.push(ms);
+      this.mostAtOnce = Math.max(this.mostAtOnce, ++running);
+      for (let queries = pauses.length > quick ? 0 : 8; queries < 8; queries++)
+        await servers.db.query('SELECT 1');
+    },
+    end: () => void running--,
+  };
+}
+
+/** MySQL knows no outbox meanwhile. */
+async function withoutOutbox(act: () => Promise<void>) {
+  await servers.db.query('RENAME TABLE outbox TO outbox_elsewhere');
+  try {
+    await act();
+  } finally {
+    await servers.db.query('RENAME TABLE outbox_elsewhere TO outbox');
+  }
+}
+
 /** Those of the keys that Redis holds. */
 async function cached(...keys: string[]): Promise<string[]> {
   const values = await servers.redis.mget(keys);
@@ -452,7 +508,7 @@ async function dieAtEachRequest(act: (db: Pool, redis: Redis, when: () => string
     const proxies = await Promise.all([openProxy(servers.redisUrl), openProxy(servers.mysqlUrl)]);
     const redis = servers.connectRedis({ maxRetriesPerRequest: 0, commandTimeout: 500 }, proxies[0].url);
     const db = servers.connectDb({}, proxies[1].url);
-    await Promise.all([redis.ping(), db.query('SELECT 1')]);
+    await Promise.all([connected(redis), db.query('SELECT 1')]);
     let last = '';
     const die = async (request: string) => {
       if (++sent !== nth) return;
