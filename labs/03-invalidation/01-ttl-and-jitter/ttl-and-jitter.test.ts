@@ -243,6 +243,10 @@ describe('In production', () => {
       'the last of 200 entries, while Redis has answered nothing: it must be sent without a wait for the answers',
     ).toBe('sent');
     expect(await storing, 'Redis has accepted all entries: storeAll must resolve').toBeUndefined();
+    expect(
+      await outcome(storeAll(policy, redis, [], BASE, { spread: 0.2 })),
+      'a batch of no entries: storeAll must resolve',
+    ).toBeUndefined();
 
     const stored = await Promise.all(entries.map(([key]) => policy.read<number>(servers.redis, key)));
     expect(
