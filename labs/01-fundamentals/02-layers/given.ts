@@ -53,7 +53,7 @@ export function mapLayer(map: MapLike, name = 'map'): Layer {
   };
 }
 
-/** MySQL as the source: `product:1` is that row as JSON. */
+/** MySQL as the source: the value of `product:1` is row 1 as JSON. */
 export function productSource({
   db,
   ttlMs,

@@ -32,7 +32,7 @@ export function redisLayer({ redis, timeoutMs, now = Date.now }: RedisLayerOptio
   throw new Error('not implemented');
 }
 
-/** Mean time and funnel of layers that are asked in this order. */
+/** Predicts the mean time and the funnel of layers that are asked in this order. */
 export function predict(layers: readonly LayerStats[]): Prediction {
   throw new Error('not implemented');
 }

@@ -16,11 +16,11 @@ export interface KeyParts {
   /** Names the customer whose data it is. */
   readonly tenant: string;
   readonly locale: string;
-  /** The arguments of the question, by name. An argument that is `undefined` counts as absent. */
+  /** The arguments of the read, by name. An argument that is `undefined` counts as absent. */
   readonly args?: Readonly<Record<string, KeyArgument | undefined>>;
 }
 
-/** In production: a part of the key is lost, empty, or not what its type says. */
+/** In production: a part of the key is missing, empty, or not of its type. */
 export class InvalidKeyError extends TypeError {
   override readonly name = 'InvalidKeyError';
 
@@ -56,7 +56,7 @@ function described(value: unknown): string {
   return `an instance of ${value.constructor?.name || 'a class without a name'}`;
 }
 
-/** In production: the two other kinds. */
+/** In production: also `other-version` and `corrupt`. */
 export type Decoded<T> =
   | { readonly kind: 'value'; readonly value: T }
   /** Written by another version of the shape, older or newer. */

@@ -21,7 +21,7 @@ export interface ProfileCache {
    * @throws what the query of MySQL throws
    */
   get(id: number): Promise<Profile | null>;
-  /** How the lookups so far have ended. */
+  /** How all lookups so far have ended. */
   stats(): Stats;
 }
 

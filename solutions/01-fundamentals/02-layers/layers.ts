@@ -99,7 +99,7 @@ export function redisLayer({ redis, timeoutMs, now = Date.now }: RedisLayerOptio
 // #endregion
 
 // #region predict
-/** Mean time and funnel of layers that are asked in this order. */
+/** Predicts the mean time and the funnel of layers that are asked in this order. */
 export function predict(layers: readonly LayerStats[]): Prediction {
   let reached = 1;
   let effectiveMs = 0;

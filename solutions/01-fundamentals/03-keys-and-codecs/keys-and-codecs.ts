@@ -15,7 +15,7 @@ import {
 /**
  * The key of a cache entry. Different parts never share a key; the order of the arguments does not matter.
  * In production: matches SAFE_KEY, and has MAX_KEY_BYTES at most.
- * @throws {InvalidKeyError} when a part is lost, empty, or not what its type says
+ * @throws {InvalidKeyError} when a part is missing, empty, or not of its type
  */
 export function key({ namespace, tenant, locale, args = {} }: KeyParts): string {
   for (const [part, text] of Object.entries({ namespace, tenant, locale })) {
@@ -59,7 +59,7 @@ export function exactReads(): PoolOptions {
 // #region codec
 /**
  * Values as bytes, and back.
- * @param version In production: of the shape of T, a positive integer. It is raised with each change to that shape
+ * @param version In production: of the shape of T, a positive integer. Raise it with each change of the shape
  */
 export function createCodec<T>({ version }: { version: number }): Codec<T> {
   return {
