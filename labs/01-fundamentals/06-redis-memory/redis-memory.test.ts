@@ -222,6 +222,19 @@ describe('In production', () => {
       advise(await redis.info(), [PAGE], now).hitRate,
       'hit rate: nothing was read between the two INFOs',
     ).toBeUndefined();
+    for (const [hits, misses] of [
+      [0, 3],
+      [3, 0],
+      [2, 2],
+      [1, 2],
+    ] as const) {
+      const later = withFields(before, { keyspace_hits: 5 + hits, keyspace_misses: 9 + misses });
+      const earlier = withFields(before, { keyspace_hits: 5, keyspace_misses: 9 });
+      expect(
+        advise(later, [PAGE], earlier).hitRate,
+        `hit rate: between the two INFOs, ${hits} reads were hits and ${misses} were misses`,
+      ).toBeCloseTo(hits / (hits + misses), 9);
+    }
   });
 
   test('counters that began again give no hit rate', async () => {
@@ -257,10 +270,11 @@ describe('In production', () => {
         'session',
       ]);
     }
-    expect(
-      atRisk('volatile-ttl'),
-      'at risk under volatile-ttl: sessions have a TTL, and counters have none',
-    ).toEqual(['session']);
+    for (const policy of ['volatile-ttl', 'volatile-random']) {
+      expect(atRisk(policy), `at risk under ${policy}: sessions have a TTL, and counters have none`).toEqual([
+        'session',
+      ]);
+    }
     expect(atRisk('noeviction'), 'at risk under noeviction: it evicts nothing').toEqual([]);
   });
 
