@@ -23,6 +23,12 @@ describe('Core', () => {
         `answer and size of a second ${name} after its first key, a: two caches share nothing`,
       ).toEqual([['a miss'], 1]);
     }
+    for (const policy of [new Lfu<unknown>(4), new Sieve<unknown>(4)]) {
+      expect(
+        [1, '1', {}, {}].map((key) => policy.access(key).hit),
+        `hits of ${policy.constructor.name} for the keys 1, '1', {} and {}: they are four keys`,
+      ).toEqual([false, false, false, false]);
+    }
   });
 
   test('LFU evicts the key with the fewest uses', () => {
@@ -94,6 +100,16 @@ describe('Core', () => {
       seen,
       'the first of twelve accesses that is not as it should be: the hand walks from the tail to the head and round again, and a new key is not visited',
     ).toBe(expected);
+    expect(
+      answers(new Sieve(3), 'a b c a d c d a e').at(-1),
+      'the last of the accesses a b c a d c d a e, capacity 3: the hand goes on from c to the head and to the tail, all visited, and round again to c',
+    ).toBe('e evicts c');
+    const large = new Sieve<number>(300);
+    for (const key of [...upTo(300), ...upTo(299)]) large.access(key);
+    expect(
+      large.access(300).evicted,
+      'what key 300 evicts, capacity 300: the keys 0 to 298 were visited, and 299 was not',
+    ).toBe(299);
   });
 
   test("SIEVE's hand goes on from where it stopped", () => {
