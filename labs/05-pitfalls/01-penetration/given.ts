@@ -18,7 +18,7 @@ export const VOUCHER_TTL_MS = 10 * 60_000;
 
 export const voucherKey = (code: string): string => `voucher:${code}`;
 
-/** The text of an entry; `encode(null)` is that of an absence. */
+/** The text of an entry. `encode(null)` is the text of an absence. */
 export const encode = (voucher: Voucher | null): string => JSON.stringify(voucher);
 
 /** The reverse of `encode`; undefined when the text is not an entry. */
@@ -46,16 +46,16 @@ export const HASHES = 7;
 /** 32 bytes that look random. */
 export const hash = (code: string): Buffer => createHash('sha256').update(code).digest();
 
-/** In production: how long Redis may take to answer (ms), where the options do not say. */
+/** In production: how long Redis may take to answer (ms), if the options have no `deadlineMs`. */
 export const DEADLINE_MS = 50;
 
-/** In production: the most absences that Redis remembers at a time. */
+/** In production: how many absences Redis may hold at a time. */
 export const MAX_ABSENT = 50;
 
-/** In production: a find starts no second rebuild within this time (ms). */
+/** In production: `find` does not start a second rebuild within this time (ms). */
 export const REBUILD_LOCK_MS = 10_000;
 
-/** In production: a text that is not a code has no voucher. */
+/** In production: whether a text can be a code. */
 export const isCode = (text: string): boolean => typeof text === 'string' && /^[A-Z0-9]{4,16}$/.test(text);
 
 /** In production. */
@@ -75,7 +75,7 @@ export async function selectVoucher(db: Pool, code: string): Promise<Voucher | n
   return rows[0] ? { ...rows[0] } : null;
 }
 
-/** Rejects when there is such a code already. */
+/** Rejects when the code exists already. */
 export async function insertVoucher(db: Pool | PoolConnection, { code, percent }: Voucher): Promise<void> {
   await db.query('INSERT INTO vouchers (code, percent) VALUES (?, ?)', [code, percent]);
 }

@@ -8,20 +8,20 @@ export interface Product {
 /** How long a product stays in Redis. */
 export const TTL_MS = 60_000;
 
-/** In production: how long a command of Redis may take. Shorter than a reader of the tests stays: 250 ms. */
+/** In production: how long a Redis command may take (ms). In the tests a reader leaves after 250 ms. */
 export const REDIS_DEADLINE_MS = 100;
 
-/** In production: so many loads that fail in a row open the breaker, where the options do not say. */
+/** In production: how many failed loads in a row open the breaker, if the options do not say. */
 export const FAILURES_TO_OPEN = 5;
 
-/** In production: how long the breaker then stays open (ms), where the options do not say. */
+/** In production: how long the breaker then stays open (ms), if the options do not say. */
 export const OPEN_MS = 1000;
 
 export const productKey = (id: number): string => `product:${id}`;
 
 export const encode = (product: Product): string => JSON.stringify(product);
 
-/** Undefined where there is no product, or the bytes are not one. */
+/** Undefined if there are no bytes, or they are not a product. */
 export function decode(bytes: Buffer | null): Product | undefined {
   const value = bytes === null ? undefined : parseJson(bytes);
   return typeof value === 'object' && value !== null && 'id' in value && 'name' in value
@@ -29,7 +29,7 @@ export function decode(bytes: Buffer | null): Product | undefined {
     : undefined;
 }
 
-/** The database is not asked: the reader gets an answer at once. */
+/** Thrown at once, without a query to the database. */
 export class OverloadedError extends Error {
   override readonly name = 'OverloadedError';
 

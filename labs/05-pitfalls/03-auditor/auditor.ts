@@ -16,30 +16,30 @@ export interface Report {
   readonly stale: number;
   /** `stale / samples`; null without samples. */
   readonly rate: number | null;
-  /** The rate of the whole cache is not over it: see `mostExpected`. 1 without samples. */
+  /** The rate of the whole cache is at most this (95 % confidence): see `mostExpected`. 1 without samples. */
   readonly atMost: number;
-  /** In production: they differed, and could not be looked at again. Not among `samples`; `atMost` takes them for stale. */
+  /** In production: suspects without a second look. Not counted in `samples`; `atMost` counts them as stale. */
   readonly undecided?: number;
-  /** In production: how long the oldest stale entry has been seen to be stale (ms); null where there is none. */
+  /** In production: for how long the oldest stale entry is known to be stale (ms); null if there is none. */
   readonly oldestMs?: number | null;
 }
 
 export interface Options {
   readonly redis: Redis;
-  /** All writes go there. */
+  /** Reads the primary, which gets all writes. */
   readonly primary: ReadUsers;
-  /** It follows the primary, sometimes minutes later. */
+  /** Reads a replica, which may lag by minutes. */
   readonly replica: ReadUsers;
   /** How long an entry may lag behind its row (ms). */
   readonly graceMs: number;
   readonly clock: Clock;
   /** It never throws. */
   readonly onStale: (finding: Finding) => void;
-  /** In production: the most rows that the primary is asked for in any second; ROWS_PER_SECOND if absent. */
+  /** In production: how many rows per second you may read from the primary; ROWS_PER_SECOND if absent. */
   readonly rowsPerSecond?: number;
-  /** In production: how long Redis or the primary may take (ms, of real time); DEADLINE_MS if absent. */
+  /** In production: how long Redis or the primary may take (ms of real time); DEADLINE_MS if absent. */
   readonly deadlineMs?: number;
-  /** In production: the text that stands for a key wherever something is reported; the key if absent. */
+  /** In production: the text to report in place of a key; the key itself if absent. */
   readonly fingerprint?: (key: string) => string;
   /** In production: called with each failure of a server, and for each entry that cannot be decoded. It never throws. */
   readonly onError?: (error: unknown) => void;
@@ -48,7 +48,7 @@ export interface Options {
 export interface Auditor {
   /**
    * Compares the entries of users in Redis with their rows.
-   * @param samples so many, or fewer where there are fewer entries. An entry may come twice
+   * @param samples how many entries; fewer if there are fewer. An entry may come twice
    * @param signal in production: ends the audit, which then reports what it has
    */
   audit(samples: number, signal?: AbortSignal): Promise<Report>;

@@ -1,13 +1,13 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 
-/** In production: the most rows that the primary is asked for in any second, where the options do not say. */
+/** In production: how many rows per second may be read from the primary, if the options do not say. */
 export const ROWS_PER_SECOND = 50;
 
-/** In production: how long Redis or the primary may take to answer (ms), where the options do not say. */
+/** In production: how long Redis or the primary may take to answer (ms), if the options do not say. */
 export const DEADLINE_MS = 1000;
 
-/** In production: so many stale entries are followed at most. */
+/** In production: how many stale entries an auditor may follow. */
 export const MAX_FOLLOWED = 10;
 
 export interface User {
@@ -40,7 +40,7 @@ export const KEY_PATTERN = 'user:*';
 
 export const userKey = (id: number): string => `user:${id}`;
 
-/** Null where the key is not that of a user: `user:7:cart`. */
+/** Null if the key is not that of a user, such as `user:7:cart`. */
 export function idOf(key: string): number | null {
   const [, id] = /^user:([1-9]\d{0,14})$/.exec(key) ?? [];
   return id === undefined ? null : Number(id);
@@ -64,7 +64,7 @@ export function decode(bytes: Buffer): User | null {
   return user;
 }
 
-/** In production: what may be logged of an entry that cannot be decoded. */
+/** In production: an error for an entry that cannot be decoded. It may be logged. */
 export class UnreadableEntryError extends Error {
   override readonly name = 'UnreadableEntryError';
 
@@ -85,7 +85,7 @@ export const realClock: Clock = {
   sleep: (ms, signal) => setTimeout(ms, undefined, { signal }).catch(() => {}),
 };
 
-/** So many stale entries were to be expected at most, where a sample has `seen` (95 % confidence): 3.0 for 0, 4.7 for 1. */
+/** A sample has `seen` stale entries. The expected number is at most this (95 % confidence): 3.0 for 0, 4.7 for 1. */
 export function mostExpected(seen: number): number {
   const n = seen + 1;
   return n * (1 - 1 / (9 * n) + 1.645 / (3 * Math.sqrt(n))) ** 3;

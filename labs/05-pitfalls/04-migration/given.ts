@@ -2,16 +2,16 @@ import { parseJson } from '#kit/given';
 
 export type Mode = 'off' | 'shadow' | 'on';
 
-/** What the configuration says now. */
+/** The configuration at this moment. */
 export interface Settings {
   readonly mode: Mode;
   /** The share of the users that mode `on` serves from Redis: 0 to 100. */
   readonly rampPercent: number;
-  /** In production: raised by the operator each time that the cache comes back. Never lowered. */
+  /** In production: the operator raises it each time the cache is turned on again. It never goes down. */
   readonly epoch: number;
 }
 
-/** Code of several versions may run at once. */
+/** Encodes values. Several versions may run at once. */
 export interface Codec<T> {
   readonly version: string;
   encode(value: T): Buffer;
@@ -21,7 +21,7 @@ export interface Codec<T> {
   equal(a: T, b: T): boolean;
 }
 
-/** A mismatch: the entry means something else than the load. In production: skipped, without room for a comparison. */
+/** A mismatch: entry and load differ. In production, skipped: too many comparisons are running. */
 export type Outcome = 'hit' | 'miss' | 'mismatch' | 'skipped';
 
 export type Side = 'live' | 'shadow';
@@ -32,13 +32,13 @@ export const entryKey = (name: string, side: Side, version: string, id: string):
     .map((part) => encodeURIComponent(Buffer.from(part).toString()))
     .join(':');
 
-/** In production: how long one request to Redis may take (ms), and a load for a comparison. */
+/** In production: how long one request to Redis, or a load for a comparison, may take (ms). */
 export const DEADLINE_MS = 50;
 
 /** In production: the pause before the second look (ms). Longer than an invalidation takes to arrive. */
 export const RECHECK_MS = 100;
 
-/** In production: the most comparisons that run at once. */
+/** In production: how many comparisons may run at once. */
 export const MAX_COMPARISONS = 10;
 
 /** In production: an entry that says in which epoch it was filled. */
@@ -52,7 +52,7 @@ export function unpack(entry: Buffer): { filledIn: number; bytes: Buffer } {
   return { filledIn: Number.parseInt(prefix, 10), bytes: entry.subarray(prefix.length) };
 }
 
-/** In production: the settings, checked. @throws TypeError when it is not a Settings */
+/** In production: checks that a value is a Settings. @throws TypeError when it is not */
 export function requireSettings(value: unknown): Settings {
   const { mode, rampPercent, epoch } = Object(value) as Partial<Record<keyof Settings, unknown>>;
   if (
@@ -69,7 +69,7 @@ export function requireSettings(value: unknown): Settings {
 
 export type Step = 'settings' | 'get' | 'set' | 'del' | 'encode' | 'decode' | 'load';
 
-/** In production: a failure that may be logged. It says which step failed and how, without any value. */
+/** In production: an error that may be logged. It says which step failed and how, without any value. */
 export class CacheError extends Error {
   override readonly name = 'CacheError';
 
@@ -85,7 +85,7 @@ function kindOf(error: unknown): string {
   return 'code' in error ? String(error.code) : error.constructor.name;
 }
 
-/** In production: what `action` gives. @throws a CacheError, in place of an error that may quote the value */
+/** In production: the result of `action`. @throws a CacheError in place of an error that may quote the value */
 export function guarded<R>(step: Step, action: () => R): R {
   try {
     return action();

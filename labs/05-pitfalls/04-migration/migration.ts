@@ -4,12 +4,12 @@ import { type Codec, DEADLINE_MS, type Mode, type Outcome, RECHECK_MS, type Sett
 export interface Rollout<T> {
   /**
    * The value of `id` for this user: from `load`, or from Redis. Rejects with what `load` rejects with.
-   * In production: a comparison calls `load` again, also after the call: it must only read.
+   * In production: a comparison may call `load` again, even after the call has ended, so `load` must only read.
    */
   get(id: string, user: string, load: () => Promise<T>): Promise<T>;
   /**
    * Called after a write of `id` has committed: deletes its entries.
-   * In production: when Redis has not confirmed it, rejects with a CacheError in mode `on`, and resolves in the others.
+   * In production: if Redis has not confirmed the deletes, it rejects with a CacheError in mode `on`, and resolves in other modes.
    */
   invalidate(id: string): Promise<void>;
 }
@@ -18,11 +18,11 @@ export interface Options<T> {
   readonly redis: Redis;
   readonly name: string;
   readonly codec: Codec<T>;
-  /** In production: the versions of the codec in other deployed code, older or newer. */
+  /** In production: the codec versions of other deployed releases, older or newer. */
   readonly otherVersions?: readonly string[];
   /** How long an entry lives (ms). */
   readonly ttlMs: number;
-  /** Read at each call. In production: it may throw, or give anything. */
+  /** Read at each call. In production: it may throw, or return anything. */
   readonly settings: () => Settings;
   /** In production: DEADLINE_MS if absent. */
   readonly deadlineMs?: number;
@@ -34,7 +34,7 @@ export interface Options<T> {
   readonly onError?: (error: unknown) => void;
 }
 
-/** A cache around a read that can be shipped, and removed, in steps. Keys and codec are in `given.ts`. */
+/** A cache around a read that can be rolled out, and removed, in steps. Keys and codec are in `given.ts`. */
 export function createRollout<T>({
   redis,
   name,

@@ -1,4 +1,4 @@
-/** A Redis key. Each part is encoded, so that no text of a user reads as a separator. */
+/** A Redis key. Each part is encoded, so that a user's text cannot look like a separator. */
 export const keyOf = (...parts: readonly (string | number)[]): string =>
   parts.map((part) => encodeURIComponent(part)).join(':');
 
@@ -23,5 +23,5 @@ export interface Visitor {
 
 export const HOLD_MS = 15 * 60_000;
 export const CALLS_A_MINUTE = 5;
-/** Carries the id of each product whose price has changed. */
+/** The channel. Each message is the id of a product whose price has changed. */
 export const PRICE_CHANGED = 'price-changed';

@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Pool, RowDataPacket } from 'mysql2/promise';
 import { toRecord } from '#kit/given';
 
-/** The evidence of each cause names, and nothing else: */
+/** The causes. For each, its evidence must name only this: */
 export type Cause =
   /** A command that Redis refuses now. */
   | 'out-of-memory'
@@ -31,26 +31,26 @@ export interface Diagnosis {
 export interface Site {
   readonly redis: Redis;
   readonly db: Pool;
-  /** Lets the traffic of the shop go on for a moment. */
+  /** Lets the traffic of the shop run for a moment, and returns its statements. */
   moment(): Promise<readonly Statement[]>;
 }
 
 /** What the shop has sent to MySQL. */
 export interface Statement {
-  /** Complete: EXPLAIN takes it. */
+  /** A complete statement, which you can EXPLAIN. */
   readonly sql: string;
   readonly calls: number;
 }
 
-/** What is too much, in this shop. */
+/** The limits of this shop: more is a fault. */
 export const TOO_MUCH = {
-  /** The share of all keys that end in one second. */
+  /** The share of all keys that expire in one second. */
   expiringAtOnce: 0.1,
-  /** Of a key that is read. */
+  /** The size of a key that is read (bytes). */
   bytes: 500_000,
-  /** That MySQL reads for one statement. */
+  /** How many rows MySQL reads for one statement. */
   rows: 300,
-  /** In production: the mean of the calls of one command (µs). The others wait as long. */
+  /** In production: the mean time of one command (µs). All others wait for as long. */
   blockedUs: 1000,
   /** In production: the share of all reads that goes to one key. */
   readsOfOneKey: 0.25,
@@ -62,7 +62,7 @@ export async function readInfo(redis: Redis, section: string): Promise<Record<st
   return Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
 }
 
-/** `figure('calls=3,usec=9', 'usec')` is 9; 0 where it is not there. */
+/** `figure('calls=3,usec=9', 'usec')` is 9. It is 0 if the name is missing. */
 export function figure(value: string | undefined, name: string): number {
   return Number(new RegExp(`(?:^|,)${name}=([\\d.]+)`).exec(value ?? '')?.[1] ?? 0);
 }
@@ -76,7 +76,7 @@ export async function scanKeys(redis: Redis, options: { type?: string } = {}): P
   return [...keys];
 }
 
-/** The answers to one command for each key; NaN for an error. */
+/** Sends one command for each key. Returns the answers in order; NaN for an error. */
 export async function askEach(
   redis: Redis,
   keys: readonly string[],
@@ -93,7 +93,7 @@ export async function askEach(
   return answers;
 }
 
-/** In production: about how many reads an OBJECT FREQ stands for (lfu-log-factor 1). */
+/** In production: about how many reads lead to this OBJECT FREQ (with lfu-log-factor 1). */
 export function readsFor(frequency: number): number {
   const steps = Math.max(0, frequency - 5);
   return Math.min(frequency, 5) + (steps * (steps + 1)) / 2;

@@ -23,12 +23,12 @@ import {
 export interface Rollout<T> {
   /**
    * The value of `id` for this user: from `load`, or from Redis. Rejects with what `load` rejects with.
-   * In production: a comparison calls `load` again, also after the call: it must only read.
+   * In production: a comparison may call `load` again, even after the call has ended, so `load` must only read.
    */
   get(id: string, user: string, load: () => Promise<T>): Promise<T>;
   /**
    * Called after a write of `id` has committed: deletes its entries.
-   * In production: when Redis has not confirmed it, rejects with a CacheError in mode `on`, and resolves in the others.
+   * In production: if Redis has not confirmed the deletes, it rejects with a CacheError in mode `on`, and resolves in other modes.
    */
   invalidate(id: string): Promise<void>;
 }
@@ -37,11 +37,11 @@ export interface Options<T> {
   readonly redis: Redis;
   readonly name: string;
   readonly codec: Codec<T>;
-  /** In production: the versions of the codec in other deployed code, older or newer. */
+  /** In production: the codec versions of other deployed releases, older or newer. */
   readonly otherVersions?: readonly string[];
   /** How long an entry lives (ms). */
   readonly ttlMs: number;
-  /** Read at each call. In production: it may throw, or give anything. */
+  /** Read at each call. In production: it may throw, or return anything. */
   readonly settings: () => Settings;
   /** In production: DEADLINE_MS if absent. */
   readonly deadlineMs?: number;
@@ -62,7 +62,7 @@ interface Call<T> {
   isCurrent(): boolean;
 }
 
-/** A cache around a read that can be shipped, and removed, in steps. Keys and codec are in `given.ts`. */
+/** A cache around a read that can be rolled out, and removed, in steps. Keys and codec are in `given.ts`. */
 export function createRollout<T>({
   redis,
   name,

@@ -15,8 +15,8 @@ import {
 } from './given';
 
 /**
- * Finds what is wrong with the shop, and changes nothing. Core: one of the first four causes, by one look after a moment.
- * In production: counters hold last night too, and two looks tell what happens now.
+ * Finds what is wrong with the shop, and changes nothing. Core: it is one of the first four causes, and one look after a moment shows it.
+ * In production: counters also hold last night's faults, and only two looks show what happens now.
  */
 // #region diagnose
 export async function diagnose({ redis, db, moment }: Site): Promise<Diagnosis> {

@@ -30,7 +30,7 @@ export interface Vouchers {
    * InvalidCodeError, or when the code could not be entered into the filter: then there is no voucher.
    */
   create(voucher: Voucher): Promise<void>;
-  /** Enters into the filter all codes that MySQL has when it is called. */
+  /** Adds to the filter all codes that MySQL has when it is called. */
   rebuild(): Promise<void>;
 }
 
