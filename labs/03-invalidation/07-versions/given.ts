@@ -25,7 +25,7 @@ export function decode<V>(text: string): { readonly version: Version; readonly v
   return { version, value: JSON.parse(json) };
 }
 
-/** What Redis knows of a key. */
+/** What Redis holds for a key. */
 export type Held<V> =
   | { readonly kind: 'value'; readonly version: Version; readonly value: V }
   /** No value, and nothing older than `version` may be stored. */

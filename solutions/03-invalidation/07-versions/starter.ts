@@ -10,7 +10,7 @@ export interface VersionedCache<V> {
   setIfNewer(key: string, version: Version, value: V): Promise<boolean>;
   /**
    * Called after the commit of `version`. Deletes an older entry, and leaves a fence for fenceMs: nothing older than
-   * it is stored. A raise may come late: it never lowers the fence, but its fenceMs begin anew.
+   * it is stored. A raise may come late: it never lowers the fence, but starts its fenceMs again.
    */
   raise(key: string, version: Version): Promise<void>;
 }
