@@ -145,6 +145,7 @@ describe('Core', () => {
       ['9', '10'],
       ['999', '1000'],
       ['9007199254740992', '9007199254740993'],
+      ['9999999999999999999', '10000000000000000000'],
       ['18446744073709551614', '18446744073709551615'],
     ] as const;
     for (const [older, newer] of pairs) {
@@ -176,6 +177,8 @@ describe('Core', () => {
       fenceMs: FENCE_MS,
       onCacheError: (error) => errors.push(error),
     });
+    await cache.get(KEY);
+    expect(errors, 'errors given to onCacheError: there is no entry, so nothing is damaged').toEqual([]);
     const damaged = {
       'written by an older release': 'page 12 of last week',
       'cut off': '7 {"bro',
@@ -238,6 +241,11 @@ describe('In production', () => {
       await titleOf(openArticles({ replica, primary: dead }).find(1)),
       'title after a miss, while the primary is away: nothing was written yet, so the replica must answer',
     ).toBe('first');
+    await servers.redis.del(entryKey(KEY));
+    expect(
+      String(await titleOf(openArticles({ replica: dead }).find(1))),
+      'title after a miss, while the replica is away: find must reject, or ask the primary',
+    ).toMatch(/^first$|^rejected/);
     await articles.update(1, 'second');
     for (const when of ['at once', 'after the entry was evicted']) {
       expect(await titleOf(articles.find(1)), `title after an update, ${when}: the replica lags`).toBe(
@@ -342,6 +350,9 @@ describe('In production', () => {
     expect(await openArticles().update(2, 'second'), 'the version after 9007199254740992').toBe(
       '9007199254740993',
     );
+    expect(await openArticles().update(2, 'second'), 'the version of a write of the same title').toBe(
+      '9007199254740994',
+    );
   });
 
   test('a find that begins after a write never answers an older version', async () => {
@@ -443,6 +454,7 @@ describe('In production', () => {
       expect(error, 'key and version of the fence that somebody has to raise').toMatchObject({
         key: KEY,
         version,
+        cause: expect.any(Error),
       });
       await proxy.heal();
       await connected(redis);
@@ -475,6 +487,11 @@ describe('In production', () => {
       await titleOf(openArticles({ replica }).find(1)),
       'title: MySQL has committed, only its answer was lost, and the replica lags',
     ).toBe('third');
+    await servers.redis.del(entryKey(KEY));
+    expect(
+      await openCache().setIfNewer(KEY, '2', 'second'),
+      'whether version 2 is stored: MySQL may have committed version 3, and the fence must be as new',
+    ).toBe(false);
     await redisAwayToo(mysqlProxy);
   });
 
@@ -643,12 +660,14 @@ async function joinsTheAnswerOfThePrimary() {
   const selects = await countSelects();
   const before = Object.values(readers).map((articles) => outcome(articles.find(1)));
   await until(async () => (await countSelects()) >= selects + before.length);
+  proxy.stall();
   await openArticles().update(1, 'second');
   proxy.delay(0);
   const after = Object.entries(readers).map(([when, articles]) => ({
     when,
     title: titleOf(articles.find(1)),
   }));
+  await proxy.heal();
   for (const { when, title } of after) {
     expect(
       await title,
