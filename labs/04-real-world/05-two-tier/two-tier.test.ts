@@ -2,12 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis, RedisOptions } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
+import { usedMb } from '#kit/effort';
 import { connected, leave } from '#kit/faulty-redis';
 import { ownRedis } from '#kit/own-redis';
 import { type FaultyProxy, openProxy } from '#kit/proxy';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
 import { outcome, unhandledRejections, until } from '#kit/waiting';
+import { INVALIDATIONS } from './given';
 import { createTwoTier, type Options } from './two-tier';
 
 const servers = useServers();
@@ -85,6 +87,10 @@ describe('Core', () => {
       await asksFor(tiers, 'product:b'),
       'commands sent for product:b, used before 3 other keys: maxKeys is 3, so L1 must have dropped it',
     ).toBeGreaterThan(0);
+    expect(
+      await mbKeptOfLongKeys(tiers),
+      'MB kept after one read of each of 400 keys of 25 kB: maxKeys is 3, so nothing may be kept of the others',
+    ).toBeLessThan(5);
   });
 
   test('a key that does not begin with the prefix is read from Redis each time', async () => {
@@ -105,7 +111,7 @@ describe('Core', () => {
   });
 
   test('close ends the channel, and get asks Redis after it', async () => {
-    const tiers = await openTiers({ maxSilenceMs: 40 });
+    const tiers = await openTiers({ maxSilenceMs: 200 });
     await keepOld(tiers, KEY);
     tiers.cache.close();
     await servers.redis.set(KEY, 'new');
@@ -264,6 +270,7 @@ describe('In production', () => {
 
   test('L1 is not used when the channel is silent, and the channel is replaced', async () => {
     const unhandled = unhandledRejections();
+    const before = await subscribers();
     const tiers = await openTiers({ maxSilenceMs: 100 });
     await keepOld(tiers, KEY);
     const silent = tiers.channels.map(({ stream }) => stream.pause());
@@ -283,21 +290,35 @@ describe('In production', () => {
         message: 'commands sent for a read: the silent connection must be replaced, so that L1 is used again',
       })
       .toBe(0);
+    expect(tiers.errors.length, 'calls of onError: the channel was silent').toBeGreaterThan(0);
+    await until(async () => (await subscribers()) <= before + 1);
+    expect(
+      await subscribers(),
+      'connections that Redis sends messages to: the silent one must end',
+    ).toBeLessThanOrEqual(before + 1);
     expect(unhandled(), 'rejections that nobody has caught').toEqual([]);
   });
 
   test('a process that was paused does not use L1 before it has heard from Redis', async () => {
     const clock = fakeClock(1_000);
-    const tiers = await openTiers({ maxSilenceMs: 5_000, now: clock.now });
+    const tiers = await openTiers({ maxSilenceMs: undefined, now: clock.now });
     await keepOld(tiers, KEY);
     for (const channel of tiers.channels) channel.stream.pause();
     await servers.redis.set(KEY, 'new');
-    clock.advance(5_001);
+    clock.advance(1_001);
+    const paused =
+      'a pause of 1,001 ms by `now`, without maxSilenceMs, which is 1,000 then: messages wait in the socket';
     expect(
       await tiers.cache.get(KEY),
-      'text for the first call after a pause of 5,001 ms by `now`, with maxSilenceMs 5,000: no timer has fired yet, and messages wait in the socket',
+      `text for the first call after ${paused}, and no timer has fired yet`,
+    ).toBe('new');
+    await sleep(300);
+    expect(
+      await tiers.cache.get(KEY),
+      `text 300 ms after ${paused}; a PING that was sent proves nothing before its answer`,
     ).toBe('new');
     for (const channel of tiers.channels) channel.stream.resume();
+    await keptInL1(tiers, KEY, ` after ${paused}, and they have come`);
   });
 
   test('L1 keeps a text no longer than Redis does', async () => {
@@ -422,14 +443,17 @@ async function openTiers<Held = undefined>(
     channels.push(channel);
     return channel;
   };
+  const { maxSilenceMs, ...others } = { maxSilenceMs: 5_000, ...options };
   const cache = createTwoTier({
     redis,
     connect,
     prefix: 'product:',
     maxKeys: 1_000,
-    maxSilenceMs: 5_000,
-    onError: (error) => errors.push(error),
-    ...options,
+    ...(maxSilenceMs !== undefined && { maxSilenceMs }),
+    onError: (error) => {
+      errors.push(error);
+    },
+    ...others,
   });
   onTestFinished(() => {
     cache.close();
@@ -450,6 +474,23 @@ async function openTiers<Held = undefined>(
 }
 
 type Tiers = Pick<Awaited<ReturnType<typeof openTiers>>, 'cache' | 'redis' | 'asked' | 'heard'>;
+
+/** Connections that Redis sends the messages to. */
+const subscribers = async () => Number((await servers.redis.pubsub('NUMSUB', INVALIDATIONS))[1]);
+
+/** Many reads, each of a key of its own. */
+async function mbKeptOfLongKeys({ cache, redis }: Tiers): Promise<number> {
+  // What is recorded for the red screen would be kept.
+  nameRequests(redis, '');
+  const before = usedMb();
+  for (let from = 0; from < 400; from += 10) {
+    // On a busy machine a read may meet the time limit of its client.
+    await Promise.all(
+      Array.from({ length: 10 }, (_, n) => outcome(cache.get(`product:${'x'.repeat(25_000)}${from + n}`))),
+    );
+  }
+  return usedMb() - before;
+}
 
 /** Commands that one read sends. */
 async function asksFor({ cache, asked }: Tiers, key: string): Promise<number> {
