@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { pausingClock } from '#kit/clock';
 import { expectTtl } from '#kit/expect-ttl';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
@@ -54,10 +54,13 @@ describe('Core', () => {
     let requests = 0;
     proxy.schedule(async () => void requests++);
     const source = heldLoad(NEW);
+    // A token of the time, or of a counter, is that of another process too.
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
     const here = openCache();
     const first = outcome(here.getOrLoad(KEY, source.load, TIMES));
     await begun(source, first);
-    const elsewhere = openCache(servers.connectRedis({}, proxy.url));
+    const elsewhere = await inNewProcess(servers.connectRedis({}, proxy.url));
     const others = Array.from({ length: 10 }, () => [
       outcome(here.getOrLoad(KEY, source.load, TIMES)),
       outcome(elsewhere.getOrLoad(KEY, source.load, TIMES)),
@@ -488,9 +491,18 @@ describe('In production', () => {
   test('pauses grow, and differ from call to call', async () => {
     await servers.redis.set(leaseKey(KEY), OTHER, 'PX', 20_000);
     const waitMs = 300;
-    const clocks = [pausingClock(), pausingClock()] as const;
+    const proxy = await openProxy(servers.redisUrl);
+    let sent = 0;
+    let sentMeanwhile = 0;
+    proxy.schedule(async () => void sent++);
+    const pause = async () => {
+      const before = sent;
+      await systemClock.sleep(5);
+      sentMeanwhile += sent - before;
+    };
+    const clocks = [pausingClock(pause), pausingClock(pause)] as const;
     for (const clock of clocks) {
-      const cache = openCache(servers.redis, { clock });
+      const cache = openCache(servers.connectRedis({}, proxy.url), { clock });
       await outcome(
         cache.getOrLoad(KEY, async () => NEW, { ...TIMES, waitMs }),
         3000,
@@ -502,6 +514,9 @@ describe('In production', () => {
       const message = 'pauses in 300 ms: a waiting call must not ask Redis every few milliseconds';
       expect(clock.pauses.length, message).toBeLessThan(18);
     }
+    expect(sentMeanwhile, 'requests sent during a pause by clock.sleep: a call must wait for its end').toBe(
+      0,
+    );
     expect(
       clocks[0].pauses.slice(0, 5),
       'the first pauses of two calls, in ms: they must differ, or all callers ask at the same time',
@@ -514,6 +529,13 @@ function openCache(
   options: { clock?: Clock; onCacheError?: (error: unknown) => void } = {},
 ) {
   return createLeaseCache({ redis, ...options });
+}
+
+/** As another process has it: with nothing that this one keeps in its variables. */
+async function inNewProcess(redis: Redis) {
+  vi.resetModules();
+  const { createLeaseCache: create } = await import('./leases');
+  return create({ redis });
 }
 
 /** A cache whose Redis can be taken away. The connection is up. */
