@@ -109,7 +109,7 @@ export const CACHE_CLIENT: RedisOptions = {
 };
 export const DEADLINE_MS = 50;
 
-/** In production: how long MySQL may take to load a part (ms). */
+/** In production: how long MySQL may take to load a part, or to search (ms). */
 export const LOAD_MS = 1000;
 
 /** In production: a page is worth showing without these. */

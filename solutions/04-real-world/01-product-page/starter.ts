@@ -21,7 +21,7 @@ export interface Options {
   readonly db: Pool;
   /** In production: called with each error of Redis and of `decode`. It never throws. */
   readonly onCacheError?: (error: unknown) => void;
-  /** In production: how long MySQL may take to load a part (ms). */
+  /** In production: how long MySQL may take to load a part, or to search (ms). */
   readonly loadMs?: number;
 }
 

@@ -98,10 +98,11 @@ class CachedShop {
       this.#onCacheError(error);
       mayStore = error instanceof TypeError;
     }
-    const [found] = await this.#db.query<(given.Listed & RowDataPacket)[]>(
+    const searching = this.#db.query<(given.Listed & RowDataPacket)[]>(
       `${given.SELECT_FOUND} ESCAPE '|' ORDER BY view_count DESC, id DESC LIMIT ? OFFSET ?`,
       [`%${asked.replaceAll(/[|%_]/g, '|$&')}%`, size, (page - 1) * size],
     );
+    const [found] = await withDeadline(searching, this.#loadMs);
     if (mayStore) this.#store(key, found, given.TTL_MS.list);
     return found;
   }

@@ -104,7 +104,8 @@ export function createShop({ redis, db, onCacheError = () => {}, loadMs = LOAD_M
     const hit = hitIn('list', answer);
     if (hit !== undefined) return hit as readonly Listed[];
     const sql = `${SELECT_FOUND} ORDER BY view_count DESC, id ASC LIMIT ?, ?`;
-    const [rows] = await db.query<(Listed & RowDataPacket)[]>(sql, [pattern, (page - 1) * size, size]);
+    const searching = db.query<(Listed & RowDataPacket)[]>(sql, [pattern, (page - 1) * size, size]);
+    const [rows] = await withDeadline(searching, loadMs);
     if (answer !== undefined) await fill([{ key, value: rows, ttlMs: TTL_MS.list }]);
     return rows;
   }
