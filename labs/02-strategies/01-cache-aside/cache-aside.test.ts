@@ -309,6 +309,15 @@ describe('In production', () => {
         `name in Redis: the damaged entry (${kind}) must be replaced, or each read asks MySQL`,
       ).toBe(MUG);
     }
+    const marked = 'Mug \ufffd';
+    await servers.db.query('UPDATE products SET name = ? WHERE id = 2', [marked]);
+    await products.find(2);
+    await stored(2);
+    errors.length = 0;
+    expect(
+      [await nameOf(products.find(2)), errors],
+      'name and errors of a hit: MySQL itself holds the mark of bytes that are not UTF-8, and encode keeps it',
+    ).toEqual([marked, []]);
   });
 
   test('an id that is not a positive safe integer is refused before any request', async () => {
