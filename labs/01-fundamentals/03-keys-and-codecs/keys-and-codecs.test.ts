@@ -192,13 +192,15 @@ describe('In production', () => {
     const parts = ['a', 'b', 'c', 'd'].map((letter) => letter.repeat(600));
     const keys = [ask(...fourOf(parts))];
     for (const [at, part] of parts.entries()) {
-      for (const changed of withOneLetter(part)) keys.push(ask(...fourOf(parts.with(at, changed))));
+      const inCapitals = part.slice(1) + part.slice(0, 1).toUpperCase();
+      for (const changed of [...withOneLetter(part), inCapitals])
+        keys.push(ask(...fourOf(parts.with(at, changed))));
     }
     const bytes = Math.max(...keys.map((built) => Buffer.byteLength(built)));
     expect(bytes, 'bytes of the key of a long question').toBeLessThanOrEqual(MAX_KEY_BYTES);
     expect(
       keys.length - new Set(keys).size,
-      'questions that share the key of another one: they differ in one letter of a long tenant, locale, name or value',
+      'questions that share the key of another one: they differ in one letter, or in its case, of a long tenant, locale, name or value',
     ).toBe(0);
 
     const middles = Array.from({ length: 400 }, (_, i) =>

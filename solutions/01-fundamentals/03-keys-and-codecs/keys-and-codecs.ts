@@ -68,7 +68,7 @@ export function createCodec<T>({ version }: { version: number }): Codec<T> {
 
     decode(bytes) {
       const end = bytes.indexOf(':');
-      const [, written] = /^v(\d+)$/.exec(bytes.toString('latin1', 0, Math.max(end, 0))) ?? [];
+      const [, written] = /^v(\d+)$/.exec(bytes.toString('latin1', 0, end)) ?? [];
       if (written === undefined) return { kind: 'corrupt' };
       // The version stands before the payload, and another version's payload is not looked at.
       if (written !== String(version)) return { kind: 'other-version' };
