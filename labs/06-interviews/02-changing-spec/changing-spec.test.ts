@@ -5,9 +5,10 @@ import { fakeClock } from '#kit/clock';
 import { usedMb } from '#kit/effort';
 import { connected, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, countedLoad, type HeldLoad, heldLoad } from '#kit/loads';
+import type { FaultyProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
 import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
-import { createCache, type Options } from './changing-spec';
+import { type Cache, createCache, type Options } from './changing-spec';
 import { LoadTimeoutError } from './given';
 
 const servers = useServers();
@@ -118,9 +119,17 @@ describe('Core', () => {
         ),
         'another cache has loads of its own',
       ).toEqual(OLD);
+      clock.advance(20_000);
+      readers.push(outcome(cache.get(KEY, source.load)));
       source.end();
-      expect(distinct(await Promise.all(readers)), `values of 100 readers of a ${time} key`).toEqual([NEW]);
-      expect(source.loads, `loads for 100 concurrent readers of a ${time} key`).toBe(1);
+      expect(
+        distinct(await Promise.all(readers)),
+        `values of 101 readers of a ${time} key, the last one 20 s later by the clock`,
+      ).toEqual([NEW]);
+      expect(
+        source.loads,
+        `loads for 101 concurrent readers of a ${time} key, the last one 20 s later by the clock`,
+      ).toBe(1);
       clock.advance(TTL_MS + 1);
     }
     const failing = heldLoad(NEW);
@@ -197,7 +206,7 @@ describe('Core', () => {
 
 describe('In production', () => {
   test('step 3: an expired value is served at once, while one load refreshes it', async () => {
-    const { cache, clock } = openStale();
+    const { cache, clock, errors } = openStale();
     await cache.get(KEY, async () => OLD);
     clock.advance(TTL_MS + 1);
     const source = heldLoad(NEW);
@@ -215,6 +224,13 @@ describe('In production', () => {
     clock.advance(TTL_MS - 2);
     await fresh();
     expect(source.loads, 'loads until the end of the new TTL').toBe(1);
+    clock.advance(3);
+    const failing = heldLoad(NEW);
+    for (let n = 0; n < 10; n++) await atOnce(cache.get(KEY, failing.load), failing);
+    await soon(failing.begun);
+    failing.fail(DOWN);
+    await sleep(0);
+    expect(errors, 'errors reported: one refresh has failed, while ten readers came').toEqual([DOWN]);
   });
 
   test('step 3: no value is served for longer than staleMs after it has expired', async () => {
@@ -271,6 +287,18 @@ describe('In production', () => {
     await readTenTimes();
     expect(loads, `refreshes in ${RETRY_MS + 10} ms by the clock: retryMs is ${RETRY_MS}`).toBe(2);
     expect(errors, 'errors reported: the second refresh has failed').toEqual([DOWN, DOWN]);
+    clock.advance(RETRY_MS);
+    const slow = heldLoad(NEW);
+    await atOnce(cache.get(KEY, slow.load), slow);
+    await soon(slow.begun);
+    clock.advance(RETRY_MS);
+    slow.fail(DOWN);
+    await sleep(0);
+    await readTenTimes();
+    expect(
+      loads - 2,
+      'refreshes after one that took retryMs and failed just now: the pause begins then',
+    ).toBe(0);
     expect(unhandled(), 'rejections that nobody has caught').toEqual([]);
   });
 
@@ -527,13 +555,13 @@ describe('In production', () => {
 
   test('step 4: without Redis a read still loads once, and an invalidation rejects', async () => {
     const { proxy, redis } = await redisBehindProxy(servers, HASTY);
-    const { cache, clock, errors } = openProcess({ redis });
-    const during = heldLoad(NEW);
-    const reading = outcome(cache.get('during', during.load), PATIENT_MS);
-    await begun(during, reading);
-    proxy.blackHole();
-    during.end();
-    expect(await reading, 'Redis went away during the load: the caller must get the value').toEqual(NEW);
+    const { cache, clock, errors } = openProcess({ redis }, 5_000);
+    const { value, error } = await awayDuringLoads(cache, proxy);
+    expect(value, 'Redis went away during the load: the caller must get the value').toEqual(NEW);
+    expect(
+      error,
+      'Redis went away, and then the load failed: the caller must get the error of the load',
+    ).toBe(DOWN);
     expect(errors.length, 'errors reported: Redis has not stored the value').toBeGreaterThan(0);
     errors.length = 0;
 
@@ -596,6 +624,22 @@ function openCache(options: Partial<Options> = {}, startMs = 0) {
 
 const openStale = (options: Partial<Options> = {}) =>
   openCache({ staleMs: STALE_MS, retryMs: RETRY_MS, ...options });
+
+/** Redis goes away while two keys are loaded. Then one load ends, and the other one fails. */
+async function awayDuringLoads(cache: Cache, proxy: Pick<FaultyProxy, 'blackHole'>) {
+  const [during, failing] = [heldLoad(NEW), heldLoad(NEW)];
+  const reading = outcome(cache.get('during', during.load), PATIENT_MS);
+  const failed = soon(
+    rejectionOf(() => cache.get('failing', failing.load)),
+    PATIENT_MS,
+  );
+  await begun(during, reading);
+  await begun(failing, failed);
+  proxy.blackHole();
+  during.end();
+  failing.fail(DOWN);
+  return { value: await reading, error: await failed };
+}
 
 /** What a process has of its own: a cache, a connection, and a clock with a zero of its own. */
 function openProcess(options: Partial<Options> = {}, startMs = 0) {
