@@ -244,6 +244,7 @@ describe('In production', () => {
       const share = (sampled.sampledKeys ?? Number.NaN) / keys;
       expect(share, 'sampledKeys against all keys, with a rate of 0.1').toBeGreaterThan(0.07);
       expect(share, 'sampledKeys against all keys, with a rate of 0.1').toBeLessThan(0.13);
+      expect(sampled.missRatio(0), 'miss ratio of no cache, from a sample').toBeLessThanOrEqual(1);
       const entries = sampled.entriesFor(0.8) ?? Number.NaN;
       expect(
         exact.missRatio(entries),
@@ -312,6 +313,7 @@ describe('In production', () => {
       ['requestsPerDay', Number.NaN, () => peakPerSecond({ ...TRAFFIC, requestsPerDay: Number.NaN })],
       ['entries', -1, () => memoryFor({ ...PAGES, entries: -1 })],
       ['reserve', 40, () => nodesWith({ reserve: 40 })],
+      ['hottestKeyShare', 15, () => nodesWith({ hottestKeyShare: 15 })],
       ['requestsPerSecond', 0, () => nodesWith({ node: { ...NODE, requestsPerSecond: 0 } })],
       ['rate', 10, () => missRatioCurve(['a', 'b'], { rate: 10 })],
       ['maxKeys', 0, () => missRatioCurve(['a', 'b'], { maxKeys: 0 })],

@@ -127,7 +127,7 @@ class Shards implements Curve {
     for (const [distance, count] of Object.entries(this.#counts)) {
       if (Number(distance) < 0 || Number(distance) > entries) misses += count;
     }
-    return misses / (this.#requests * this.#rate);
+    return Math.min(1, misses / (this.#requests * this.#rate));
   }
 
   entriesFor(hitRatio: number): number | undefined {
