@@ -198,6 +198,21 @@ describe('Core', () => {
       'MB of memory that 300,000 uses of 100 keys have left behind, in a cache that was never full: nothing may be kept of a value that was replaced',
     ).toBeLessThan(4);
     cache.get(0);
+    const setNew = (from: number, to: number) => {
+      for (let key = from; key < to; key++) {
+        clock.advance(1);
+        cache.set(key, key);
+        cache.get(key - 100);
+      }
+    };
+    setNew(1_000, 2_000);
+    const full = usedMb();
+    setNew(2_000, 202_000);
+    expect(
+      usedMb() - full,
+      'MB of memory that 200,000 keys have left behind, which were evicted from a cache of 200',
+    ).toBeLessThan(4);
+    cache.get(0);
   });
 });
 
