@@ -186,7 +186,7 @@ describe('Core', () => {
     }
   });
 
-  test('a popular entry leaves no memory behind at its uses', () => {
+  test('neither uses nor entries that are gone leave memory behind', () => {
     const cache = new Lfu<number, number>(100);
     const use = (times: number) => {
       for (let use = 0; use < times; use++) {
@@ -201,6 +201,22 @@ describe('Core', () => {
     expect(
       usedMb() - before,
       'MB of memory that 200,000 uses of one entry have left behind: a use must keep nothing of what was before it',
+    ).toBeLessThan(4);
+    cache.get(1);
+    let next = 100;
+    const comeAndGo = (times: number) => {
+      for (let time = 0; time < times; time++) {
+        cache.set(next++, 0);
+        cache.set(next++, 0);
+        cache.delete(next - 1);
+      }
+    };
+    comeAndGo(1_000);
+    const full = usedMb();
+    comeAndGo(100_000);
+    expect(
+      usedMb() - full,
+      'MB of memory that 200,000 entries have left behind, which were evicted or deleted',
     ).toBeLessThan(4);
     cache.get(1);
   });
