@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { fakeClock } from '#kit/clock';
+import { usedMb } from '#kit/effort';
 import { outcome, rejectionOf, soon, unhandledRejections, until } from '#kit/waiting';
 import { StaleCache } from './drill-stale-while-revalidate';
 import type { Options } from './given';
@@ -266,6 +267,37 @@ describe('Core', () => {
       loads,
       'loads for 90 keys that were read before the last 10, with maxEntries 10: a cache without a bound fills the memory',
     ).toBe(90);
+
+    const { cache: small, clock } = open({
+      maxEntries: 10,
+      load: async (key) => {
+        if (key.startsWith('failing') || loads < 0) throw DOWN;
+        return 'loaded';
+      },
+    });
+    const read = (key: string) => outcome(small.get(key));
+    const uses: Readonly<Record<string, (key: string) => unknown>> = {
+      'that were loaded': read,
+      'whose load failed': (key) => read(`failing ${key}`),
+      'that were invalidated': (key) => small.invalidate(key),
+      'whose refresh failed': async (key) => {
+        loads = 0;
+        await read(key);
+        loads = -1;
+        clock.advance(FRESH_MS + 1);
+        await read(key);
+        await flushed();
+      },
+    };
+    for (const [kind, use] of Object.entries(uses)) {
+      await use(longKey(0));
+      const before = usedMb();
+      for (let n = 1; n <= 500; n++) await use(longKey(n));
+      expect(
+        usedMb() - before,
+        `MB that are kept after 500 keys ${kind}, of 20,000 characters each; maxEntries is 10`,
+      ).toBeLessThan(5);
+    }
   });
 
   test('a refresh in a full cache evicts no other value', async () => {
@@ -332,6 +364,9 @@ function heldLoads() {
     begun: (count: number) => until(() => loads.length >= count),
   };
 }
+
+/** By way of bytes: a text that was joined of two shares its parts with others. */
+const longKey = (n: number) => Buffer.alloc(20_000, `${n} `).toString();
 
 /** What was begun behind the readers, and needs no timer, has been done. */
 async function flushed(): Promise<void> {
