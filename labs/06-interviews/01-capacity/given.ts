@@ -9,7 +9,7 @@ export interface Entries {
 
 export interface Traffic {
   readonly requestsPerDay: number;
-  /** The busiest second against the average one. */
+  /** The busiest second divided by the average. */
   readonly peakToAverage: number;
 }
 
@@ -21,7 +21,7 @@ export interface Node {
 }
 
 export interface Demand {
-  /** Of one copy. */
+  /** For one copy. */
   readonly memoryBytes: number;
   readonly traffic: Traffic;
   readonly node: Node;
@@ -40,31 +40,31 @@ export type Resource = 'memory' | 'requests' | 'bandwidth';
 export interface NodePlan {
   /** At least 1, without replicas. */
   readonly nodes: number;
-  /** The resource that needs most nodes. */
+  /** The resource that needs the most nodes. */
   readonly decidedBy: Resource;
 }
 
 export interface Misses {
   readonly traffic: Traffic;
   readonly hitRatio: number;
-  /** They share the keys evenly, without replicas. */
+  /** They share the keys evenly, and have no replicas. */
   readonly nodes: number;
   /** In production: 1 if absent. */
   readonly queriesPerMiss?: number;
   /** In production: queries at the peak that no cache answers; 0 if absent. */
   readonly writesPerSecond?: number;
-  /** In production: queries per second that the database can do. */
+  /** In production: how many queries per second the database can do. */
   readonly limit?: number;
 }
 
 /** Queries per second at the peak. */
 export interface DatabaseLoad {
   readonly steady: number;
-  /** Just after one node was lost. */
+  /** Just after a loss. */
   readonly nodeLoss: number;
   /** In production: all nodes are empty. */
   readonly coldStart?: number;
-  /** In production: the loads above that exceed the limit, in the order above. */
+  /** In production: the loads above that are over the limit, in the order above. */
   readonly overloaded?: readonly ('steady' | 'nodeLoss' | 'coldStart')[];
 }
 
@@ -73,7 +73,7 @@ export interface Curve {
   missRatio(entries: number): number;
   /** Of the smallest LRU cache with this hit ratio or a higher one; undefined if none has it. */
   entriesFor(hitRatio: number): number | undefined;
-  /** In production: how many keys the curve comes from. */
+  /** In production: how many keys are behind the curve. */
   readonly sampledKeys?: number;
   /** In production: the curve comes from a sample, of fewer than MIN_SAMPLED_KEYS keys. */
   readonly tooFewKeys?: boolean;
@@ -82,14 +82,14 @@ export interface Curve {
 export interface Sampling {
   /** The share of all keys that is sampled; 1 if absent. */
   readonly rate?: number;
-  /** No more keys are remembered at any time: the rate falls instead. */
+  /** How many keys may be remembered: beyond that, the rate falls. */
   readonly maxKeys?: number;
 }
 
 /** In production. */
 export const MIN_SAMPLED_KEYS = 500;
 
-/** In production: an input that cannot be. */
+/** In production: thrown for an impossible input. */
 export class InputError extends RangeError {
   override readonly name = 'InputError';
 
@@ -109,7 +109,7 @@ export function requireWithin(
   }
 }
 
-/** In production: no number of nodes is enough, because a single node has the hottest key. */
+/** In production: thrown when no number of nodes is enough, because one node has the hottest key. */
 export class HotKeyError extends Error {
   override readonly name = 'HotKeyError';
 

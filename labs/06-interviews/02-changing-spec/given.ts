@@ -4,7 +4,7 @@ import { parseJson } from '#kit/given';
 /** Asks the source. In production: `signal` is aborted when the load is given up. */
 export type Load<V> = (signal?: AbortSignal) => Promise<V>;
 
-/** In production: what a caller gets instead of an endless wait. */
+/** In production: the error of a load that takes too long. */
 export class LoadTimeoutError extends Error {
   override readonly name = 'LoadTimeoutError';
 
@@ -13,13 +13,13 @@ export class LoadTimeoutError extends Error {
   }
 }
 
-/** In production: where Redis holds the value. The braces keep it in one cluster slot with its lease. */
+/** In production: the key of the value in Redis. The braces keep value and lease in one cluster slot. */
 export const valueKey = (key: string): string => `shared:value:{${key}}`;
 
-/** In production: holds the token of the caller that may store the value. */
+/** In production: the key that holds the token of the caller that may store the value. */
 export const leaseKey = (key: string): string => `shared:lease:{${key}}`;
 
-/** In production: what Redis knows of a key. */
+/** In production: what Redis has for a key. */
 export interface Answer {
   /** The value, and how long Redis will keep it (ms). */
   readonly found?: { readonly value: unknown; readonly livesMs: number };
@@ -54,7 +54,7 @@ const RELEASE = `
  * when Redis fails.
  */
 export function openLeases(redis: Redis, onError: (error: unknown) => void) {
-  /** Also asks for the lease, where there is no value or it will live for `staleMs` at most. */
+  /** Also takes the lease, if there is no value or it will live for at most `staleMs`. */
   async function ask(key: string, token: string, leaseMs: number, staleMs: number): Promise<Answer> {
     const look = async (ignoreValue: boolean) => {
       const args = [token, leaseMs, staleMs, ignoreValue ? 1 : 0];

@@ -5,7 +5,7 @@ export class HashRing {
     throw new Error('not implemented');
   }
 
-  /** Does nothing when the node is there. */
+  /** Does nothing when the node is in the ring already. */
   add(node: string): void {
     throw new Error('not implemented');
   }

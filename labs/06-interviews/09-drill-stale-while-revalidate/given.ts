@@ -8,11 +8,11 @@ export interface Options<V> {
   readonly freshMs: number;
   /** How long after that it may still be served. */
   readonly staleMs: number;
-  /** After this time, by a real timer, a load has failed. */
+  /** A load that takes longer, by a real timer, has failed. */
   readonly loadDeadlineMs: number;
   /** The pause between a failed refresh and the next one of the same key. */
   readonly retryMs: number;
   readonly maxEntries: number;
-  /** The age of values and the pause are counted by it. */
+  /** The clock for the age of values and for the pause. */
   readonly now?: () => number;
 }

@@ -5,7 +5,7 @@ import type { Options } from './given';
  * @param work its signal is aborted with a LostLockError when the lock is lost
  * @returns what the work returns
  * @throws LockedError at once, when another call holds the lock; what the work throws; LostLockError, when the lock was
- * lost meanwhile, also if the work has a result
+ * lost meanwhile, even if the work has a result
  */
 export async function withLock<T>(
   { redis, name, ttlMs }: Options,

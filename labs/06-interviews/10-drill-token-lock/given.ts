@@ -4,14 +4,14 @@ import type { Redis } from 'ioredis';
 export { withDeadline } from '#kit/given';
 
 export interface Options {
-  /** It may keep a command waiting for as long as Redis does not answer. */
+  /** It may let a command wait for as long as Redis does not answer. */
   readonly redis: Redis;
   readonly name: string;
   /** How long the lock lives without a renewal (ms). */
   readonly ttlMs: number;
 }
 
-/** Holds the token of the call that has the lock. */
+/** The key of the lock. Its value is the token of the call that has the lock. */
 export const lockKey = (name: string): string => `lock:{${name}}`;
 
 export class LockedError extends Error {

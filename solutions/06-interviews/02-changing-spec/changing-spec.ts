@@ -6,13 +6,13 @@ import { type Answer, type Load, LoadTimeoutError, openLeases } from './given';
 
 export interface Cache {
   /**
-   * The cached value of the key, else what `load` gives. null is a value.
-   * @throws what `load` throws
+   * The cached value of the key, else the result of `load`. null is a value.
+   * @throws the error of `load`
    */
   get<V>(key: string, load: Load<V>): Promise<V>;
   /**
-   * Forgets the key, after its source has changed.
-   * @throws In production: with `redis`, unless Redis has confirmed it
+   * Removes the key from the cache, after its source has changed.
+   * @throws In production: with `redis`, if Redis has not confirmed it
    */
   invalidate(key: string): Promise<void>;
 }
@@ -20,9 +20,9 @@ export interface Cache {
 export interface Options {
   /** How long a value is fresh, ms. */
   readonly ttlMs: number;
-  /** How many values this process keeps at most. */
+  /** How many values this process may keep. */
   readonly maxEntries: number;
-  /** The time, ms. */
+  /** The clock, ms. */
   readonly now?: () => number;
   /** In production: how long an expired value may be served while it is refreshed, ms. */
   readonly staleMs?: number;
@@ -30,9 +30,9 @@ export interface Options {
   readonly retryMs?: number;
   /** In production: how long a load may take, and how long a caller waits for a load of another process, ms. */
   readonly timeoutMs?: number;
-  /** In production: called with each failure that no caller gets. It never throws. */
+  /** In production: called with each error that reaches no caller. It never throws. */
   readonly onError?: (error: unknown) => void;
-  /** In production: shared by all processes. Each of its commands settles in bounded time. Values are JSON then. */
+  /** In production: shared by all processes; values are JSON then. Each command resolves or rejects in bounded time. */
   readonly redis?: Redis;
   /** In production: how long this process may use a value without asking Redis, ms. */
   readonly syncMs?: number;
@@ -44,7 +44,7 @@ interface Entry {
   readonly usableUntil: number;
 }
 
-/** One cache, grown in four steps: see the lesson, a step at a time. */
+/** One cache, built in four steps. Read them in the lesson, one step at a time. */
 export function createCache({
   ttlMs,
   maxEntries,

@@ -36,7 +36,7 @@ export class Lfu<K, V> {
     return entry.value;
   }
 
-  /** Stores the value, which is a use. @returns the entry that was evicted, if one was */
+  /** Stores the value, which is a use. @returns the evicted entry, if there was one */
   set(key: K, value: V): Entry<K, V> | undefined {
     const present = this.#entries.get(key);
     if (present) {

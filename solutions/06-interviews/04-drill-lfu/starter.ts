@@ -15,7 +15,7 @@ export class Lfu<K, V> {
     throw new Error('not implemented');
   }
 
-  /** Stores the value, which is a use. @returns the entry that was evicted, if one was */
+  /** Stores the value, which is a use. @returns the evicted entry, if there was one */
   set(key: K, value: V): Entry<K, V> | undefined {
     throw new Error('not implemented');
   }

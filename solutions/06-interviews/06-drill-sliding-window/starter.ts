@@ -9,7 +9,7 @@ export interface Decision {
 }
 
 /**
- * Asks for one call of `key`: at most `limit` are allowed in any `windowMs`, in all processes together. A refused call is
+ * Decides about one call of `key`: at most `limit` are allowed in any `windowMs`, in all processes together. A refused call is
  * not counted. One Lua script decides; `key`, as it stands, is its only key.
  */
 export async function allow(redis: Redis, key: string, limit: number, windowMs: number): Promise<Decision> {

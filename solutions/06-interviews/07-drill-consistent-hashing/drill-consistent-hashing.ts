@@ -17,7 +17,7 @@ export class HashRing {
     this.#virtualNodes = virtualNodes;
   }
 
-  /** Does nothing when the node is there. */
+  /** Does nothing when the node is in the ring already. */
   add(node: string): void {
     if (this.#nodes.has(node)) return;
     this.#nodes.add(node);

@@ -1,17 +1,17 @@
 import { type Digest, digest } from './given';
 
-/** A set of strings whose "no" is certain, and whose "yes" may be wrong. */
+/** A set of strings: its "no" is certain, its "yes" may be wrong. */
 export class BloomFilter {
-  /** Its bits, which are all that it knows of its items. */
+  /** Its bits: all that it stores about its items. */
   readonly bytes: Uint8Array;
   readonly #bits: number;
   readonly #probes: number;
   readonly #hash: Digest;
 
   /**
-   * @param items how many it is made for
+   * @param items the planned number of items
    * @param falsePositiveRate the share of wrong answers among strings that were not added, when it holds `items`
-   * @param hash 16 bytes of a string; each call takes time that grows with the string
+   * @param hash 16 bytes for a string; slow, and slower for longer strings
    */
   constructor(items: number, falsePositiveRate: number, hash: Digest = digest) {
     this.#bits = Math.ceil((-items * Math.log(falsePositiveRate)) / Math.LN2 ** 2);

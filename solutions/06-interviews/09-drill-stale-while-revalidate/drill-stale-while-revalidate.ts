@@ -7,7 +7,7 @@ interface Entry<V> {
   refreshAt: number;
 }
 
-/** Values of a slow source, in the memory of this process. A value that is no longer fresh is refreshed behind its readers. */
+/** Values of a slow source, in the memory of this process. A value that is no longer fresh is refreshed in the background. */
 export class StaleCache<V> {
   readonly #options: Options<V>;
   readonly #now: () => number;
@@ -19,7 +19,7 @@ export class StaleCache<V> {
     this.#now = options.now ?? Date.now;
   }
 
-  /** @throws what the load throws, when there is no value that may be served */
+  /** @throws the error of the load, when there is no value that may be served */
   async get(key: string): Promise<V> {
     const { freshMs, staleMs } = this.#options;
     const entry = this.#entries.get(key);
@@ -28,7 +28,7 @@ export class StaleCache<V> {
     return entry.value;
   }
 
-  /** The value has changed: what was loaded before, or is being loaded now, is served to no later reader. */
+  /** The value has changed: later readers get neither the stored value nor that of a running load. */
   invalidate(key: string): void {
     this.#entries.delete(key);
     this.#loading.delete(key);

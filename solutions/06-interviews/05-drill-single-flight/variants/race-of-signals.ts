@@ -1,10 +1,10 @@
 export interface SingleFlight<V> {
   /**
-   * What `load(key)` gives. Callers that come while it is under way share its result; its end forgets it.
+   * The result of `load(key)`. Callers that come while the load runs share its result; after that it is forgotten.
    * `signal` ends the wait of this caller only, with its reason.
    */
   run(key: string, signal?: AbortSignal): Promise<V>;
-  /** The callers that wait keep their load. The next caller starts a new one. */
+  /** Callers that wait already keep their load. The next caller starts a new load. */
   forget(key: string): void;
   /** The number of keys with a load that the next caller would join. */
   readonly size: number;
