@@ -152,6 +152,21 @@ describe('Core', () => {
       ['a', 10],
       ['c', 3],
     ]);
+
+    const odd: unknown[] = [];
+    const small = new Lru<unknown, unknown>(2, { onEvict: (...entry) => odd.push(entry) });
+    for (const key of [undefined, 0, Number.NaN, 'a', 'b']) small.set(key, undefined);
+    expect(
+      [odd, small.size],
+      'calls of onEvict, and the size: the keys undefined, 0, NaN, "a" and "b" came in, each with the value undefined',
+    ).toEqual([
+      [
+        [undefined, undefined],
+        [0, undefined],
+        [Number.NaN, undefined],
+      ],
+      2,
+    ]);
   });
 
   test('onEvict is the last step of set: it may call the cache, and it may throw', () => {
