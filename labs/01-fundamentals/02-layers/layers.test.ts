@@ -40,6 +40,15 @@ describe('Core', () => {
     expect(await lookup('c'), 'no layer has c: undefined').toBeUndefined();
     expect(await lookup('d'), 'near and far have d: near is asked first').toMatchObject({ layer: 'near' });
     expect(far.asked, 'keys that far was asked for: near has answered d').not.toContain('d');
+    far.map.set('e', inAnHour(''));
+    source.map.set('f', inAnHour(''));
+    expect(
+      await Promise.all([lookup('e'), lookup('f')]),
+      'far has an empty text for e, and the source has one for f: an empty text is a value',
+    ).toMatchObject([
+      { value: '', layer: 'far' },
+      { value: '', layer: 'source' },
+    ]);
   });
 
   test('the caches that missed get a copy, and no other layer is written to', async () => {
@@ -69,6 +78,17 @@ describe('Core', () => {
       all.filter(({ given }) => given.length > 0).map(({ name }) => name),
       'layers that something was stored in: no layer has c, and near has a by now',
     ).toEqual([]);
+    source.map.set('d', inAnHour('d of the source'));
+    await Promise.all(['d', 'a'].map(lookup));
+    await filled(near, middle, far);
+    expect(
+      near.given,
+      'keys stored in near: two lookups at once, of d that it misses and of a that it has',
+    ).toEqual(['d']);
+    expect(
+      Object.keys(source.map.get('d') ?? {}).sort(),
+      'fields of the entry in the source: it belongs to its layer, and a lookup must not change it',
+    ).toEqual(['expiresAt', 'value']);
   });
 
   test('a copy keeps the deadline of its entry, and an expired entry is a miss', async () => {
@@ -115,6 +135,8 @@ describe('Core', () => {
     expect(leftOfA, 'ms until the deadline: Redis drops a in 50.9 s').toBeLessThanOrEqual(50_900);
     expect(leftOfA, 'ms until the deadline: Redis drops a in 50.9 s').toBeGreaterThan(45_000);
     expect(await redis.get('nothing'), 'Redis does not have this key').toBeUndefined();
+    await servers.redis.set('empty', '', 'PX', 50_900);
+    expect((await redis.get('empty'))?.value, 'value: Redis has an empty text under this key').toBe('');
 
     await servers.redis.set('product:1', 'without a TTL');
     const found = await createLookup([redis], mysql(), { now: () => T0 })('product:1');
