@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
-import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { connected, leave, redisBehindProxy } from '#kit/faulty-redis';
 import { begun, countedLoad, heldLoad } from '#kit/loads';
 import { ownRedis } from '#kit/own-redis';
@@ -22,7 +22,6 @@ import {
   priceOf,
   publishPrice,
   refreshBrand,
-  runReport,
   stockOf,
 } from './find-the-bug';
 import { CALLS_A_MINUTE, HOLD_MS, keyOf, PRICE_CHANGED, type Product, type Visitor } from './given';
@@ -94,7 +93,7 @@ describe('Core', () => {
 
   test('a rate is asked for again after its request failed', async () => {
     const unhandled = unhandledRejections();
-    const requests = [0, 1.25, 1.4, 1.5].map(heldLoad);
+    const requests = [0, 1.25, 1.4, 1.5, 1.6, 1.7].map(heldLoad);
     let sent = 0;
     const rates = new ExchangeRates(async () => (requests[sent++] ?? heldLoad(0)).load());
     const ask = () => Array.from({ length: 3 }, () => outcome(rates.rateOf('SEK')));
@@ -124,6 +123,20 @@ describe('Core', () => {
     expect(await before, 'a rate that was asked for before midnight').toBe(1.4);
     requests[3]?.end();
     expect(await outcome(rates.rateOf('SEK')), 'the rate of the next day').toBe(1.5);
+
+    rates.startDay();
+    const late = outcome(rates.rateOf('SEK'));
+    rates.startDay();
+    const today = outcome(rates.rateOf('SEK'));
+    requests[4]?.fail(new Error('503'));
+    await late;
+    await sleep(1);
+    const joined = outcome(rates.rateOf('SEK'));
+    expect(sent, 'requests, of which one is of today: the failure of a request of yesterday came then').toBe(
+      6,
+    );
+    requests[5]?.end();
+    expect(await Promise.all([today, joined]), 'two calls after midnight').toEqual([1.7, 1.7]);
     // Node looks for them between two turns of its loop.
     await sleep(1);
     expect(unhandled(), 'rejections that nobody has caught: Node ends the process').toEqual([]);
@@ -239,8 +252,8 @@ describe('Core', () => {
         check: async (when) => {
           await allowCall(servers.redis, 'dora');
           for (const ttl of await ttlsOf('dora')) {
-            const told = `ms until a user is let in again; ${what} ${when}. -1 is never`;
-            expect(ttl, told).toBeGreaterThan(0);
+            const told = `ms until a user is let in again, whose minute has just begun; ${what} ${when}. -1 is never`;
+            expect(ttl, told).toBeGreaterThan(30_000);
             expect(ttl, told).toBeLessThanOrEqual(60_000);
           }
         },
@@ -249,7 +262,12 @@ describe('Core', () => {
   });
 
   test('a report that overran does not let a third one run beside the second', async () => {
-    const run = <T>(report: () => Promise<T>, redis = servers.redis) => runReport(redis, 'sales', report);
+    // Processes on two machines: one process id, calls at the same time, and each has run nothing before.
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    let worker = await newProcess();
+    const run = <T>(report: () => Promise<T>, redis = servers.redis) =>
+      worker.runReport(redis, 'sales', report);
     const value = (text: string) => async () => text;
     const first = heldLoad('first');
     const running = run(first.load);
@@ -271,6 +289,7 @@ describe('Core', () => {
     await atEachStep({
       before: async () => {
         second = heldLoad('second');
+        worker = await newProcess();
       },
       call: (redis, arm) =>
         run(async () => {
@@ -279,6 +298,7 @@ describe('Core', () => {
         }, redis),
       strike: async () => {
         for (const key of await keysWith('sales')) await watcher.del(key);
+        worker = await newProcess();
         beside = run(second.load);
         await begun(second, beside);
       },
@@ -461,6 +481,12 @@ describe('Core', () => {
     await expectPrice('mug', '15', 'it subscribed again: it was read and changed before that');
   });
 });
+
+/** The programs as in a process that has just started. */
+async function newProcess(): Promise<typeof import('./find-the-bug')> {
+  vi.resetModules();
+  return import('./find-the-bug');
+}
 
 interface Struck {
   before(): Promise<unknown>;
