@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { openProxy } from '#kit/proxy';
 import { useServers } from '#kit/servers';
@@ -71,6 +71,7 @@ describe('Core', () => {
 
   test('hits, negatives and misses are counted apart', async () => {
     const cache = openCache();
+    const atFirst = cache.stats();
     for (const [id, hits] of [
       [1, 4],
       [2, 0],
@@ -85,6 +86,10 @@ describe('Core', () => {
     expect(hit, 'hits: Redis had the profile of user 1 four times').toBe(4);
     expect(negative, 'negatives: Redis knew twice that user 99 does not exist').toBe(2);
     expect(error, 'errors: nothing failed').toBe(0);
+    expect(
+      atFirst,
+      'what stats returned before the first lookup: a dashboard subtracts it from later figures, so it must not change',
+    ).toMatchObject({ hit: 0, negative: 0, miss: 0, error: 0 });
   });
 
   test('a failure counts as an error, and is not cached', async () => {
@@ -179,19 +184,36 @@ describe('In production', () => {
       miss: seen,
       error: 0,
     });
+    await servers.db.query('UPDATE users SET name = ? WHERE id = 2', ['Ben \ufffd']);
+    await cache.get(2);
+    await stored(2);
+    await cache.get(2);
+    expect(
+      cache.stats(),
+      'hits and damaged entries: MySQL itself holds the mark of bytes that are not UTF-8, and encode keeps it',
+    ).toMatchObject({ hit: 1, damaged: seen });
   });
 
   test('p50 and p99 are nearest ranks among the latencies of an outcome', async () => {
     const { lookUp, latencies } = await timedCache();
-    await lookUp(1, { loadMs: 250 });
+    await lookUp(1, { loadMs: 250.25 });
     // 37 and 200 have no common divisor: each of 1 to 200 comes once.
     for (let at = 0; at < 200; at++) await lookUp(1, { getMs: 1 + ((37 * at) % 200) });
     expect(
       latencies('hit'),
       'the 200 hits took 1, 2, … and 200 ms: half of them took 100 ms at most, and 99 % took 198 ms at most',
     ).toEqual({ p50Ms: 100, p99Ms: 198 });
-    expect(latencies('miss'), 'the only miss took 250 ms').toEqual({ p50Ms: 250, p99Ms: 250 });
+    expect(latencies('miss'), 'the only miss took 250.25 ms').toEqual({ p50Ms: 250.25, p99Ms: 250.25 });
     expect(latencies('negative'), 'there was no negative, so there is no percentile').toEqual({});
+
+    vi.useFakeTimers({ toFake: ['Date'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const byDefault = openCache();
+    await byDefault.get(2);
+    expect(
+      byDefault.stats().latencies?.miss.p50Ms,
+      'ms that a miss took, without `now` and while Date stands still: Date is set back now and then, and its ms are longer than a hit',
+    ).toBeGreaterThan(0);
   });
 
   test('a lookup that fails is timed too', async () => {

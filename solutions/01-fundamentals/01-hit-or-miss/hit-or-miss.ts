@@ -117,7 +117,7 @@ export function createProfileCache({ redis, db, now = () => performance.now() }:
 }
 
 // #region latencies
-/** Count and total of all latencies, and the last WINDOW of them in a ring. */
+/** Count and total of all latencies, and the last WINDOW of them in a ring: a slice ends where the ring does. */
 class Latencies {
   count = 0;
   totalMs = 0;
@@ -130,7 +130,7 @@ class Latencies {
   }
 
   percentiles(): Percentiles {
-    const sorted = this.#ring.slice(0, Math.min(this.count, WINDOW)).sort();
+    const sorted = this.#ring.slice(0, this.count).sort();
     const rank = (percent: number) => sorted[Math.ceil((percent * sorted.length) / 100) - 1];
     return { p50Ms: rank(50), p99Ms: rank(99) };
   }
