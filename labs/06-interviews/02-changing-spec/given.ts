@@ -85,7 +85,7 @@ export function openLeases(redis: Redis, onError: (error: unknown) => void) {
       await redis.eval(RELEASE, 1, leaseKey(key), token, pauseMs);
     },
 
-    /** Deletes the value, and the lease of a load under way. */
+    /** Deletes the value, and the lease of a running load. */
     async drop(key: string): Promise<void> {
       await redis.del(valueKey(key), leaseKey(key));
     },

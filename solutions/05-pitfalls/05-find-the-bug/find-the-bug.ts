@@ -15,7 +15,7 @@ import {
 // 1. Stock
 
 // #region stock
-/** A minute old at most. `count` asks the warehouse. */
+/** At most a minute old. `count` asks the warehouse. */
 export async function stockOf(
   redis: Redis,
   productId: number,
@@ -89,7 +89,7 @@ export class ExchangeRates {
     return rate;
   }
 
-  /** At midnight. */
+  /** Called at midnight. */
   startDay(): void {
     this.#rates.clear();
   }
@@ -124,7 +124,7 @@ export async function holdSeats(redis: Redis, customerId: string, seats: readonl
   await redis.set(keyOf('seats', customerId), JSON.stringify(seats), 'PX', HOLD_MS);
 }
 
-/** Other seats for the same hold. @returns false when it has ended */
+/** Replaces the seats of a hold. @returns false when the hold has ended */
 export async function changeSeats(
   redis: Redis,
   customerId: string,
@@ -144,7 +144,7 @@ const COUNT = `
   if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
   return calls`;
 
-/** The minute of a user begins with its first call. @returns whether the call is allowed */
+/** The minute of a user begins with the user's first call. @returns whether the call is allowed */
 export async function allowCall(redis: Redis, userId: string): Promise<boolean> {
   const key = keyOf('calls', userId);
   const calls = Number(await redis.eval(COUNT, 1, key, 60));
@@ -192,7 +192,7 @@ export async function priceOf(db: Pool, redis: Redis, productId: number): Promis
   return price;
 }
 
-/** With a line in the history. */
+/** Changes the price, and adds an event to the history. */
 export async function changePrice(
   db: Pool,
   redis: Redis,
@@ -253,7 +253,7 @@ export async function refreshBrand(redis: Redis, brand: string): Promise<void> {
 // 10. Prices near the code
 
 // #region near
-/** Tells all processes. */
+/** Stores the price, and tells all processes. */
 export async function publishPrice(redis: Redis, productId: string, price: string): Promise<void> {
   await redis.multi().set(keyOf('near', productId), price).publish(PRICE_CHANGED, productId).exec();
 }
@@ -265,7 +265,7 @@ export class NearPrices {
   readonly #subscriber: Redis;
   #changes = 0;
 
-  /** @param subscriber a connection of its own, which connects again when it breaks */
+  /** @param subscriber a second connection, which connects again when it breaks */
   constructor(redis: Redis, subscriber: Redis) {
     this.#redis = redis;
     this.#subscriber = subscriber;
@@ -297,7 +297,7 @@ export class NearPrices {
 
     const changes = this.#changes;
     const price = await this.#redis.get(keyOf('near', productId));
-    // A price that changed while Redis answered may be old already.
+    // If a price has changed while Redis answered, this one may be old.
     if (price !== null && changes === this.#changes) this.#prices.set(productId, price);
     return price;
   }

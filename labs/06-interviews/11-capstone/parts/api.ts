@@ -2,16 +2,16 @@ import type { Redis, RedisOptions } from 'ioredis';
 import type { Cached } from './codec';
 
 export interface Cache {
-  /** The value of the key: cached, or what `load` gives. @throws what `load` throws; TypeError for undefined */
+  /** The value of the key: cached, or the result of `load`. @throws the error of `load`; TypeError for undefined */
   get<V>(key: string, load: Load<V>, policy: Policy): Promise<Cached<V>>;
   /**
-   * Called after the commit. Once it has resolved, no call of this process gets a value that was loaded before it, and
-   * Redis gives it to none; the L1 of another process drops it when its message comes, at the latest after maxSilenceMs.
+   * Called after the commit. After it has resolved, this process and Redis return no value that was loaded before it.
+   * The L1 of another process drops the value when its message comes, at most maxSilenceMs later.
    */
   invalidate(key: string): Promise<void>;
   /** As invalidate, for all values with the tag. */
   invalidateTag(tag: string): Promise<void>;
-  /** Ends connections and timers. In production, @throws PendingInvalidationError for what is lost now */
+  /** Ends connections and timers. In production, @throws PendingInvalidationError if invalidations are lost */
   close(): Promise<void>;
 }
 
@@ -23,22 +23,22 @@ export interface Policy {
   /** How long a value is fresh, from its fill. */
   readonly ttlMs: number;
   /**
-   * In production: how long after that it is still given, while one call loads it again. Longer than loadDeadlineMs: a
-   * refresh that has failed is tried again after that time.
+   * In production: how long after that it may still be returned, while one call loads it again. Longer than
+   * loadDeadlineMs, because a failed refresh is tried again after that time.
    */
   readonly staleMs?: number;
-  /** What it depends on: the same in each call of a key. */
+  /** What the value depends on. Pass the same tags in each call for a key. */
   readonly tags?: readonly string[];
 }
 
 export interface Options {
-  /** Without braces. Caches of two names share nothing. */
+  /** Must have no braces. Caches with different names share nothing. */
   readonly name: string;
   /** Opens a connection to Redis. */
   readonly connect: (options: RedisOptions) => Redis;
-  /** In production: called with each failure that no caller gets. It never throws. */
+  /** In production: called with each error that reaches no caller. It never throws. */
   readonly onError: (error: unknown) => void;
-  /** In production: the bounds of L1, of a load (and of the wait for one), of a command, of a silence of Redis. */
+  /** In production: the limits of L1, of a load (and of the wait for one), of a command, of a silent channel. */
   readonly maxKeys?: number;
   readonly loadDeadlineMs?: number;
   readonly redisDeadlineMs?: number;

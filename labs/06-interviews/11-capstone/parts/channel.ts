@@ -3,7 +3,7 @@ import type { Local } from './local';
 
 /** Client tracking (lesson 4.5): Redis says which keys have changed, by any writer. L1 is used while this is live. */
 export function openChannel(local: Local, { name, connect, maxSilenceMs, onError }: Settings) {
-  // What a lost connection took down fails (0 retries): sent again, it would reach the next connection.
+  // Commands of a lost connection fail (0 retries). Sent again, they would reach the next connection.
   const options = { protocol: 2, autoResubscribe: false, maxRetriesPerRequest: 0 } as const;
   const redis = connect({ ...options, connectionName: 'channel', socketTimeout: maxSilenceMs });
   let tracked = false;
@@ -25,7 +25,7 @@ export function openChannel(local: Local, { name, connect, maxSilenceMs, onError
     if (checking || redis.status !== 'ready') return;
     checking = true;
     const askedAt = performance.now();
-    // One socket keeps its order: what was sent to us before the answer has been handled.
+    // A socket keeps the order: messages that were sent before the answer have been handled.
     const heard = tracked ? redis.ping() : track();
     await heard.then(() => (heardAt = askedAt), onError);
     checking = false;
@@ -39,7 +39,7 @@ export function openChannel(local: Local, { name, connect, maxSilenceMs, onError
   }
 
   return {
-    /** By the clock: a process that was paused comes here before its timers and its socket. */
+    /** By the clock: a paused process gets here before its timers and its socket. */
     isLive: () => tracked && performance.now() - heardAt <= maxSilenceMs,
     close() {
       clearInterval(watchdog);

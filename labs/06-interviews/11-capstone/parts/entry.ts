@@ -7,7 +7,7 @@ export interface Entry extends Required<Policy> {
 
 /**
  * The keys in Redis. The braces keep a cache in one slot of a cluster: its scripts use several keys.
- * Well formed, because Redis and its messages have no halves of surrogate pairs: L1 would not find what it is to drop.
+ * Well formed: Redis and its messages have no halves of surrogate pairs, so L1 would not find the key to drop.
  */
 export const valueKey = (cache: string, key: string): string => `{${cache}}:value:${key.toWellFormed()}`;
 export const tagKey = (cache: string, tag: string): string => `{${cache}}:tag:${tag.toWellFormed()}`;

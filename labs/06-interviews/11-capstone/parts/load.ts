@@ -1,7 +1,7 @@
 import { withDeadline } from '#kit/given';
 import type { Load } from './api';
 
-/** @throws what `load` throws; DeadlineError after `deadlineMs`, even if the load never ends; as encode */
+/** @throws the error of `load` or `encode`; DeadlineError after `deadlineMs`, even if the load never ends */
 export async function loadBytes(load: Load<unknown>, deadlineMs: number): Promise<Buffer> {
   const abort = new AbortController();
   const loading = (async () => load(abort.signal))(); // what it throws at once is a rejection too

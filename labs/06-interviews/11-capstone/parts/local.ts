@@ -8,7 +8,7 @@ type Slot = { readonly tags: readonly string[]; value?: unknown; until: number; 
 /** L1, bounded by SIEVE (lesson 1.5): a hand walks from the oldest slot on, and passes over those that were used. */
 export function createLocal(maxKeys: number) {
   const slots = new Map<string, Slot>();
-  // One iterator, kept: a new one would walk over all that was deleted. It meets what is added later, too.
+  // Keep one iterator: a new one would walk over all deleted slots. It also reaches slots that are added later.
   let hand = slots.entries();
 
   function evict(): void {
@@ -26,7 +26,7 @@ export function createLocal(maxKeys: number) {
       slot.used = true;
       return slot.value;
     },
-    /** A read begins. @returns keeps what was read, unless it was dropped meanwhile, or a later read has begun */
+    /** A read begins. @returns a function that keeps the value, unless it was dropped meanwhile or a later read has begun */
     begin({ value: key, tags }: Entry) {
       const slot: Slot = { tags, until: 0, used: false };
       slots.delete(key);

@@ -6,7 +6,7 @@ export class PendingInvalidationError extends Error {
   override readonly name = 'PendingInvalidationError';
 }
 
-/** Invalidations that Redis has not confirmed. Until then, this process does not trust what they name. */
+/** Invalidations that Redis has not confirmed. Until then, this process does not trust the entries that they name. */
 export function createOutbox(remove: (key: string) => Promise<unknown>, { name, onError }: Settings) {
   /** The last invalidation of each key: the answer to an earlier one does not confirm it. */
   const pending = new Map<string, symbol>();
@@ -35,7 +35,7 @@ export function createOutbox(remove: (key: string) => Promise<unknown>, { name, 
       await attempt(target, invalidation);
     },
     covers: (redisKeys: readonly string[]) => pending.size > 0 && redisKeys.some((key) => pending.has(key)),
-    /** One last try. @throws PendingInvalidationError for what is lost now */
+    /** One last try. @throws PendingInvalidationError if an invalidation is lost */
     async close(): Promise<void> {
       clearInterval(timer);
       await Promise.all(attemptAll());

@@ -5,8 +5,8 @@ import { decode } from './codec';
 import type { Entry } from './entry';
 
 /**
- * What Redis says of an entry. `fresh`, `stale` and `refresh` have a value. With `refresh` and `granted` the lease is
- * yours: load, then finish. With `held`, another call has it, here or in another process.
+ * What Redis has for an entry. `fresh`, `stale` and `refresh` have a value. With `refresh` and `granted` the lease is
+ * yours: load, then finish. With `held`, another call has the lease, here or in another process.
  */
 export type Found =
   | { readonly kind: 'fresh'; readonly value: unknown; readonly freshMs: number }
@@ -19,7 +19,7 @@ export type Found =
   | { readonly kind: 'unanswered' };
 
 /**
- * The stamp is the generations of all tags: a value and a lease have that of the time when they were made.
+ * The stamp holds the generations of all tags. A value and a lease keep the stamp of the time when they were made.
  * KEYS: value, lease, tags… ARGV: token, leaseMs, staleMs, lifeMs, bytes that count as nothing.
  */
 const LOOK = `
@@ -83,7 +83,7 @@ export function openStore({ connect, loadDeadlineMs, redisDeadlineMs, onError }:
     }
   }
 
-  /** A lease that is granted too late would be waited for, and used by nobody. Another call's is not ours to give. */
+  /** Others would wait for a lease that is granted too late, and nobody would use it. Only our own lease is given back. */
   async function giveBack(entry: Entry, late: unknown): Promise<void> {
     const { kind, lease } = parse(late);
     if (kind === 'granted' || kind === 'refresh') await finish(entry, lease);
@@ -96,7 +96,7 @@ export function openStore({ connect, loadDeadlineMs, redisDeadlineMs, onError }:
     await inTime(run(FINISH, entry, lease, lease.indexOf(' ') + 1, px, ...bytes)).catch(onError);
   }
 
-  /** Hides a value, or all values with a tag. A load under way loses its lease, or its generation. */
+  /** Hides a value, or all values with a tag. A running load loses its lease, or its generation. */
   const remove = (redisKey: string) => inTime(redis.del(redisKey, leaseKey(redisKey)));
 
   return { look, finish, remove, close: () => redis.disconnect() };

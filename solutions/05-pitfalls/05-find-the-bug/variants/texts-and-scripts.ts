@@ -14,7 +14,7 @@ import {
 
 // 1. Stock
 
-/** A minute old at most. `count` asks the warehouse. */
+/** At most a minute old. `count` asks the warehouse. */
 export async function stockOf(
   redis: Redis,
   productId: number,
@@ -87,7 +87,7 @@ export class ExchangeRates {
     return rate;
   }
 
-  /** At midnight. */
+  /** Called at midnight. */
   startDay(): void {
     this.#rates = new Map();
   }
@@ -120,7 +120,7 @@ export async function holdSeats(redis: Redis, customerId: string, seats: readonl
   await redis.set(keyOf('seats', customerId), JSON.stringify(seats), 'PX', HOLD_MS);
 }
 
-/** Other seats for the same hold. @returns false when it has ended */
+/** Replaces the seats of a hold. @returns false when the hold has ended */
 export async function changeSeats(
   redis: Redis,
   customerId: string,
@@ -132,7 +132,7 @@ export async function changeSeats(
 
 // 6. Calls
 
-/** The minute of a user begins with its first call. @returns whether the call is allowed */
+/** The minute of a user begins with the user's first call. @returns whether the call is allowed */
 export async function allowCall(redis: Redis, userId: string): Promise<boolean> {
   const key = keyOf('calls', userId);
   const results = await redis.multi().incr(key).expire(key, 60, 'NX').exec();
@@ -178,7 +178,7 @@ export async function priceOf(db: Pool, redis: Redis, productId: number): Promis
   return price;
 }
 
-/** With a line in the history. */
+/** Changes the price, and adds an event to the history. */
 export async function changePrice(
   db: Pool,
   redis: Redis,
@@ -231,7 +231,7 @@ export async function refreshBrand(redis: Redis, brand: string): Promise<void> {
 
 // 10. Prices near the code
 
-/** Tells all processes. */
+/** Stores the price, and tells all processes. */
 export async function publishPrice(redis: Redis, productId: string, price: string): Promise<void> {
   await redis.multi().set(keyOf('near', productId), price).publish(PRICE_CHANGED, productId).exec();
 }
@@ -243,7 +243,7 @@ export class NearPrices {
   readonly #subscriber: Redis;
   #changes = 0;
 
-  /** @param subscriber a connection of its own, which connects again when it breaks */
+  /** @param subscriber a second connection, which connects again when it breaks */
   constructor(redis: Redis, subscriber: Redis) {
     this.#redis = redis;
     this.#subscriber = subscriber;
@@ -269,7 +269,7 @@ export class NearPrices {
 
     const changes = this.#changes;
     const price = await this.#redis.get(keyOf('near', productId));
-    // A price that changed while Redis answered may be old already.
+    // If a price has changed while Redis answered, this one may be old.
     if (price !== null && changes === this.#changes) this.#prices.set(productId, price);
     return price;
   }

@@ -14,7 +14,7 @@ import {
 
 // 1. Stock
 
-/** A minute old at most. `count` asks the warehouse. */
+/** At most a minute old. `count` asks the warehouse. */
 export async function stockOf(
   redis: Redis,
   productId: number,
@@ -81,7 +81,7 @@ export class ExchangeRates {
     });
   }
 
-  /** At midnight. */
+  /** Called at midnight. */
   startDay(): void {
     this.#day = newDay();
   }
@@ -120,7 +120,7 @@ const CHANGE = `
   redis.call('SET', KEYS[1], ARGV[1], 'PX', left)
   return 1`;
 
-/** Other seats for the same hold. @returns false when it has ended */
+/** Replaces the seats of a hold. @returns false when the hold has ended */
 export async function changeSeats(
   redis: Redis,
   customerId: string,
@@ -132,7 +132,7 @@ export async function changeSeats(
 
 // 6. Calls
 
-/** The minute of a user begins with its first call. @returns whether the call is allowed */
+/** The minute of a user begins with the user's first call. @returns whether the call is allowed */
 export async function allowCall(redis: Redis, userId: string): Promise<boolean> {
   const key = keyOf('calls', userId);
   const results = await redis.multi().set(key, 0, 'EX', 60, 'NX').incr(key).exec();
@@ -185,7 +185,7 @@ export async function priceOf(db: Pool, redis: Redis, productId: number): Promis
   return price;
 }
 
-/** With a line in the history. */
+/** Changes the price, and adds an event to the history. */
 export async function changePrice(
   db: Pool,
   redis: Redis,
@@ -235,7 +235,7 @@ export async function refreshBrand(redis: Redis, brand: string): Promise<void> {
 
 // 10. Prices near the code
 
-/** Tells all processes. */
+/** Stores the price, and tells all processes. */
 export async function publishPrice(redis: Redis, productId: string, price: string): Promise<void> {
   await redis.multi().set(keyOf('near', productId), price).publish(PRICE_CHANGED, productId).exec();
 }
@@ -248,7 +248,7 @@ export class NearPrices {
   #changes = 0;
   #listening = false;
 
-  /** @param subscriber a connection of its own, which connects again when it breaks */
+  /** @param subscriber a second connection, which connects again when it breaks */
   constructor(redis: Redis, subscriber: Redis) {
     this.#redis = redis;
     this.#subscriber = subscriber;
@@ -278,7 +278,7 @@ export class NearPrices {
 
     const changes = this.#changes;
     const price = await this.#redis.get(keyOf('near', productId));
-    // A price that changed while Redis answered may be old already.
+    // If a price has changed while Redis answered, this one may be old.
     if (price !== null && this.#listening && changes === this.#changes) this.#prices.set(productId, price);
     return price;
   }
