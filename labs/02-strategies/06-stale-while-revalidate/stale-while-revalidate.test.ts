@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RedisOptions } from 'ioredis';
 import type { RowDataPacket } from 'mysql2/promise';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { fakeClock } from '#kit/clock';
 import { numberedLoads } from '#kit/loads';
 import { startProcesses } from '#kit/processes';
@@ -295,7 +295,7 @@ describe('In production', () => {
 
   test('a refresh that has lost its lock stores nothing and releases nothing, and no miss joins it', async () => {
     const others = numberedLoads(servers);
-    const other = open(others.load);
+    const other = open(others.load, { loadDeadlineMs: 60_000 });
     const losses: Readonly<Record<string, (key: string) => Promise<unknown>>> = {
       'another refresh has it now': async (key) => {
         await servers.redis.del(lockKey(key));
@@ -304,23 +304,28 @@ describe('In production', () => {
         await outcome(other.get(key));
         await until(() => others.loads > begun);
       },
-      'another refresh has had it': (key) =>
+      [HAD]: (key) =>
         servers.redis.multi().set(entryKey(key), entry('newer'), 'PX', HARD_MS).del(lockKey(key)).exec(),
       'a writer has deleted it with the entry': (key) => servers.redis.del(entryKey(key), lockKey(key)),
     };
     const behind = await behindProxy();
     for (const [loss, lose] of Object.entries(losses)) {
-      await losingAtEachStep(
-        behind,
-        loss,
-        () => lose(loss),
-        (step, { struck, left }) => {
-          const when = `the lock is lost ${step === 0 ? 'during the load' : `just before command ${step} after the load`}: ${loss}`;
-          expect(left.lock, `token in the lock: ${when}`).toBe(struck.lock);
-          expect(left.name, `name in the entry: ${when}`).toBe(struck.name);
-        },
-      );
+      for (const row of loss === HAD ? (['there', 'deleted'] as const) : (['there'] as const)) {
+        await losingAtEachStep(
+          { behind, key: loss, row, lose: () => lose(loss) },
+          (step, { struck, left }) => {
+            const when = `the row is ${row}, and the lock is lost ${step === 0 ? 'during the load' : `just before command ${step} after the load`}: ${loss}`;
+            expect(left.lock, `token in the lock: ${when}`).toBe(struck.lock);
+            expect(left.name, `name in the entry: ${when}`).toBe(struck.name);
+          },
+        );
+      }
     }
+    const tokens = [await tokenInNewProcess(), await tokenInNewProcess()];
+    expect(
+      tokens[0],
+      'tokens in two processes with the same process id, as containers have it: they must differ',
+    ).not.toBe(tokens[1]);
 
     await cacheStale(KEY);
     const source = numberedLoads(servers);
@@ -347,9 +352,11 @@ describe('In production', () => {
     const source = numberedLoads(servers);
     source.hold();
     const signals: AbortSignal[] = [];
+    // The first one heeds its signal, and the third one does not.
     const load: Options<Product>['load'] = (_, signal) => {
       signals.push(signal);
-      return source.load();
+      const loading = source.load();
+      return signals.length === 1 ? Promise.race([loading, whenAborted(signal)]) : loading;
     };
     const errors: unknown[] = [];
     const unhandled = unhandledRejections();
@@ -359,9 +366,11 @@ describe('In production', () => {
       LoadTimeoutError,
     );
     expect(signals[0]?.aborted, 'aborted: load must learn that it is too late').toBe(true);
-    expect(await outcome(swr.get(KEY)), 'the next reader must not join the load that hangs').toEqual({
-      name: 'load 2',
-    });
+    const next = await Promise.all([1, 2].map(() => outcome(swr.get(KEY))));
+    expect(next, 'the next readers must not join the load that hangs').toEqual(
+      Array(2).fill({ name: 'load 2' }),
+    );
+    expect(next[0], 'readers that share a load: each needs an object of its own').not.toBe(next[1]);
 
     await cacheStale(KEY);
     const late = source.hold();
@@ -463,8 +472,12 @@ describe('In production', () => {
 });
 
 /** Deadlines that no test meets unless it means to. The clock stands still. */
-function open<V = Product>(load: Options<V>['load'], options: Partial<Options<V>> = {}) {
-  return createSwr<V>({
+function open<V = Product>(
+  load: Options<V>['load'],
+  options: Partial<Options<V>> = {},
+  create: typeof createSwr<V> = createSwr,
+) {
+  return create({
     redis: servers.redis,
     softTtlMs: SOFT_MS,
     hardTtlMs: HARD_MS,
@@ -502,6 +515,30 @@ async function nameInRedis(key: string): Promise<string | undefined> {
   }
 }
 
+const HAD = 'another refresh has had it';
+
+/** As a driver does that heeds the signal. */
+const whenAborted = (signal: AbortSignal) =>
+  new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(new Error('the query was killed')));
+  });
+
+/** What the lock of a refresh holds in a process that shares nothing with this one. */
+async function tokenInNewProcess(): Promise<string | null> {
+  await cacheStale('token');
+  vi.resetModules();
+  const { createSwr: create } = await import('./stale-while-revalidate');
+  let token: string | null = null;
+  const load = async () => {
+    token = await servers.redis.get(lockKey('token'));
+    return { name: 'new' };
+  };
+  await outcome(open(load, {}, create<Product>).get('token'));
+  await until(async () => (await nameInRedis('token')) === 'new');
+  await servers.redis.del(lockKey('token'));
+  return token;
+}
+
 /** It waits for its server as long as it takes, as by default. */
 const PATIENT: RedisOptions = { maxRetriesPerRequest: null, retryStrategy: () => 10 };
 
@@ -515,7 +552,7 @@ async function behindProxy(options: RedisOptions = {}) {
 
 const SHORT_MS = 200;
 
-/** What two readers get within one deadline, and not within two. A busy machine gets three tries. */
+/** What two readers get within one deadline, and not within two. A busy machine gets five tries. */
 async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) {
   for (let attempt = 1; ; attempt++) {
     const { proxy, redis } = await behindProxy(PATIENT);
@@ -529,7 +566,7 @@ async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) 
     const reads = await Promise.all([1, 2].map(() => outcome(swr.get(key), 1.8 * SHORT_MS)));
     const inTime = !reads.includes('still waiting');
     if (inTime) await until(() => errors > 0);
-    if (inTime || attempt === 3) {
+    if (inTime || attempt === 5) {
       return { reads, loads: source.loads, errors, proxy, redis };
     }
   }
@@ -537,9 +574,17 @@ async function underFault(key: string, strike: (proxy: FaultyProxy) => unknown) 
 
 /** A refresh that loses its lock by `lose`, at each of its steps; by each loss under a key of its own. */
 async function losingAtEachStep(
-  behind: Awaited<ReturnType<typeof behindProxy>>,
-  key: string,
-  lose: () => Promise<unknown>,
+  {
+    behind,
+    key,
+    row,
+    lose,
+  }: {
+    readonly behind: Awaited<ReturnType<typeof behindProxy>>;
+    readonly key: string;
+    readonly row: 'there' | 'deleted';
+    readonly lose: () => Promise<unknown>;
+  },
   check: Struck<{ name: string | undefined; lock: string | null }>['check'],
 ) {
   await strikeAtEachStep(behind, {
@@ -548,7 +593,8 @@ async function losingAtEachStep(
       await cacheStale(key);
       const source = numberedLoads(servers);
       const { release } = source.hold();
-      const call = outcome(open(source.load, { redis: behind.redis }).get(key));
+      const load = () => source.load().then((value) => (row === 'there' ? value : undefined));
+      const call = outcome(open(load, { redis: behind.redis }).get(key));
       await until(() => source.loads === 1);
       return { call, endLoad: release };
     },
