@@ -56,6 +56,12 @@ describe('Core', () => {
       }
       expect(lookups(), `SELECTs for three finds of ${code}`).toBe(1);
     }
+    await shortenLives(20_000);
+    await vouchers.find('SUMMER10');
+    expect(
+      await longestLife(),
+      'ms that the longest entry has to live: 20,000 were left before one more find',
+    ).toBeLessThanOrEqual(20_000);
     const closed = servers.connectDb();
     await closed.end();
     expect(
@@ -114,6 +120,12 @@ describe('Core', () => {
       lookups(),
       'SELECTs for three finds of a voucher that was deleted: two in one process, one in another one',
     ).toBe(1);
+    await shortenLives(10_000);
+    await vouchers.find('SUMMER10');
+    expect(
+      await longestLife(),
+      'ms that the absence has to live: 10,000 were left before one more find',
+    ).toBeLessThanOrEqual(10_000);
 
     const forgetful = open({ absentTtlMs: 60 });
     await forgetful.find('WINTER30');
@@ -340,11 +352,12 @@ describe('In production', () => {
     const refusing = await refusingRedis(servers);
     const silent = await redisBehindProxy(servers);
     await silent.proxy.stall();
+    const db = servers.connectDb({ connectionLimit: 2 });
     for (const [scene, redis] of [
       ['Redis refuses the command (NOPERM)', refusing.redis],
       ['Redis is silent', silent.redis],
     ] as const) {
-      const vouchers = open({ redis, deadlineMs: DEADLINE_MS });
+      const vouchers = open({ redis, db, deadlineMs: DEADLINE_MS });
       expect(
         await outcome(vouchers.create(SUMMER)),
         `create: ${scene}, and the filter does not have the code`,
@@ -353,7 +366,10 @@ describe('In production', () => {
       expect(rows, `rows of MySQL after a creation that was refused: ${scene}`).toEqual([]);
     }
     await silent.proxy.heal();
-    expect(await outcome(other().create(SUMMER)), 'the same creation, with Redis').toBeUndefined();
+    expect(
+      await outcome(open({ db }).create(SUMMER)),
+      'the same creation, with Redis, on a pool of two connections: each refusal must give its own back',
+    ).toBeUndefined();
   });
 
   test('Redis that does not answer costs a find one deadline, and hides no voucher', async () => {
@@ -486,6 +502,14 @@ const keysThatStay = async () => {
   const ttls = await Promise.all(keys.map((key) => watcher.pttl(key)));
   return keys.filter((_, at) => ttls[at] === -1);
 };
+
+/** Keys with a TTL live `ms` from now on, at the longest. */
+async function shortenLives(ms: number): Promise<void> {
+  for (const key of await ours()) if ((await watcher.pttl(key)) > ms) await watcher.pexpire(key, ms);
+}
+
+const longestLife = async () =>
+  Math.max(...(await Promise.all((await ours()).map((key) => watcher.pttl(key)))));
 
 async function memory(): Promise<{ keys: number; bytes: number }> {
   const keys = (await ours()).filter((key) => key !== FILTER_KEY);
