@@ -11,7 +11,7 @@ import { lateness } from '#kit/lateness';
 import { ownRedis } from '#kit/own-redis';
 import { nameRequests } from '#kit/requests';
 import { useServers } from '#kit/servers';
-import { outcome, rejectionOf, until } from '#kit/waiting';
+import { outcome, rejectionOf, soon, until } from '#kit/waiting';
 import { createProductCache, type Options, type ProductCache } from './cold-cache';
 import { encode, OverloadedError, type Product, productKey, REDIS_DEADLINE_MS, TTL_MS } from './given';
 
@@ -249,6 +249,10 @@ describe('In production', () => {
     await database.begun(1);
     await sleep(20);
     expect(database.loads.length, 'loads of the warm-up under way: the limit is 4').toBeLessThan(4);
+    expect(
+      await soon(warming, 20),
+      'the warm-up, with one of its loads under way: it resolves when it has tried all, and a deployment waits for it',
+    ).toBe('still waiting');
     const reader = outcome(cache.get(1));
     await until(() => database.loads.includes(1));
     expect(database.loads, 'loads, after a reader has come').toContain(1);
