@@ -71,10 +71,16 @@ describe('Core', () => {
     miss.amount = '77.00';
     await stored('live');
     await expectTtl(servers.redis, keyOf('live'), TTL_MS, 'ms to live of the entry, of ttlMs');
+    await servers.redis.pexpire(keyOf('live'), TTL_MS / 2);
     expect(
       await rollout.get('p1', 'bob', payments.load),
       'the result of a hit, after the caller of the miss has changed its value',
     ).toEqual(pay('10.00'));
+    await drained(servers.redis);
+    expect(
+      await servers.redis.pttl(keyOf('live')),
+      `ms to live of the entry after a hit: ${TTL_MS / 2} were left before it`,
+    ).toBeLessThanOrEqual(TTL_MS / 2);
     expect(payments.loads, 'loads of two calls: the second one is a hit').toBe(1);
     expect(outcomes.slice(-2), 'outcomes of a miss and a hit').toEqual(['on miss', 'on hit']);
 
@@ -85,7 +91,7 @@ describe('Core', () => {
   });
 
   test('shadow loads each call, and counts what Redis would have given', async () => {
-    const { rollout, outcomes } = open({ mode: 'shadow' });
+    const { rollout, outcomes } = open({ mode: 'shadow', rampPercent: 0 });
     const payments = source('10.00');
     const counted = async (what: string) => {
       outcomes.length = 0;
@@ -250,6 +256,19 @@ describe('In production', () => {
       `outcomes of a call that came when ${MAX_COMPARISONS} comparisons had missed their deadline: it is compared again`,
     ).toEqual([]);
 
+    const unstored = await redisBehindProxy(servers);
+    const storing = open({ mode: 'shadow' }, { redis: unstored.redis, deadlineMs: 50 });
+    unstored.proxy.hold(/^(set|psetex|setex)\b/i);
+    await soon(
+      Promise.all(ids.slice(-MAX_COMPARISONS).map((id) => storing.rollout.get(id, ANN, payments.load))),
+    );
+    await until(() => storing.errors.length >= MAX_COMPARISONS);
+    await soon(storing.rollout.get('p1', ANN, payments.load));
+    expect(
+      storing.outcomes,
+      `outcomes of a call that came when the SETs of ${MAX_COMPARISONS} comparisons had no answer`,
+    ).not.toContain('shadow skipped');
+
     const hanging = open({ mode: 'shadow' }, { deadlineMs: 20 });
     for (const id of ids.slice(0, MAX_COMPARISONS))
       await soon(hanging.rollout.get(id, ANN, loadsOnce('20.00')));
@@ -262,15 +281,17 @@ describe('In production', () => {
   });
 
   test('a difference counts if it is still there at a second look', async () => {
+    // What the test before it has left to do must not store this one.
+    const id = 'seen twice';
     const { proxy, redis } = await redisBehindProxy(servers);
     const payments = source('10.00');
     const { rollout, outcomes, errors } = open({ mode: 'shadow' }, { redis });
     const other = open({ mode: 'shadow' });
     const held = proxy.hold(/:shadow:/);
-    await outcome(rollout.get('p1', ANN, payments.load));
+    await outcome(rollout.get(id, ANN, payments.load));
     await soon(held.arrived);
     payments.amount = '20.00';
-    await other.rollout.get('p1', ANN, payments.load);
+    await other.rollout.get(id, ANN, payments.load);
     await until(() => other.outcomes.length > 0);
     held.release();
     await until(() => outcomes.length > 0);
@@ -280,9 +301,9 @@ describe('In production', () => {
     // On one connection, the DEL is before a second look that waits.
     const lagging = open({ mode: 'shadow' }, { recheckMs: RECHECK_MS });
     payments.amount = '30.00';
-    await lagging.rollout.get('p1', ANN, payments.load);
+    await lagging.rollout.get(id, ANN, payments.load);
     await sleep(RECHECK_MS / 2);
-    await servers.redis.del(keyOf('shadow'));
+    await servers.redis.del(keyOf('shadow', id));
     await until(() => lagging.outcomes.length > 0);
     const late = `the DEL of a write arrives ${RECHECK_MS / 2} ms after the load, and recheckMs is ${RECHECK_MS}`;
     expect(lagging.outcomes, `outcomes: ${late}`).not.toContain('shadow mismatch');
@@ -476,12 +497,18 @@ describe('In production', () => {
       );
     }
     const { redis, refuseReads } = await refusingRedis(servers);
-    for (const refused of ['SET', 'GET']) {
-      const { rollout, errors } = open({ mode: 'on' }, { redis });
+    for (const [refused, counted] of [
+      ['SET', ['on miss']],
+      ['GET', []],
+    ] as const) {
+      const { rollout, errors, outcomes } = open({ mode: 'on' }, { redis });
       const reading = outcome(rollout.get('p1', ANN, source('10.00').load));
       expect(await reading, `the result of get while Redis refuses the ${refused}`).toEqual(pay('10.00'));
       await until(() => errors.length > 0);
       expect(errors.length, `errors reported: Redis refuses the ${refused}`).toBe(1);
+      expect(outcomes, `outcomes: Redis refuses the ${refused}, and only an answer of Redis counts`).toEqual(
+        counted,
+      );
       await refuseReads();
     }
     for (const [id, bytes] of Object.entries(DAMAGES)) {
