@@ -50,13 +50,13 @@ describe('Core', () => {
     ] as const) {
       await cacheAll();
       await write(ADA);
-      const { audit, findings, later } = open();
+      const { audit, findings, errors, later } = open();
       later(ADA, 0.9 * GRACE_MS, cure);
       const { stale } = await audit(MANY);
       expect(
-        { stale, findings },
+        { stale, findings, errors },
         `stale samples: the entry was ${what} when 0.9 of the grace had passed since the first look`,
-      ).toEqual({ stale: 0, findings: [] });
+      ).toEqual({ stale: 0, findings: [], errors: [] });
     }
     await write(ADA);
     const { audit, findings, later } = open();
@@ -245,11 +245,14 @@ describe('In production', () => {
   test('the primary is asked for no more rows a second than allowed', async () => {
     await addUsers(40);
     await cacheAll();
-    const { audit, asked } = open({ rowsPerSecond: 8 });
+    const { audit, asked, rowsAsked } = open({ rowsPerSecond: 8 });
     expect(
       await outcome(audit(20), 2000),
       'an audit of 20 rows: the pauses are those of `clock`, and pass at once',
     ).toMatchObject({ samples: 20 });
+    expect(rowsAsked(), 'rows that the primary was asked for by 20 samples, all fresh').toBeLessThanOrEqual(
+      20,
+    );
     await write();
     await audit(15);
     await audit(15);
@@ -293,6 +296,8 @@ describe('In production', () => {
         .filter((text) => /^h?scan/i.test(text)).length,
       'SCANs of an audit of 3 samples, of 2,000 entries: it has no time to walk over all',
     ).toBeLessThan(16);
+    const wide = open({ primary: async () => new Map() });
+    expect((await wide.audit(500)).samples, 'samples of an audit of 500, of 2,000 entries').toBe(500);
   });
 
   test('an outage is not an alarm, and not a clean report', async () => {
