@@ -19,6 +19,8 @@ const OTHER = 'product:2';
 /** Longer than any pause of a busy machine. */
 const NEVER_SILENT_MS = 600_000;
 const REJECTION = expect.stringMatching(/^rejected/);
+/** Half of what 400 keys of 25 kB take. */
+const KEPT_MB_AT_MOST = 5;
 
 describe('Core', () => {
   test('a hit in L1 asks nobody', async () => {
@@ -90,7 +92,7 @@ describe('Core', () => {
     expect(
       await mbKeptOfLongKeys(tiers),
       'MB kept after one read of each of 400 keys of 25 kB: maxKeys is 3, so nothing may be kept of the others',
-    ).toBeLessThan(5);
+    ).toBeLessThan(KEPT_MB_AT_MOST);
   });
 
   test('a key that does not begin with the prefix is read from Redis each time', async () => {
@@ -489,7 +491,10 @@ async function mbKeptOfLongKeys({ cache, redis }: Tiers): Promise<number> {
       Array.from({ length: 10 }, (_, n) => outcome(cache.get(`product:${'x'.repeat(25_000)}${from + n}`))),
     );
   }
-  return usedMb() - before;
+  const kept = () => usedMb() - before;
+  // A command that met its limit is in memory until its late answer comes.
+  await until(async () => kept() < KEPT_MB_AT_MOST);
+  return kept();
 }
 
 /** Commands that one read sends. */
