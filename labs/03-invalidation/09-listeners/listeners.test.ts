@@ -133,8 +133,11 @@ describe('Core', () => {
     });
     start(cache);
     await until(() => requests > 0);
-    await sleep(60);
-    expect(requests, 'reads in 60 ms without an event: each one must wait in Redis').toBeLessThan(12);
+    await soon(
+      until(() => requests >= 12),
+      150,
+    );
+    expect(requests, 'reads in 150 ms without an event: each one must wait in Redis').toBeLessThan(12);
     await publish(servers.redis, [KEY]);
     await until(async () => (await read(cache, KEY)) === 'new');
     expect(await read(cache, KEY, 'newer'), 'the key has changed: run must drop it').not.toBe('old');
@@ -330,6 +333,15 @@ describe('In production', () => {
     await keepOld(young, KEY);
     clock.ms += 3_000;
     expect(await read(young, KEY), 'it has never read, and is 3,000 ms old: get must load').toBe('new');
+
+    const usual = openCache({ clock });
+    await usual.poll();
+    await keepOld(usual, KEY);
+    clock.ms += 5_001;
+    expect(
+      await read(usual, KEY),
+      'silent for 5,001 ms; without maxSilenceMs it is 5,000: get must load',
+    ).toBe('new');
   });
 
   test('after a silence no value is given out before all missed events are read', async () => {
@@ -422,6 +434,7 @@ describe('In production', () => {
       blocked = (await clientsOfRedis()).filter(({ flags }) => flags.includes('b')).map(({ id }) => id);
       return blocked.length > 0;
     });
+    expect(blocked.length, 'clients that wait in Redis: run must read with BLOCK').toBeGreaterThan(0);
     expect(
       blocked,
       'clients that wait in Redis: the commands of the application would wait too',
@@ -462,6 +475,10 @@ describe('In production', () => {
       stop();
       expect(await outcome(running), `aborted while it waits ${what}: run must resolve`).toBeUndefined();
     }
+    expect(
+      await outcome(openCache().run(AbortSignal.abort()), 3_000),
+      'aborted before run was called: run must resolve',
+    ).toBeUndefined();
   });
 });
 
