@@ -134,6 +134,9 @@ describe('Core', () => {
     await servers.redis.del(GATE);
     expect(await sale.reserve(from(4)), 'Redis has lost the gate, and the row has units').toEqual(RESERVED);
     expect(await gate(), 'units of the gate that was filled again: three of ten are sold').toBe(7);
+    await servers.redis.del(GATE);
+    await createSale({ redis: servers.redis, db: servers.db }).reserve(from(5));
+    await expectTtl(servers.redis, GATE, 5_000, 'without gateMs, a gate must live for 5,000 ms');
     expect(
       bare,
       'when this command was sent, the gate had no TTL: if the process dies before it, a wrong gate stays forever',
@@ -159,11 +162,20 @@ describe('In production', () => {
       ).toEqual(REJECTION);
       await expectGate(before, `units of the gate after an order that failed, because MySQL ${failure}`);
     }
+    const silent = await behindMysqlProxy();
+    silent.proxy.blackHole();
+    await loseRedis();
+    expect(
+      await outcome(openSale({ db: silent.db, mysqlMs: 60 }).reserve(from(2))),
+      'Redis has lost the gate, and MySQL gives no answer to fill it: reserve must reject in time',
+    ).toEqual(REJECTION);
+    await openSale().reserve(from(3));
+    const refilled = await gate();
     expect(
       await sale.reserve(from(1, 'one more')),
       `buyer 1 has ${LIMIT_PER_BUYER} units already, as many as LIMIT_PER_BUYER allows`,
     ).toEqual({ kind: 'over the limit' });
-    await expectGate(before, 'units of the gate after a request over the limit: a bot can send a thousand');
+    await expectGate(refilled, 'units of the gate after a request over the limit: a bot can send a thousand');
   });
 
   test('a unit that comes back to a lost gate does not make a gate', async () => {
@@ -220,9 +232,9 @@ describe('In production', () => {
     expect(await keysWithoutTtl(), 'keys that are noted and never expire').toEqual([]);
 
     await putOnSale(1);
-    const sale = openSale({ gateMs: 20 });
+    const sale = openSale({ gateMs: 100 });
     const last = await sale.reserve(from(1));
-    await sleep(50);
+    await sleep(130);
     expect(await sale.reserve(from(5)), 'the gate has ended, and the row has no unit').toEqual(SOLD_OUT);
     expect(
       await outcome(sale.reserve(from(1))),
@@ -298,6 +310,12 @@ describe('In production', () => {
       await openSale().expire();
       expect((await rows()).stock, `stock. A worker died ${when()}, and another one ran after it`).toBe(1);
     });
+    const silent = await behindMysqlProxy();
+    silent.proxy.blackHole();
+    expect(
+      await outcome(openSale({ db: silent.db, mysqlMs: 60 }).expire()),
+      'MySQL gives no answer to a worker: expire must reject in time, or the worker never runs again',
+    ).toEqual(REJECTION);
   });
 
   test('an order is paid or expires, and never both', async () => {
@@ -375,11 +393,13 @@ describe('In production', () => {
         ).toMatchObject({ code: 'ECONNREFUSED' });
       }
       expect((await rows()).orders.length, 'orders, of two units').toBe(2);
-      await letPass(...buyers(8).map(({ buyerId }) => buyerId));
       expect(
-        await outcome(sale.expire()),
-        `orders that expire has ended while Redis ${fault}: two were due, and their units must come back to the row`,
-      ).toBe(2);
+        await outcome(createSale({ redis, db: servers.db }).reserve(from(40)), 3_000),
+        `Redis ${fault}, and the row is empty; without redisMs an answer may take 100 ms`,
+      ).toEqual(SOLD_OUT);
+      await letPass(...buyers(8).map(({ buyerId }) => buyerId));
+      errors.length = 0;
+      await expectExpiredWithoutGate(sale, errors, fault);
       await proxy.heal();
       await expectGateIsUsed(sale);
     }
@@ -408,16 +428,20 @@ describe('In production', () => {
 
   test('a lost gate is filled once for all buyers who wait', async () => {
     await putOnSale(0);
+    await servers.db.query('REPLACE INTO sale_items (id, stock) VALUES (?, 0)', [ITEM + 1]);
     const sale = openSale();
+    const all = buyers(60).map((buyer, i) => ({ ...buyer, itemId: ITEM + (i % 2) }));
     let outcomes: unknown[] = [];
     const work = await servers.work(async () => {
-      outcomes = await reserveAll(buyers(60), sale);
+      outcomes = await reserveAll(all, sale);
     });
-    expect(kinds(outcomes), 'outcomes of 60 buyers: the row is empty').toEqual({ 'sold out': 60 });
+    expect(kinds(outcomes), 'outcomes of 30 buyers each of two items: both rows are empty').toEqual({
+      'sold out': 60,
+    });
     expect(
       work.sql(),
-      'SQL statements, when 60 buyers came at once and Redis had lost the gate of an item that is sold out',
-    ).toBeLessThanOrEqual(2);
+      'SQL statements, when 60 buyers came at once and Redis had lost the gates of two items that are sold out',
+    ).toBeLessThanOrEqual(4);
   });
 
   test('a transaction that MySQL rolls back because of others is tried again', async () => {
@@ -533,6 +557,20 @@ const expectGateIsUsed = (sale: ReturnType<typeof openSale>) => {
     })
     .toBeDefined();
 };
+
+/** Two orders are due, and their units must come back to the row. */
+async function expectExpiredWithoutGate(
+  sale: ReturnType<typeof openSale>,
+  errors: readonly unknown[],
+  fault: string,
+): Promise<void> {
+  expect(
+    await outcome(sale.expire()),
+    `orders that expire has ended while Redis ${fault}: two were due, and their units must come back to the row`,
+  ).toBe(2);
+  await until(() => errors.length > 0);
+  expect(errors.length, `errors given to onGateError by expire while Redis ${fault}`).toBeGreaterThan(0);
+}
 
 /** A gate that was deleted is right too: the next buyer fills it from the row. */
 async function expectGate(units: number | undefined, message: string): Promise<void> {

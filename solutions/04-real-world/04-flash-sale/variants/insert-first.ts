@@ -69,7 +69,7 @@ export function createSale({
   onGateError?: (error: unknown) => void;
 }) {
   let ungated = 0;
-  let filling: { itemId: number; filled: Promise<unknown> } | undefined;
+  const filling = new Map<number, Promise<unknown>>();
 
   async function retry<T>(work: (connection: PoolConnection) => Promise<T>): Promise<T> {
     let attempt = 0;
@@ -92,15 +92,14 @@ export function createSale({
     withDeadline(redis.eval(LEAVE, 1, gateKey(itemId)), redisMs).catch(onGateError);
 
   async function fill(itemId: number): Promise<void> {
-    if (filling?.itemId !== itemId) {
-      const filled = withDeadline(readStock(db, itemId), mysqlMs)
+    let filled = filling.get(itemId);
+    if (!filled) {
+      filled = withDeadline(readStock(db, itemId), mysqlMs)
         .then((stock) => withDeadline(redis.set(gateKey(itemId), stock, 'PX', gateMs, 'NX'), redisMs))
-        .finally(() => {
-          filling = undefined;
-        });
-      filling = { itemId, filled };
+        .finally(() => filling.delete(itemId));
+      filling.set(itemId, filled);
     }
-    await filling.filled;
+    await filled;
   }
 
   async function write(request: Request): Promise<Outcome> {
