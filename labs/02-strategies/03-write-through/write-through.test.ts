@@ -253,7 +253,7 @@ describe('In production', () => {
     );
 
     for (const [call, result] of Object.entries(await callsOfSilentRedis())) {
-      expect(result, `${call}: it must end, although Redis falls silent`).not.toBe('still waiting');
+      expect(await result, `${call}: it must end, although Redis falls silent`).not.toBe('still waiting');
     }
 
     await openUsers().find(1);
@@ -525,17 +525,15 @@ async function callsOfSilentRedis() {
     'a query on a pool of one connection, while an update waits for Redis': await outcome(
       db.query('SELECT 1'),
     ),
-    'create, at its store': await silentAfter(0, (users) =>
-      users.create({ ...EVE, email: 'silent@example.org' }),
-    ),
-    'an update that MySQL refuses, at its DEL': await silentAfter(0, (users) =>
+    'create, at its store': silentAfter(0, (users) => users.create({ ...EVE, email: 'silent@example.org' })),
+    'an update that MySQL refuses, at its DEL': silentAfter(0, (users) =>
       users.update(1, { email: EVE.email }),
     ),
-    'find, at its store': await silentAfter(1, async (users) => {
+    'find, at its store': silentAfter(1, async (users) => {
       await servers.redis.del(userKey(2));
       return users.find(2);
     }),
-    'find of a damaged entry, after its lookup': await silentAfter(1, (users) => users.find(1)),
+    'find of a damaged entry, after its lookup': silentAfter(1, (users) => users.find(1)),
   };
 }
 
