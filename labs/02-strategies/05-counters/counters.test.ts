@@ -136,6 +136,16 @@ describe('Core', () => {
       (await inMySql(1)) - before,
       'views in MySQL: a drainer with 3 views was killed, and the next drain came before anything else was counted',
     ).toBe(3);
+    // One more view than a BIGINT holds: MySQL refuses the UPDATE.
+    await servers.db.query('UPDATE products SET view_count = 18446744073709551615 WHERE id = 3');
+    await openCounter().increment(3);
+    const refused = await settled(openCounter().drain());
+    expect(refused, 'MySQL refuses the views of a batch: drain must reject').toEqual(
+      expect.stringMatching(/^rejected/),
+    );
+    await servers.db.query('UPDATE products SET view_count = 0 WHERE id = 3');
+    await drainAll();
+    expect(await inMySql(3), 'view_count, when MySQL has accepted what it had refused').toBe(1);
   });
 
   test('views counted after Redis has lost its data are kept', async () => {
