@@ -159,10 +159,9 @@ describe('In production', () => {
 
     const { value, questions } = await waitsFor100Ms();
     expect(value, 'value of a reader that has waited for the load of another process').toEqual(OLD);
-    expect(
-      questions,
-      'questions to Redis of a reader that waits for 100 ms: there must be pauses',
-    ).toBeLessThan(25);
+    expect(questions, 'commands in Redis while a reader waits 100 ms: there must be pauses').toBeLessThan(
+      200,
+    );
   });
 
   test('a value in use is refreshed, and no reader waits for it', async () => {
