@@ -1,3 +1,5 @@
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { frameReader } from './frames';
@@ -40,7 +42,7 @@ export async function startProxy(url: string): Promise<FaultyProxy> {
     links.add(link);
     client.once('close', () => links.delete(link));
   });
-  const port = await listen(server, 0);
+  const port = await listenSomewhere(server);
   const proxied = new URL(url);
   proxied.host = `127.0.0.1:${port}`;
 
@@ -172,15 +174,24 @@ class Link {
   }
 }
 
-function listen(server: Server, port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, '127.0.0.1', () => {
-      const address = server.address();
-      if (address === null || typeof address === 'string') reject(new Error('the proxy has no port'));
-      else resolve(address.port);
-    });
-  });
+/** Below the ports that a system gives to outgoing connections: nobody takes ours while it refuses. */
+const PORTS = [20_000, 32_000] as const;
+
+async function listenSomewhere(server: Server): Promise<number> {
+  for (let attempt = 1; ; attempt++) {
+    const port = randomInt(...PORTS);
+    try {
+      await listen(server, port);
+      return port;
+    } catch (error) {
+      if (attempt === 50) throw error;
+    }
+  }
+}
+
+async function listen(server: Server, port: number): Promise<void> {
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
 }
 
 const defaultPort = (url: URL) => (url.protocol.startsWith('redis') ? 6379 : 3306);
