@@ -53,7 +53,7 @@ describe('Core', () => {
     expect(await read(caches[1], OTHER), 'no event named this key: it must stay').toBe('old');
   });
 
-  test('a listener that was away reads on where it was', async () => {
+  test('a listener that was disconnected reads on where it stopped', async () => {
     const cache = openCache();
     await cache.poll();
     await keepOld(cache, OTHER);
@@ -271,7 +271,7 @@ describe('In production', () => {
     }
   });
 
-  test('an event that cannot be read clears everything, and is passed over', async () => {
+  test('an event that cannot be read clears everything, and is skipped', async () => {
     const events: Readonly<Record<string, readonly (string | Buffer)[]>> = {
       'without a key': ['product', '1'],
       'with a key that is not UTF-8': ['key', Buffer.from('fffe00', 'hex')],

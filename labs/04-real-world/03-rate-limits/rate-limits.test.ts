@@ -75,7 +75,7 @@ describe('Core', () => {
     );
   });
 
-  test('a refused caller hears when to come back, and its refused calls do not count', async () => {
+  test('a refused caller learns when to come back, and its refused calls do not count', async () => {
     const limiter = await open({ limit: 2, windowMs: MINUTE_MS });
     const oldest = await timedTake(limiter);
     await sleep(50);
@@ -88,7 +88,7 @@ describe('Core', () => {
     ).toEqual(ALLOWED);
   });
 
-  test('after the limit was lowered, a refused caller hears when there is room under the new one', async () => {
+  test('after the limit was lowered, a refused caller learns when there is room under the new one', async () => {
     const before = await open({ limit: 5, windowMs: MINUTE_MS });
     for (let nth = 1; nth <= 3; nth++) await before.take('acme', 'ann');
     await sleep(50);

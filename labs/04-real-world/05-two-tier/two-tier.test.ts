@@ -353,7 +353,7 @@ describe('In production', () => {
     ).toBeGreaterThan(0);
   });
 
-  test('while Redis is away get rejects, and L1 is used again after it', async () => {
+  test('while Redis is down get rejects, and L1 is used again after it', async () => {
     const unhandled = unhandledRejections();
     const proxy = await openProxy(servers.redisUrl);
     const before = await openTiers({}, undefined, proxy);

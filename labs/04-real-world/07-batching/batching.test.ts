@@ -356,7 +356,7 @@ describe('In production', () => {
     );
   });
 
-  test('a row that was read while Redis was away is not stored after it', async () => {
+  test('a row that was read while Redis was down is not stored after it', async () => {
     const { proxy, redis } = await redisBehindProxy(servers);
     const loader = openLoader(redis);
     await proxy.refuse();

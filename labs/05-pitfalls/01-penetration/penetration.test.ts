@@ -86,7 +86,7 @@ describe('Core', () => {
     ).toBeLessThan(2.5);
   });
 
-  test('no voucher is taken for an unknown code', async () => {
+  test('no voucher that exists is taken for unknown', async () => {
     await insert(...some(CAPACITY));
     const vouchers = open();
     await rebuilt(vouchers);
@@ -168,7 +168,7 @@ describe('Core', () => {
 });
 
 describe('In production', () => {
-  test('a filter that is lost takes no voucher for unknown, also after a creation', async () => {
+  test('after the filter is lost, vouchers that exist are still found, also after a creation', async () => {
     await insert(SUMMER);
     for (const [nth, [event, lose]] of LOSSES.entries()) {
       const vouchers = open();

@@ -45,7 +45,7 @@ describe('Core', () => {
     }
   });
 
-  test('a stale value is served at once, while one refresh runs behind its readers', async () => {
+  test('a stale value is served at once, while one refresh runs in the background', async () => {
     const { cache, source, clock } = await openWith('one');
     clock.advance(FRESH_MS + 1);
     const readers: unknown[] = [];
