@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
 import mysql from 'mysql2/promise';
+import { perThread } from './per-thread';
 
 /** What the kit itself asks for on the lab's connections. */
 const BOOKKEEPING = new Set(['info', 'hello', 'client', 'select', 'auth', 'ping', 'subscribe', 'cluster']);
@@ -10,12 +11,12 @@ type Begin = (connection: object, text: () => string) => (answer: () => string) 
 /** A connection comes out of a pool. */
 type TakenFrom = (pool: object, connection: object) => void;
 
-let observed = false;
+const observed = perThread('observed clients', () => ({ yet: false }));
 
-/** Sees every request of ioredis and mysql2 from now on. Once in a process: it changes the classes themselves. */
+/** Sees every request of ioredis and mysql2 from now on. Once in a thread: it changes the classes themselves. */
 export function observeClients(begin: Begin, takenFrom: TakenFrom = () => {}): void {
-  if (observed) return;
-  observed = true;
+  if (observed.yet) return;
+  observed.yet = true;
   recordRedis(begin);
   const pool = prototypeOf('PromisePool');
   const connection = prototypeOf('PromiseConnection');

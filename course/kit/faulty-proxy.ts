@@ -1,9 +1,8 @@
-import { randomInt } from 'node:crypto';
-import { once } from 'node:events';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { frameReader } from './frames';
 import { type Gate, HeldGate, signal } from './gate';
+import { listen, listenSomewhere } from './ports';
 import type { FrameReader } from './splitter';
 
 /** A loopback TCP proxy before a real server, and what can go wrong between the two. */
@@ -172,26 +171,6 @@ class Link {
     this.#server.destroy();
     this.resume();
   }
-}
-
-/** Below the ports that a system gives to outgoing connections: nobody takes ours while it refuses. */
-const PORTS = [20_000, 32_000] as const;
-
-async function listenSomewhere(server: Server): Promise<number> {
-  for (let attempt = 1; ; attempt++) {
-    const port = randomInt(...PORTS);
-    try {
-      await listen(server, port);
-      return port;
-    } catch (error) {
-      if (attempt === 50) throw error;
-    }
-  }
-}
-
-async function listen(server: Server, port: number): Promise<void> {
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
 }
 
 const defaultPort = (url: URL) => (url.protocol.startsWith('redis') ? 6379 : 3306);

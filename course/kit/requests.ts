@@ -1,5 +1,6 @@
 import { callers, filesOf } from '../base/callers';
 import { observeClients } from './clients';
+import { perThread } from './per-thread';
 
 /**
  * The last requests of the running test and their answers, for the screen of a test that failed. What is recorded
@@ -19,8 +20,10 @@ export type Told =
 
 /** Many more than are shown: what is repeated, as a test does that waits for something, will be one row. */
 const KEPT = 1_000;
-const ring: Request[] = [];
-const names = new WeakMap<object, string>();
+const { ring, names } = perThread('requests', () => ({
+  ring: [] as Request[],
+  names: new WeakMap<object, string>(),
+}));
 
 export const clearRequests = (): void => void ring.splice(0);
 

@@ -144,7 +144,7 @@ const COUNT = `
   if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
   return calls`;
 
-/** The minute of a user begins with the user's first call. @returns whether the call is allowed */
+/** A user's minute begins with their first call. @returns whether the call is allowed */
 export async function allowCall(redis: Redis, userId: string): Promise<boolean> {
   const key = keyOf('calls', userId);
   const calls = Number(await redis.eval(COUNT, 1, key, 60));

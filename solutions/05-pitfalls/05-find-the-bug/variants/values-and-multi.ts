@@ -132,7 +132,7 @@ export async function changeSeats(
 
 // 6. Calls
 
-/** The minute of a user begins with the user's first call. @returns whether the call is allowed */
+/** A user's minute begins with their first call. @returns whether the call is allowed */
 export async function allowCall(redis: Redis, userId: string): Promise<boolean> {
   const key = keyOf('calls', userId);
   const results = await redis.multi().set(key, 0, 'EX', 60, 'NX').incr(key).exec();
