@@ -167,7 +167,7 @@ describe('Core', () => {
     expect(
       Math.max(costRatio(smallLfu, largeLfu, miss), costRatio(smallLfu, largeLfu, missAndHit)),
       `${TIMES} an LFU of 70,000 keys, against 100 keys: it must not search among keys, or among the marks of deleted ones`,
-    ).toBeLessThan(40);
+    ).toBeLessThan(20);
 
     const [alike, spread] = [new Lfu<number>(1_010), new Lfu<number>(1_010)];
     for (const lfu of [alike, spread]) accessAll(lfu, upTo(lfu.capacity));
@@ -175,7 +175,7 @@ describe('Core', () => {
     expect(
       Math.max(costRatio(alike, spread, miss), costRatio(alike, spread, missAndHits)),
       `${TIMES} an LFU whose 1,010 keys have 1,000 different counts, against equal counts: it must not search among counts`,
-    ).toBeLessThan(40);
+    ).toBeLessThan(20);
 
     const [smallSieve, largeSieve] = [used(new Sieve<number>(100)), used(new Sieve<number>(LARGE))];
     expect(
