@@ -10,6 +10,7 @@ import { threadId } from 'node:worker_threads';
 const PORTS = { from: 20_000, parts: 8, each: 1_500 };
 let lastPort = randomInt(PORTS.each);
 
+/** @returns the port */
 export async function listenSomewhere(server: Server): Promise<number> {
   for (let attempt = 1; ; attempt++) {
     lastPort = (lastPort + 1) % PORTS.each;
